@@ -1,0 +1,34 @@
+"""Artifact types of longtail's own components. A type name holds one dot at most, as Kubeflow's compiler asks."""
+
+from tfx import types
+
+
+
+class Quarantine(types.Artifact):
+    """Files that were set aside at ingestion: `quarantine.jsonl`, one {"path", "reason", "bytes"} a row."""
+
+    TYPE_NAME = "Quarantine"
+
+
+class ClassCensus(types.Artifact):
+    """Dense class ids and image counts K_i of the training identities: `census.json`."""
+
+    TYPE_NAME = "ClassCensus"
+
+
+class DataBlessing(types.Artifact):
+    """The drift gate's leave to train on a span. It exists only where the gate accepted."""
+
+    TYPE_NAME = "DataBlessing"
+
+
+class DriftReport(types.Artifact):
+    """What the drift gate saw, to be read by people and programs: `drift.json`."""
+
+    TYPE_NAME = "DriftReport"
+
+
+class Gallery(types.Artifact):
+    """Embedded gallery images with their exact index."""
+
+    TYPE_NAME = "Gallery"

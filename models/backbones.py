@@ -1,0 +1,125 @@
+"""Backbones: an image in, the embedding f after its last batch normalisation out."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from models import errors
+
+layers = tf.keras.layers
+
+# What Keras' published ResNet-50 weights were trained on: BGR, the ImageNet mean taken off.
+_IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
+
+
+def _conv(filters: int, size: int, strides: int = 1, decay: float = 0.0) -> tf.keras.layers.Layer:
+    return layers.Conv2D(
+        filters,
+        size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        kernel_regularizer=tf.keras.regularizers.L2(decay) if decay else None,
+    )
+
+
+def _conv4(image: tf.Tensor, decay: float) -> tf.Tensor:
+    """Four 3x3 convolutions (32, 64, 64, 128), each halving the image; for images of 20 to 40 pixels."""
+    x = image
+    for filters in (32, 64, 64, 128):
+        x = _conv(filters, 3, decay=decay)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.MaxPool2D(2, padding="same")(x)
+    return layers.Flatten()(x)
+
+
+def _basic_block(x: tf.Tensor, filters: int, strides: int, decay: float) -> tf.Tensor:
+    y = layers.BatchNormalization()(_conv(filters, 3, strides, decay)(x))
+    y = layers.BatchNormalization()(_conv(filters, 3, 1, decay)(layers.ReLU()(y)))
+    if strides != 1 or x.shape[-1] != filters:
+        x = layers.BatchNormalization()(_conv(filters, 1, strides, decay)(x))
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+def _resnet18(image: tf.Tensor, decay: float) -> tf.Tensor:
+    """ResNet-18 (He et al., CVPR 2016) with the 3x3 stem that faces of 112x112 are trained with."""
+    x = layers.ReLU()(layers.BatchNormalization()(_conv(64, 3, 1, decay)(image)))
+    for filters in (64, 128, 256, 512):
+        x = _basic_block(x, filters, 2, decay)
+        x = _basic_block(x, filters, 1, decay)
+    return layers.Flatten()(layers.Dropout(0.4)(layers.BatchNormalization()(x)))
+
+
+def _resnet50(image: tf.Tensor, decay: float) -> tf.Tensor:
+    """Keras' ResNet-50, average pooled, fed as its published weights expect. `decay` is the optimiser's here."""
+    del decay
+    bgr = layers.Lambda(_to_imagenet_bgr, name="imagenet_bgr")(image)
+    body = tf.keras.applications.ResNet50(
+        include_top=False, weights=None, input_shape=image.shape[1:], pooling="avg"
+    )
+    return body(bgr)
+
+
+def _to_imagenet_bgr(image: tf.Tensor) -> tf.Tensor:
+    mean = tf.constant(_IMAGENET_BGR_MEAN, image.dtype)
+    return (image[..., ::-1] + 1.0) * 127.5 - mean
+
+
+BACKBONES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
+    "conv4": _conv4,
+    "resnet18": _resnet18,
+    "resnet50": _resnet50,
+}
+
+
+def build_embedder(
+    backbone: str,
+    image_shape: tuple[int, int, int],
+    dimension: int,
+    weight_decay: float = 0.0,
+    weights: str | None = None,
+) -> tf.keras.Model:
+    """Builds a backbone with its embedding on top.
+
+    The embedding is a bias-free dense layer to `dimension` and a batch normalisation. Where the backbone's own width
+    is `dimension` (ResNet-50 at 2048-d, as in the re-ID recipes) only the batch normalisation is added.
+
+    Args:
+      backbone: a key of `BACKBONES`.
+      image_shape: (height, width, channels), pixels.
+      dimension: d of the embedding.
+      weight_decay: L2 factor on the convolutions and the dense layer.
+      weights: path of a Keras weights file for the backbone alone (ResNet-50). Nothing is ever downloaded.
+
+    Returns:
+      A Keras model, [N, h, w, c] in [-1, 1] -> [N, dimension], not normalised; its output is float32 under mixed
+      precision.
+
+    Raises:
+      errors.UsageError: unknown backbone; weights that are absent or of other shapes.
+    """
+    if backbone not in BACKBONES:
+        raise errors.UsageError(f"model.backbone: unknown {backbone!r}; one of {', '.join(BACKBONES)}")
+    image = layers.Input(image_shape)
+    x = BACKBONES[backbone](image, weight_decay)
+    if backbone != "resnet50" or x.shape[-1] != dimension:
+        regularizer = tf.keras.regularizers.L2(weight_decay) if weight_decay else None
+        x = layers.Dense(dimension, use_bias=False, kernel_regularizer=regularizer)(x)
+    embedding = layers.BatchNormalization(dtype="float32", name="embedding")(x)
+    model = tf.keras.Model(image, embedding, name=backbone)
+    if weights:
+        _load_weights(model, backbone, weights)
+    return model
+
+
+def _load_weights(model: tf.keras.Model, backbone: str, weights: str) -> None:
+    bodies = [layer for layer in model.layers if isinstance(layer, tf.keras.Model)]
+    if not bodies:
+        raise errors.UsageError(f"model.weights: backbone {backbone!r} takes none; leave it empty")
+    if not tf.io.gfile.exists(weights):
+        raise errors.UsageError(f"model.weights: no file {weights}; give a Keras weights file or leave it empty")
+    try:
+        bodies[0].load_weights(weights)
+    except (ValueError, OSError) as error:
+        raise errors.UsageError(f"model.weights: {weights} does not fit {backbone}: {error}") from error

@@ -1,0 +1,250 @@
+"""How good a model is at "who is this": CMC, mAP and mINP of queries ranked against a gallery."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from models import errors
+
+# Cosines closer than this are one cosine: float32 products differ by about as much with the block a
+# row falls in, and a collapsed model must score as the tie it is, not as its rounding noise.
+TIE = 1e-6
+
+# Similarities held at once: 16 Mi float32, 64 MiB.
+_CHUNK_CELLS = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryScores:
+    """What became of each query, one row a query.
+
+    Attributes:
+        identity: int64 [Q], dense code of the query's identity.
+        matches: int64 [Q], gallery images that are right answers; 0 where the query has none.
+        first: int64 [Q], rank from 1 of the nearest right answer; 0 where there is none.
+        average_precision: float64 [Q], NaN where there is none.
+        inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
+            is none.
+    """
+
+    identity: np.ndarray
+    matches: np.ndarray
+    first: np.ndarray
+    average_precision: np.ndarray
+    inverse_penalty: np.ndarray
+
+    def summary(
+        self, ranks: Sequence[int] = (1, 5, 10), mask: np.ndarray | None = None
+    ) -> dict:
+        """Means over the queries that have a match.
+
+        Args:
+            ranks: the k of each rank-k.
+            mask: bool [Q], the queries to take; all of them by default.
+
+        Returns:
+            `mAP`, `rank<k>`, `mINP` as fractions of 1, None where no query is left; `queries`
+            (scored), `identities` (theirs) and `unmatched` (left out for want of a match).
+        """
+        taken = np.ones(len(self.first), bool) if mask is None else np.asarray(mask, bool)
+        if taken.shape != self.first.shape:
+            raise ValueError(
+                f"`mask` must have one entry a query, {len(self.first)}. "
+                f"Received: shape {taken.shape}"
+            )
+        scored = taken & (self.matches > 0)
+        values = {"mAP": self.average_precision}
+        values.update({f"rank{k}": self.first <= k for k in ranks})
+        values["mINP"] = self.inverse_penalty
+        some = bool(scored.any())
+        return {
+            **{name: float(value[scored].mean()) if some else None for name, value in values.items()},
+            "queries": int(scored.sum()),
+            "identities": len(np.unique(self.identity[scored])),
+            "unmatched": int(taken.sum() - scored.sum()),
+        }
+
+
+def evaluate_retrieval(
+    query: np.ndarray,
+    query_ids: Sequence,
+    gallery: np.ndarray,
+    gallery_ids: Sequence,
+    *,
+    query_cameras: Sequence[int] | None = None,
+    gallery_cameras: Sequence[int] | None = None,
+    exclude_self: bool = False,
+    ranks: Sequence[int] = (1, 5, 10),
+    slices: Mapping[str, np.ndarray] | None = None,
+) -> dict:
+    """Ranks the gallery for every query and averages over the queries that have a match.
+
+    See `score_queries` for the ranking, its arguments and its errors.
+
+    Args:
+        ranks: the k of each rank-k.
+        slices: name -> bool [Q]: queries to be averaged by themselves too. The gallery stays whole.
+
+    Returns:
+        `QueryScores.summary`'s values, `gallery` (its size), and `slices`: name -> the same values.
+
+    Raises:
+        errors.WorkError: no query has a match in the gallery.
+    """
+    scores = score_queries(
+        query,
+        query_ids,
+        gallery,
+        gallery_ids,
+        query_cameras=query_cameras,
+        gallery_cameras=gallery_cameras,
+        exclude_self=exclude_self,
+    )
+    overall = scores.summary(ranks)
+    if not overall["queries"]:
+        raise errors.WorkError(
+            f"none of {len(scores.first)} queries has a match among {len(gallery)} gallery images: "
+            "give each identity an image in both, seen by two cameras where cameras are crossed"
+        )
+    named = {name: scores.summary(ranks, mask) for name, mask in (slices or {}).items()}
+    return {**overall, "gallery": len(gallery), "slices": named}
+
+
+def score_queries(
+    query: np.ndarray,
+    query_ids: Sequence,
+    gallery: np.ndarray,
+    gallery_ids: Sequence,
+    *,
+    query_cameras: Sequence[int] | None = None,
+    gallery_cameras: Sequence[int] | None = None,
+    exclude_self: bool = False,
+) -> QueryScores:
+    """Ranks the gallery by cosine for every query, a row a query for paired tests.
+
+    A right answer's rank counts the wrong ones that are as similar or more (ties, to 1e-6, are
+    lost: a model that maps everything to one point scores worst, not best). Average precision is
+    the mean over right answers of the precision at their rank, without interpolation. INP is that
+    precision at the last of them (Ye et al., Deep Learning for Person Re-identification, 2021).
+
+    Only the wrong answers above a query's worst right one are ever sorted; memory is a chunk of
+    queries times the gallery, at most 64 MiB or one row.
+
+    Args:
+        query: float [Q, d], any length but zero; normalised here in float32.
+        query_ids: [Q] identities: integers, str or bytes.
+        gallery: float [G, d].
+        gallery_ids: [G] identities, of the same kind.
+        query_cameras: int [Q]. With `gallery_cameras`: images of the query's identity by the
+            query's camera are neither right nor wrong, as in Market-1501's protocol.
+        gallery_cameras: int [G].
+        exclude_self: gallery and queries are the same images in the same order, and each query is
+            left out of its own gallery.
+
+    Raises:
+        ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
+    """
+    query, gallery = _unit("query", query, query_ids), _unit("gallery", gallery, gallery_ids)
+    _check(query, gallery, query_cameras, gallery_cameras, exclude_self)
+    identity, gallery_identity = _dense_codes(query_ids, gallery_ids)
+    cameras = None
+    if query_cameras is not None:
+        cameras = np.asarray(query_cameras), np.asarray(gallery_cameras)
+    by_identity = np.argsort(gallery_identity, kind="stable")
+    bounds = np.searchsorted(
+        gallery_identity[by_identity], np.arange(identity.max(initial=-1) + 2)
+    )
+
+    matches, first = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
+    precision, penalty = np.full(len(query), np.nan), np.full(len(query), np.nan)
+    for row, similarity in _similarities(query, gallery):
+        same = by_identity[bounds[identity[row]] : bounds[identity[row] + 1]]
+        right = np.ones(len(same), bool)
+        if exclude_self:
+            right &= same != row
+        if cameras is not None:
+            right &= cameras[1][same] != cameras[0][row]
+        if not right.any():
+            continue
+        rank = _ranks(similarity, same, same[right])
+        matches[row], first[row] = len(rank), rank[0]
+        precision[row] = np.mean(np.arange(1, len(rank) + 1) / rank)
+        penalty[row] = len(rank) / rank[-1]
+    return QueryScores(identity, matches, first, precision, penalty)
+
+
+def identity_precision(scores: QueryScores) -> np.ndarray:
+    """Mean average precision of each identity, for tests paired by identity: float64 [identities].
+
+    Entry c belongs to dense code c (identities in sorted order, the gallery's among them); NaN where
+    none of an identity's queries has a match.
+    """
+    size = scores.identity.max(initial=-1) + 1
+    scored = scores.matches > 0
+    codes = scores.identity[scored]
+    count = np.bincount(codes, minlength=size)
+    total = np.bincount(codes, scores.average_precision[scored], minlength=size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _ranks(similarity: np.ndarray, same: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ascending, of the gallery rows `right`. Overwrites `similarity` at `same`."""
+    bar = np.sort(similarity[right]) - np.float32(TIE)
+    similarity[same] = -np.inf
+    rivals = similarity[similarity >= bar[0]]
+    passed = np.searchsorted(bar, rivals, side="right")
+    ahead = len(rivals) - np.cumsum(np.bincount(passed, minlength=len(bar) + 1))[:-1]
+    return (ahead + np.arange(len(bar), 0, -1))[::-1]
+
+
+def _similarities(query: np.ndarray, gallery: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (query's row, its similarities [G]); the array may be overwritten by the caller."""
+    chunk = max(1, _CHUNK_CELLS // max(1, len(gallery)))
+    for begin in range(0, len(query), chunk):
+        block = query[begin : begin + chunk] @ gallery.T
+        for offset, similarity in enumerate(block):
+            yield begin + offset, similarity
+
+
+def _unit(name: str, embedding: np.ndarray, ids: Sequence) -> np.ndarray:
+    embedding = np.asarray(embedding, np.float32)
+    if embedding.ndim != 2 or len(embedding) != len(ids):
+        raise ValueError(
+            f"`{name}` must be [N, d] with one identity a row. "
+            f"Received: shape {embedding.shape} and {len(ids)} identities"
+        )
+    broken = len(embedding) - int(np.isfinite(embedding).all(axis=1).sum())
+    if broken:
+        raise ValueError(f"`{name}` must be finite. Received: {broken} rows that are not")
+    length = np.linalg.norm(embedding, axis=1, keepdims=True)
+    return embedding / np.maximum(length, np.finfo(np.float32).tiny)
+
+
+def _check(query, gallery, query_cameras, gallery_cameras, exclude_self) -> None:
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            "`query` and `gallery` must have the same dimension. "
+            f"Received: {query.shape[1]} and {gallery.shape[1]}"
+        )
+    if exclude_self and len(query) != len(gallery):
+        raise ValueError(
+            "`exclude_self` needs the queries as gallery. "
+            f"Received: {len(query)} queries and {len(gallery)} gallery images"
+        )
+    if (query_cameras is None) != (gallery_cameras is None):
+        raise ValueError("`query_cameras` and `gallery_cameras` must be given together")
+    for name, cameras, images in (
+        ("query_cameras", query_cameras, query),
+        ("gallery_cameras", gallery_cameras, gallery),
+    ):
+        if cameras is not None and len(cameras) != len(images):
+            raise ValueError(
+                f"`{name}` must have one camera an image, {len(images)}. Received: {len(cameras)}"
+            )
+
+
+def _dense_codes(query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    both = np.concatenate([np.asarray(query_ids), np.asarray(gallery_ids)])
+    codes = np.unique(both, return_inverse=True)[1]
+    return codes[: len(query_ids)], codes[len(query_ids) :]
