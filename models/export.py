@@ -94,15 +94,17 @@ def export(
     half = f"{path}.partial"
     if tf.io.gfile.exists(half):
         tf.io.gfile.rmtree(half)
-    tf.saved_model.save(
-        served,
-        half,
-        signatures={signatures.SERVING: served.from_bytes, signatures.PIXELS: served.from_pixels},
-    )
-    _write_warmup(os.path.join(half, signatures.WARMUP_FILE), image_shape, warmup_batches)
     described = {"image_shape": list(image_shape), "dimension": embedder.output_shape[-1], **(card or {})}
-    with tf.io.gfile.GFile(os.path.join(half, signatures.MODEL_CARD_FILE), "w") as file:
-        file.write(json.dumps(described, indent=1, sort_keys=True))
+    try:
+        names = {signatures.SERVING: served.from_bytes, signatures.PIXELS: served.from_pixels}
+        tf.saved_model.save(served, half, signatures=names)
+        _write_warmup(os.path.join(half, signatures.WARMUP_FILE), image_shape, warmup_batches)
+        with tf.io.gfile.GFile(os.path.join(half, signatures.MODEL_CARD_FILE), "w") as file:
+            file.write(json.dumps(described, indent=1, sort_keys=True))
+    except BaseException:
+        if tf.io.gfile.exists(half):
+            tf.io.gfile.rmtree(half)
+        raise
     tf.io.gfile.makedirs(os.path.dirname(path) or ".")
     tf.io.gfile.rename(half, path)
     return path

@@ -65,6 +65,7 @@ class FeatureCloud(tf.keras.layers.Layer):
             )
 
     def build(self, input_shape):
+        self.memory.build(input_shape)
         self.step = self._state("step", [], tf.int64)
         if self.refresh_every > 1:
             self.snapshot = self._state("snapshot", [len(self.memory.counts)], tf.float32)
@@ -111,7 +112,7 @@ class FeatureCloud(tf.keras.layers.Layer):
         self.step.assign_add(1)
         replica = tf.distribute.get_replica_context()
         lane = 0 if replica is None else replica.replica_id_in_sync_group
-        seed = tf.stack([tf.constant(self.seed, tf.int64) + (tf.cast(lane, tf.int64) << 32), step])
+        seed = tf.stack([tf.constant(self.seed, tf.int64) + tf.cast(lane, tf.int64) * 2**32, step])
         shape = [tf.shape(labels)[0], len(self.memory.counts)]
 
         def draw():

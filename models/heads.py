@@ -10,6 +10,9 @@ from models import feature_cloud
 # Below this distance from 1 a cosine has no usable angle in float32; also the fence that keeps gradients finite.
 COSINE_LIMIT = 1.0 - 1e-6
 
+# Squared lengths below this are taken for this when features are normalised: a float16 gradient of s / |f| stays finite.
+_LEAST_SQUARE = 1e-6
+
 
 def shifted_cosine(cosine: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
     """cos(clip(theta + angle, 0, pi)) for theta = acos(cosine), without an acos.
@@ -86,6 +89,8 @@ class Head(tf.keras.layers.Layer):
             initializer="glorot_uniform",
             regularizer=tf.keras.regularizers.L2(self.weight_decay) if self.weight_decay else None,
         )
+        if self.cloud is not None:
+            self.cloud.build([None, dimension])
         super().build(input_shape)
 
     def get_config(self):
@@ -108,7 +113,7 @@ class Head(tf.keras.layers.Layer):
 
     def cosines(self, features: tf.Tensor) -> tf.Tensor:
         """float32 [B, C]: cosine of the angle between each embedding and each class weight."""
-        unit_features = tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1)
+        unit_features = tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1, epsilon=_LEAST_SQUARE)
         return tf.matmul(unit_features, tf.math.l2_normalize(self.prototypes, axis=0))
 
     def target(self, cosine: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:

@@ -5,13 +5,18 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+# Two logical devices, so that what must hold under tf.distribute is tested without a second one. Device 0 comes
+# first and is what everything else runs on.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 
 @pytest.fixture(scope="session")
 def tiny_saved_model(tmp_path_factory):
     """A model folder with version 1 inside: 16x16 grey images, 8-d embeddings."""
-    import tensorflow as tf
-
     from models import backbones
     from models import export
     from models import preprocess

@@ -1,6 +1,8 @@
 """How wide classes are in feature space: the angles whose spread separates head from tail."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,22 +15,22 @@ def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.n
         labels: [N] class labels.
 
     Returns:
-        label -> float64 [images of the class], radians. A class whose directions cancel out, or with
-        a zero feature, has no mean direction there and reads pi / 2.
+        label -> float64 [images of the class], radians; pi / 2 for a feature of length zero, and
+        where a class's directions cancel out.
 
     Raises:
         ValueError: shapes do not fit.
     """
-    features, labels = np.asarray(features), np.asarray(labels)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
+    features, classes = np.asarray(features), np.asarray(labels)
+    if features.ndim != 2 or classes.shape != features.shape[:1]:
         raise ValueError(
             "`features` must be [N, d] and `labels` [N]. "
-            f"Received: shapes {features.shape} and {labels.shape}"
+            f"Received: shapes {features.shape} and {classes.shape}"
         )
-    order = np.argsort(labels, kind="stable")
-    names, starts = np.unique(labels[order], return_index=True)
+    order = np.argsort(classes, kind="stable")
+    names, starts = np.unique(classes[order], return_index=True)
     angles = {}
-    for name, rows in zip(names.tolist(), np.split(order, starts[1:])):
+    for name, rows in zip(names.tolist(), np.split(order, starts[1:]), strict=True):
         directions = _unit(features[rows].astype(np.float64))
         centre = _unit(directions.mean(axis=0, keepdims=True))[0]
         angles[name] = np.arccos(np.clip(directions @ centre, -1.0, 1.0))
@@ -47,15 +49,17 @@ def angular_spread(features: np.ndarray, labels: Sequence, head: Collection) -> 
         head: the labels of the head classes; every other class is tail.
 
     Returns:
-        {"head": {...}, "tail": {...}}, each with `mean` (radians), `variance` (radians squared, over
-        the images of a class, not corrected for its size) and `classes` (how many were averaged);
-        None for figures of no class.
+        {"head": {...}, "tail": {...}}, each with `mean` (radians), `variance` (radians squared,
+        over the images of a class, not corrected for its size) and `classes` (how many were
+        averaged); None for figures of no class.
 
     Raises:
         ValueError: shapes do not fit.
     """
     head = set(head)
-    angles = {name: angle for name, angle in class_angles(features, labels).items() if len(angle) > 1}
+    angles = {
+        name: angle for name, angle in class_angles(features, labels).items() if len(angle) > 1
+    }
     return {
         "head": _average([angle for name, angle in angles.items() if name in head]),
         "tail": _average([angle for name, angle in angles.items() if name not in head]),

@@ -1,7 +1,9 @@
 """How good a model is at "who is this": CMC, mAP and mINP of queries ranked against a gallery."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,9 +36,7 @@ class QueryScores:
     average_precision: np.ndarray
     inverse_penalty: np.ndarray
 
-    def summary(
-        self, ranks: Sequence[int] = (1, 5, 10), mask: np.ndarray | None = None
-    ) -> dict:
+    def summary(self, ranks: Sequence[int] = (1, 5, 10), mask: np.ndarray | None = None) -> dict:
         """Means over the queries that have a match.
 
         Args:
@@ -59,7 +59,10 @@ class QueryScores:
         values["mINP"] = self.inverse_penalty
         some = bool(scored.any())
         return {
-            **{name: float(value[scored].mean()) if some else None for name, value in values.items()},
+            **{
+                name: float(value[scored].mean()) if some else None
+                for name, value in values.items()
+            },
             "queries": int(scored.sum()),
             "identities": len(np.unique(self.identity[scored])),
             "unmatched": int(taken.sum() - scored.sum()),
@@ -152,9 +155,7 @@ def score_queries(
     if query_cameras is not None:
         cameras = np.asarray(query_cameras), np.asarray(gallery_cameras)
     by_identity = np.argsort(gallery_identity, kind="stable")
-    bounds = np.searchsorted(
-        gallery_identity[by_identity], np.arange(identity.max(initial=-1) + 2)
-    )
+    bounds = np.searchsorted(gallery_identity[by_identity], np.arange(identity.max(initial=-1) + 2))
 
     matches, first = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
     precision, penalty = np.full(len(query), np.nan), np.full(len(query), np.nan)
@@ -177,8 +178,8 @@ def score_queries(
 def identity_precision(scores: QueryScores) -> np.ndarray:
     """Mean average precision of each identity, for tests paired by identity: float64 [identities].
 
-    Entry c belongs to dense code c (identities in sorted order, the gallery's among them); NaN where
-    none of an identity's queries has a match.
+    Entry c belongs to dense code c (identities in sorted order, the gallery's among them); NaN
+    where none of an identity's queries has a match.
     """
     size = scores.identity.max(initial=-1) + 1
     scored = scores.matches > 0

@@ -1,0 +1,43 @@
+# `make run` and `make test` do everything on a fresh machine; `make setup` is the set-up alone.
+
+UV_VERSION = 0.13.8
+PYENV_310 = $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.10.*/bin/python3.10)))
+UV = .tools/bin/uv
+BIN = .venv/bin
+ROOT ?= runs/glyphs
+
+.PHONY: run test setup lint lock clean
+
+run: setup
+	$(BIN)/longtail run --recipe glyphs --root $(ROOT)
+	$(BIN)/longtail try --root $(ROOT)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: .venv/.ready
+
+# uv finds Python 3.10 (pyenv's, or one on PATH) and downloads it where there is none and it may.
+.venv/.ready: requirements-dev.txt pyproject.toml Makefile
+	@test -x $(UV) || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+		--target .tools "uv==$(UV_VERSION)" || \
+		{ echo "longtail: pip could not install uv==$(UV_VERSION); install pip for python3, or check its package index" >&2; exit 1; }
+	@test -x $(BIN)/python || $(UV) venv --quiet --no-project --python "$(or $(PYENV_310),3.10)" .venv || \
+		{ echo "longtail: no Python 3.10 found; install it (e.g. 'pyenv install 3.10') and run make again" >&2; exit 1; }
+	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet --require-hashes requirements-dev.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Compiles both locks anew: hashes, no index addresses.
+lock:
+	$(UV) pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header requirements.in -o requirements.txt
+	$(UV) pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .tools runs build *.egg-info

@@ -1,0 +1,28 @@
+"""What Transform does to an example; training and serving run the graph that is made of it."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from components import features
+from models import preprocess
+
+PIXELS = "pixels"
+STATUS = "status"
+
+
+def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
+    """Decodes, resizes and normalises the image of each example.
+
+    Args:
+        inputs: raw features; `image/encoded` is string [N, 1].
+        custom_config: `image` is [height, width, channels], `max_pixels` the largest image decoded.
+
+    Returns:
+        `pixels`, float32 [N, height, width, channels] in [-1, 1], and `status`, int64 [N, 1].
+    """
+    encoded = tf.reshape(inputs[features.ENCODED], [-1])
+    pixels, status = preprocess.decode_batch(
+        encoded, *custom_config["image"], max_pixels=custom_config["max_pixels"]
+    )
+    return {PIXELS: pixels, STATUS: tf.cast(status, tf.int64)[:, tf.newaxis]}

@@ -1,0 +1,43 @@
+"""The `longtail` command. Nothing heavy is imported until a command that needs it runs."""
+
+import sys
+
+import typer
+
+from pipeline.commands import data
+from pipeline.commands import evaluate
+from pipeline.commands import run
+from pipeline.commands import serving
+from pipeline.commands import study
+
+app = typer.Typer(
+    name="longtail",
+    help="Train, validate, ship and serve embedding models from long-tailed image data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run.run)
+app.command("try")(run.try_out)
+app.command()(study.study)
+app.command()(evaluate.evaluate)
+app.command()(serving.serve)
+app.command()(serving.embed)
+app.command()(serving.identify)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; errors of the user's are one line."""
+    try:
+        app()
+    except Exception as error:
+        status = getattr(error, "exit_status", None)
+        if status is None:
+            raise
+        print(f"longtail: error: {error}", file=sys.stderr)
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

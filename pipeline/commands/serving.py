@@ -1,0 +1,248 @@
+"""`longtail serve`, `embed` and `identify`: the model server, and questions to one."""
+
+import json
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+from typing import Annotated
+from typing import Any
+
+import typer
+
+from models import signatures
+
+if TYPE_CHECKING:
+    from serving import client
+    from serving.model_server import server as server_lib
+
+_log = logging.getLogger("longtail")
+
+Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES...", show_default=False)]
+Server = Annotated[
+    str,
+    typer.Option(
+        help="gRPC address of a running model server: `longtail serve` or TensorFlow Serving.", metavar="HOST:PORT"
+    ),
+]
+BatchSize = Annotated[int, typer.Option(help="Images sent in one request, at most.", min=1)]
+Timeout = Annotated[float, typer.Option(help="Longest wait for one answer, in seconds.")]
+
+
+def serve(
+    model: Annotated[
+        str,
+        typer.Option(help="Folder of a model: it holds a folder for each version (1, 2, ...).", metavar="DIR"),
+    ],
+    gallery: Annotated[
+        str,
+        typer.Option(
+            help="Folder of a gallery of this model. With it, POST /v1/gallery:identify says who is on an image.",
+            metavar="DIR",
+        ),
+    ] = "",
+    grpc_port: Annotated[int, typer.Option(help="Port for gRPC; 0 picks a free one.", min=0, max=65535)] = 8500,
+    rest_port: Annotated[int, typer.Option(help="Port for REST; 0 picks a free one.", min=0, max=65535)] = 8501,
+    model_name: Annotated[
+        str, typer.Option(help="What clients call the model. [default: the name of its folder]")
+    ] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+) -> None:
+    """Serves the latest version of a model over gRPC and REST, as TensorFlow Serving does.
+
+    A version that is pushed while the server runs is loaded and takes over; no request fails. When the server is
+    ready it prints one line with its addresses. Ctrl-C or SIGTERM ends it: requests under way are finished.
+    """
+    from pipeline import console
+    from serving.model_server import server as server_lib
+
+    stop = threading.Event()
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask_to_stop(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[number])  # a second one ends the process at once
+
+    for number in before:
+        signal.signal(number, ask_to_stop)
+    try:
+        options = server_lib.Options(model, model_name, gallery, host, grpc_port, rest_port)
+        with console.lines(), server_lib.ModelServer(options) as server:
+            if not stop.is_set():
+                typer.echo(_ready(server))
+            stop.wait()
+            _log.info("finishing the requests under way")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ready(server: "server_lib.ModelServer") -> str:
+    servable = server.source.latest()
+    assert servable is not None
+    with_gallery = f" with gallery {server.options.gallery}" if server.options.gallery else ""
+    return (
+        f"serving model {servable.name} version {servable.version}{with_gallery}: "
+        f"gRPC {server.grpc_address}, REST http://{server.rest_address}/v1/models/{servable.name}"
+    )
+
+
+def embed(
+    images: Images,
+    model_name: Annotated[
+        str, typer.Option(help="What the server calls the model; `longtail serve` says it when it starts.")
+    ],
+    server: Server = "localhost:8500",
+    output: Annotated[
+        str,
+        typer.Option(help="Write the embeddings there: a NumPy array, float32, a row an image.", metavar="FILE.npy"),
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; it has the embeddings unless --output does.")
+    ] = False,
+    batch_size: BatchSize = 32,
+    timeout: Timeout = 60.0,
+) -> None:
+    """Turns images into embeddings through a model server.
+
+    An image that cannot be decoded is named, its row is zeros, and the others are embedded all the same.
+    """
+    from pipeline import console
+    from serving import client
+    from serving import errors
+
+    if output and not os.path.isdir(os.path.dirname(output) or ".") and "://" not in output:
+        raise errors.UsageError(f"--output {output}: its folder does not exist; make it first")
+    with client.Client(server, model_name, timeout, batch_size) as connection:
+        embedded = connection.embed(images)
+    if output:
+        _write_array(output, embedded)
+    if as_json:
+        typer.echo(json.dumps(_embeddings_json(images, embedded, model_name, output)))
+    else:
+        _print_embeddings(images, embedded, output)
+    with console.lines():
+        _report_unreadable(images, embedded.status.tolist())
+
+
+def _embeddings_json(images: list[str], embedded: "client.Embedded", model_name: str, output: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [
+        {"path": path, "status": code} for path, code in zip(images, embedded.status.tolist(), strict=True)
+    ]
+    about: dict[str, Any] = {"model_name": model_name, "model_version": embedded.model_version}
+    if output:
+        about["output"] = output
+    else:
+        for row, embedding in zip(rows, embedded.embedding.tolist(), strict=True):
+            row["embedding"] = embedding
+    return {**about, "images": rows}
+
+
+def _write_array(path: str, embedded: "client.Embedded") -> None:
+    """Appears complete, by rename."""
+    import numpy as np
+    import tensorflow as tf
+
+    from serving import errors
+
+    half = f"{path}.partial"
+    try:
+        with tf.io.gfile.GFile(half, "wb") as file:
+            np.save(file, embedded.embedding)
+        tf.io.gfile.rename(half, path, overwrite=True)
+    except tf.errors.OpError as error:
+        raise errors.WorkError(f"--output {path} cannot be written: {error.message}") from error
+
+
+def _print_embeddings(images: list[str], embedded: "client.Embedded", output: str) -> None:
+    for path, code, embedding in zip(images, embedded.status.tolist(), embedded.embedding, strict=True):
+        if code == signatures.STATUS_OK and not output:
+            typer.echo(f"{path}  {' '.join(f'{value:.6g}' for value in embedding)}")
+    where = f" -> {output}" if output else ""
+    readable = sum(code == signatures.STATUS_OK for code in embedded.status.tolist())
+    dimension, version = embedded.embedding.shape[1], embedded.model_version
+    typer.echo(f"{readable} of {len(images)} images, {dimension}-d, model version {version}{where}")
+
+
+def _report_unreadable(images: list[str], status: list[int]) -> None:
+    from serving import errors
+
+    unreadable = [(path, code) for path, code in zip(images, status, strict=True) if code != signatures.STATUS_OK]
+    for path, code in unreadable:
+        _log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
+    if len(unreadable) == len(images):
+        raise errors.WorkError(f"none of the {len(images)} images could be embedded; the server could decode none")
+
+
+def identify(
+    images: Images,
+    gallery: Annotated[
+        str, typer.Option(help="Folder of the gallery: it holds a folder for each version.", metavar="DIR")
+    ],
+    server: Server = "localhost:8500",
+    model_name: Annotated[
+        str, typer.Option(help="What the server calls the model. [default: the model that built the gallery]")
+    ] = "",
+    k: Annotated[int, typer.Option(help="How many gallery images to name for each image.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    batch_size: BatchSize = 32,
+    timeout: Timeout = 60.0,
+) -> None:
+    """Says who is on each image: the nearest images of a gallery, by cosine similarity.
+
+    The images are embedded through the model server; the gallery is searched here, exactly.
+    """
+    from pipeline import console
+    from serving import client
+    from serving import gallery as gallery_lib
+
+    people = gallery_lib.load(gallery)
+    name = model_name or people.model_name
+    with client.Client(server, name, timeout, batch_size) as connection:
+        embedded = connection.embed(images)
+    note = people.mismatch(name, embedded.model_version)
+    status = embedded.status.tolist()
+    found = [
+        matches if code == signatures.STATUS_OK else []
+        for code, matches in zip(status, people.identify(embedded.embedding, k), strict=True)
+    ]
+    if as_json:
+        typer.echo(json.dumps(_identified(images, status, found, people, name, embedded.model_version, note)))
+    else:
+        _print_matches(images, status, found)
+    with console.lines():
+        if note:
+            _log.warning("%s", note)
+        _report_unreadable(images, status)
+
+
+def _identified(
+    images: list[str], status: list[int], found: list[Any], people: Any, name: str, version: int, note: str | None
+) -> dict[str, Any]:
+    import dataclasses
+
+    return {
+        "model_name": name,
+        "model_version": version,
+        "gallery": {
+            "path": people.path,
+            "version": people.version,
+            "model_name": people.model_name,
+            "model_version": people.model_version,
+            "count": people.count,
+        },
+        "note": note,
+        "images": [
+            {"path": path, "status": code, "matches": [dataclasses.asdict(match) for match in matches]}
+            for path, code, matches in zip(images, status, found, strict=True)
+        ],
+    }
+
+
+def _print_matches(images: list[str], status: list[int], found: list[Any]) -> None:
+    for path, code, matches in zip(images, status, found, strict=True):
+        if code == signatures.STATUS_OK:
+            typer.echo(path)
+        for match in matches:
+            typer.echo(f"  {match.similarity:7.4f}  {match.identity}  {match.path}")

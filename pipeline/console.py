@@ -1,0 +1,105 @@
+"""What a person sees while a command works: our own lines on the terminal, everybody else's in a log file."""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+import rich.console
+import rich.progress
+import rich.table
+
+log = logging.getLogger("longtail")
+
+
+class _Lines(logging.Handler):
+    def __init__(self, console: rich.console.Console):
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record):
+        self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def lines() -> Iterator[rich.console.Console]:
+    """Shows longtail's own log lines on standard error while the block runs."""
+    console = rich.console.Console(stderr=True)
+    handler = _Lines(console)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield console
+    finally:
+        log.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def quiet(log_file: str) -> Iterator[rich.console.Console]:
+    """Sends standard error, TensorFlow's and TFX's logs with it, to `log_file`; yields a console on the real one.
+
+    File descriptor 2 itself is moved, since TensorFlow's C++ writes to it directly.
+    """
+    os.makedirs(os.path.dirname(log_file), exist_ok=True)
+    sys.stderr.flush()
+    real = os.dup(2)
+    stream = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8")
+    console = rich.console.Console(file=stream, force_terminal=os.isatty(real))
+    handler = _Lines(console)
+    to_file = logging.StreamHandler(sys.stderr)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    with open(log_file, "a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 2)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.addHandler(to_file)
+    log.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield console
+    finally:
+        log.removeHandler(handler)
+        log.removeHandler(to_file)
+        sys.stderr.flush()
+        os.dup2(real, 2)
+        os.close(real)
+        stream.close()
+
+
+class Steps:
+    """One line a finished component; on a terminal also a bar that names the one at work."""
+
+    def __init__(self, console: rich.console.Console):
+        self._console = console
+        self._bar = rich.progress.Progress(
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._bar.stop()
+
+    def start(self, name: str, position: int, total: int) -> None:
+        """Names the component at work."""
+        self._bar.update(self._task, description=name, completed=position, total=total)
+        if not self._console.is_terminal:
+            self._console.print(f"{name} ...", highlight=False)
+
+    def end(self, name: str, seconds: float, cached: bool) -> None:
+        """Says that a component is done, and whether it had been done before."""
+        took = "cached" if cached else f"{seconds:.1f} s"
+        self._console.print(f"{name:<24} {took}", highlight=False)

@@ -1,0 +1,156 @@
+"""The one graph: every component and every edge. The local runner and the Kubeflow compiler both take it from here."""
+
+import dataclasses
+import json
+
+import tensorflow_data_validation as tfdv
+from tfx import v1 as tfx
+from tfx.dsl.components.base import base_node
+
+from components import features
+from components.baseline_finder import component as baseline_finder
+from components.curated_schema import component as curated_schema
+from components.distribution_validator import component as distribution_validator
+from components.drift_gate import component as drift_gate
+from components.gallery_builder import component as gallery_builder
+from components.image_example_gen import component as image_example_gen
+from components.pusher import component as pusher_lib
+from components.rebalancer import component as rebalancer
+from components.retrieval_evaluator import component as retrieval_evaluator
+from components.trainer import component as trainer
+from pipeline import recipe as recipe_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Folders that outlive a run. Any `tf.io.gfile` path.
+
+    Attributes:
+      registry: accepted baselines and what the gate saw.
+      models: the pushed model; its versions are what is served.
+      galleries: the pushed gallery, by model version.
+      checkpoints: where a killed training finds its last epoch.
+    """
+
+    registry: str
+    models: str
+    galleries: str
+    checkpoints: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """What one run is about.
+
+    Attributes:
+      source: where the images are.
+      number: the span.
+      fingerprint: of the images, part of the cache key; "" lets the executor find it.
+      pinned_span: accepted span to compare with: "auto", "none" or a number.
+      pinned_version: model version to compare with: "auto", "none" or a number.
+      accept_drift: a reason to accept the span whatever the gate sees; "" for none.
+    """
+
+    source: str
+    number: int = 1
+    fingerprint: str = ""
+    pinned_span: str = "auto"
+    pinned_version: str = "auto"
+    accept_drift: str = ""
+
+
+def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str) -> list[base_node.BaseNode]:
+    """Wires the components of a run, in the order an image meets them."""
+    reading = {**dataclasses.asdict(recipe.data), "source": span.source}
+    ingested = image_example_gen.ImageExampleGen(span=span.number, fingerprint=span.fingerprint, **reading)
+    examples = ingested.outputs["examples"]
+    checked = _checks(recipe, places, span, examples)
+    *_, schema, baseline, gate = checked
+    rebalanced = rebalancer.Rebalancer(
+        examples=examples,
+        blessing=gate.outputs["blessing"],
+        **dataclasses.asdict(recipe.rebalance),
+    )
+    transform = tfx.components.Transform(
+        examples=rebalanced.outputs["rebalanced_examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(analyze=[features.TRAIN_SPLIT], transform=[]),
+        custom_config={"image": list(recipe.model.image), "max_pixels": recipe.data.max_pixels},
+        materialize=False,
+        disable_statistics=True,
+    )
+    trained = trainer.Trainer(
+        examples=rebalanced.outputs["rebalanced_examples"],
+        census=rebalanced.outputs["census"],
+        transform_graph=transform.outputs["transform_graph"],
+        config=json.dumps(dataclasses.asdict(recipe.train_config()), sort_keys=True),
+        checkpoints=places.checkpoints,
+        card=json.dumps({"recipe": recipe.name, "span": span.number}),
+    )
+    model = trained.outputs["model"]
+    delivered = _delivery(recipe, places, examples, model, baseline.outputs["baseline_model"], model_name)
+    return [ingested, *checked, rebalanced, transform, trained, *delivered]
+
+
+def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
+    """From examples to the gate's blessing: statistics, schema, anomalies, drift."""
+    options = tfdv.StatsOptions(feature_allowlist=list(features.STATISTICS))
+    statistics_gen = tfx.components.StatisticsGen(examples=examples, stats_options=options)
+    statistics = statistics_gen.outputs["statistics"]
+    schema = curated_schema.CuratedSchema(bounds=json.dumps(recipe.drift.bounds, sort_keys=True))
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics, schema=schema.outputs["statistics_schema"]
+    )
+    baseline = baseline_finder.BaselineFinder(
+        statistics=statistics,
+        span=span.number,
+        registry=places.registry,
+        models=places.models,
+        pinned_span=span.pinned_span,
+        pinned_version=span.pinned_version,
+    )
+    drift = distribution_validator.DistributionValidator(
+        statistics=statistics,
+        baseline_statistics=baseline.outputs["baseline_statistics"],
+        config=distribution_validator.config(recipe.drift.thresholds),
+    )
+    gate = drift_gate.DriftGate(
+        statistics=statistics,
+        baseline_statistics=baseline.outputs["baseline_statistics"],
+        schema_anomalies=validator.outputs["anomalies"],
+        drift_anomalies=drift.outputs["anomalies"],
+        span=span.number,
+        registry=places.registry,
+        accept_drift=span.accept_drift,
+    )
+    return [statistics_gen, validator, drift, schema, baseline, gate]
+
+
+def _delivery(recipe, places, examples, model, baseline_model, model_name) -> list[base_node.BaseNode]:
+    """From a trained model to a served one: score, bless, push, build its gallery."""
+    settings = recipe.evaluation
+    evaluator = retrieval_evaluator.RetrievalEvaluator(
+        examples=examples,
+        model=model,
+        baseline_model=baseline_model,
+        protocol=settings.protocol,
+        cross_camera=int(settings.cross_camera),
+        tail_max_images=settings.tail_max_images,
+        floor_map=settings.floor_map,
+        margin=settings.margin,
+    )
+    pusher = pusher_lib.Pusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=places.models)
+        ),
+    )
+    gallery = gallery_builder.GalleryBuilder(
+        examples=examples,
+        pushed_model=pusher.outputs["pushed_model"],
+        destination=places.galleries,
+        model_name=model_name,
+    )
+    return [evaluator, pusher, gallery]

@@ -1,0 +1,301 @@
+"""The papers' controlled experiment: every method trained on the same long-tailed carve, scored on unseen identities."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components import sources
+from components.image_example_gen import images
+from components.image_example_gen import splits
+from components.rebalancer import census
+from components.rebalancer import rows
+from models import config as config_lib
+from models import errors
+from models import preprocess as preprocess_lib
+from models import train
+from models.metrics import angular
+from models.metrics import retrieval
+from pipeline import recipe as recipe_lib
+
+log = logging.getLogger("longtail")
+
+# Head, scale and margin of LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.2), and the cloud on top.
+_HEADS = {
+    "softmax": config_lib.Head("softmax", 1.0, 0.0),
+    "normface": config_lib.Head("normface", 24.0, 0.0),
+    "cosface": config_lib.Head("cosface", 24.0, 0.2),
+    "arcface": config_lib.Head("arcface", 16.0, 0.2),
+}
+METHODS = {
+    **{name: (name, "none") for name in _HEADS},
+    "leap-cv": ("cosface", "vanilla"),
+    "leap-cf": ("cosface", "full"),
+    "leap-av": ("arcface", "vanilla"),
+    "leap-af": ("arcface", "full"),
+}
+_SETTING = re.compile(r"H(\d+)S(\d+)$")
+_TUNED = {"s": "scale", "m": "margin"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A head with or without a cloud. `name` is as written, e.g. "leap-cv" or "leap-cv:s=32"."""
+
+    name: str
+    head: config_lib.Head
+    variant: str
+
+    @property
+    def plain(self) -> str:
+        """Name of the same head without a cloud, the one a cloud is paired with."""
+        base, colon, tuned = self.name.partition(":")
+        return f"{METHODS[base][0]}{colon}{tuned}"
+
+
+def parse_method(text: str) -> Method:
+    """Reads "leap-cv" or, with another scale or margin, "leap-cv:s=32,m=0.3".
+
+    Raises:
+      errors.UsageError: unknown method or setting.
+    """
+    base, _, tuned = text.partition(":")
+    if base not in METHODS:
+        raise errors.UsageError(f"--methods: unknown {base!r}; one of {', '.join(METHODS)}")
+    head, variant = METHODS[base]
+    changes = {}
+    for change in filter(None, tuned.split(",")):
+        key, _, value = change.partition("=")
+        try:
+            changes[_TUNED[key]] = float(value)
+        except (KeyError, ValueError) as error:
+            raise errors.UsageError(f"--methods: {text!r}: write s=SCALE or m=MARGIN after the colon") from error
+    return Method(text, dataclasses.replace(_HEADS[head], **changes), variant)
+
+
+def parse_setting(text: str) -> tuple[int, int]:
+    """Reads "H100S4": 100 head identities keep all images, the others 4.
+
+    Raises:
+      errors.UsageError: another form.
+    """
+    match = _SETTING.match(text)
+    if not match:
+        raise errors.UsageError(f"--settings: {text!r} is not H<head identities>S<tail images>, e.g. H100S4")
+    return int(match.group(1)), int(match.group(2))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """All usable images of a source. `encoded` object [N]; `paths`, `sha256`, `identities` and `held_out` go with it."""
+
+    encoded: np.ndarray
+    paths: np.ndarray
+    digests: np.ndarray
+    identities: np.ndarray
+    held_out: np.ndarray
+
+    @classmethod
+    def load(cls, recipe: recipe_lib.Recipe, data: str) -> "_Images":
+        settings = recipe.data
+        source = sources.open_source(data, settings.layout, settings.camera_pattern)
+        items = source.items()
+        identities = {item.identity for item in items}
+        held_out = splits.held_out(identities, settings.eval_fraction, settings.seed)
+
+        def read(item):
+            try:
+                found = source.read(item)
+                return images.check(found, settings.max_pixels).encoded, hashlib.sha256(found).hexdigest()
+            except (images.BadImage, sources.ReadError) as error:
+                log.info("left out %s: %s", item.path, error)
+                return None
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            found = list(pool.map(read, items))
+        kept = [(item, *pair) for item, pair in zip(items, found) if pair]
+        return cls(
+            np.array([encoded for _, encoded, _ in kept], object),
+            np.array([item.path for item, _, _ in kept]),
+            np.array([digest for _, _, digest in kept]),
+            np.array([item.identity for item, _, _ in kept]),
+            np.array([item.identity in held_out for item, _, _ in kept]),
+        )
+
+    def carve(self, head: int, tail_images: int, seed: int) -> tuple[train.TrainingSet, set[int]]:
+        """The training set of <H,S>, and the class ids of its head."""
+        by_identity: dict[str, list[int]] = {}
+        for row in np.flatnonzero(~self.held_out):
+            by_identity.setdefault(self.identities[row], []).append(row)
+        counts = {
+            identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()
+        }
+        plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
+        classes = {
+            one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]
+        }
+        row_of = {(self.identities[row], self.paths[row]): row for row in np.flatnonzero(~self.held_out)}
+        taken, labels = [], []
+        for identity, group in sorted(by_identity.items()):
+            files = [(self.paths[row].encode(), self.digests[row].encode()) for row in group]
+            chosen = rows.choose((identity.encode(), files), {"classes": classes, "distinct": True}, seed)
+            for (_, path, _), _ in chosen:
+                taken.append(row_of[identity, path.decode()])
+                labels.append(classes[identity.encode()][0])
+        kept = np.array([one["images"] for one in plan["classes"]], np.int64)
+        heads = {one["class_id"] for one in plan["classes"] if one["head"]}
+        return train.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept), heads
+
+
+def _embed(classifier: train.Classifier, preprocess, encoded: np.ndarray) -> np.ndarray:
+    embed = tf.function(
+        lambda batch: classifier.embedder(preprocess(batch)[0], training=False),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    parts = [embed(tf.constant(encoded[i : i + 512])).numpy() for i in range(0, len(encoded), 512)]
+    return np.concatenate(parts)
+
+
+def _train_and_score(recipe, method: Method, setting: str, seed: int, data: _Images) -> dict[str, Any]:
+    head, tail_images = parse_setting(setting)
+    training_set, heads = data.carve(head, tail_images, seed)
+    config = dataclasses.replace(
+        recipe.train_config(),
+        head=method.head,
+        leap=dataclasses.replace(recipe.leap, variant=method.variant),
+        training=dataclasses.replace(recipe.training, seed=seed),
+    )
+    preprocess = preprocess_lib.Preprocess(tuple(config.model.image), recipe.data.max_pixels)
+    started = time.monotonic()
+    classifier = train.train(config, training_set, preprocess)
+    seconds = time.monotonic() - started
+    held_out = _embed(classifier, preprocess, data.encoded[data.held_out])
+    names = data.identities[data.held_out]
+    scores = retrieval.evaluate_retrieval(held_out, names, held_out, names, exclude_self=True)
+    trained = _embed(classifier, preprocess, training_set.encoded)
+    spread = angular.angular_spread(trained, training_set.class_ids, heads)
+    unseen = angular.angular_spread(held_out, names, set(names))
+    return {
+        "setting": setting,
+        "method": method.name,
+        "seed": seed,
+        **{key: scores[key] for key in ("mAP", "rank1", "rank5", "rank10", "mINP")},
+        "head_variance": spread["head"]["variance"],
+        "tail_variance": spread["tail"]["variance"],
+        "held_out_variance": unseen["head"]["variance"],
+        "images": len(training_set.encoded),
+        "seconds": round(seconds, 1),
+    }
+
+
+def study(
+    recipe: recipe_lib.Recipe,
+    data: str,
+    settings: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    json_path: str | None,
+) -> dict[str, Any]:
+    """Trains every method on every carve with every seed, and compares each cloud with its plain head.
+
+    A seed decides which identities are the head, which images the tail keeps, the initial weights and the order of
+    batches; methods share all four, so their difference is paired. Finished trainings are written to `json_path` as
+    they end, and not done again when the study is.
+
+    Raises:
+      errors.UsageError: unknown method or setting, no data, a `json_path` of another study.
+    """
+    parsed = [parse_method(method) for method in methods]
+    for setting in settings:
+        parse_setting(setting)
+    if seeds < 1:
+        raise errors.UsageError(f"--seeds {seeds}: at least 1")
+    described = {**dataclasses.asdict(recipe), "summary": ""}
+    fingerprint = sources.fingerprint(data, recipe.data.layout)
+    key = hashlib.sha256(json.dumps([described, fingerprint]).encode()).hexdigest()[:16]
+    finished = _finished(json_path, key)
+    loaded = _Images.load(recipe, data)
+    log.info("%d images, %d held out", len(loaded.encoded), int(loaded.held_out.sum()))
+    results: dict[str, Any] = {}
+    for seed in range(seeds):
+        for setting in settings:
+            for method in parsed:
+                run = (setting, method.name, seed)
+                if run not in finished:
+                    log.info("%s %s seed %d", *run)
+                    finished[run] = _train_and_score(recipe, method, setting, seed, loaded)
+                    log.info("mAP %.4f  %.0f s", finished[run]["mAP"], finished[run]["seconds"])
+                results = {"key": key, "runs": list(finished.values())}
+                results["summary"] = summarise(results["runs"], parsed)
+                if json_path:
+                    _write(json_path, results)
+    return results
+
+
+def _finished(path: str | None, key: str) -> dict[tuple, dict[str, Any]]:
+    if path is None or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        try:
+            found = json.load(file)
+        except ValueError:
+            found = {}
+    if found.get("key") != key:
+        raise errors.UsageError(f"--json {path}: holds another study (recipe or data differ); name another file")
+    return {(run["setting"], run["method"], run["seed"]): run for run in found["runs"]}
+
+
+def _write(path: str, results: dict[str, Any]) -> None:
+    half = f"{path}.{uuid.uuid4().hex}.partial"
+    with open(half, "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+    os.replace(half, path)
+
+
+def summarise(runs: Sequence[dict[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """One row a setting and method: means over seeds, and the paired difference to the plain head.
+
+    `paired_mAP` is the mean over the seeds that both have of (method - plain head), `paired_spread` its standard
+    error, None where there are fewer than two.
+    """
+    by_run = {(run["setting"], run["method"], run["seed"]): run for run in runs}
+    table = []
+    for setting in dict.fromkeys(run["setting"] for run in runs):
+        for method in methods:
+            own = [run for run in runs if run["setting"] == setting and run["method"] == method.name]
+            if not own:
+                continue
+            differences = [
+                run["mAP"] - by_run[setting, method.plain, run["seed"]]["mAP"]
+                for run in own
+                if method.plain != method.name and (setting, method.plain, run["seed"]) in by_run
+            ]
+            table.append({"setting": setting, "method": method.name, **_means(own, differences)})
+    return table
+
+
+def _means(own: Sequence[dict[str, Any]], differences: Sequence[float]) -> dict[str, Any]:
+    def mean(name):
+        return float(np.mean([run[name] for run in own]))
+
+    def spread(values, divisor=1.0):
+        return float(np.std(values, ddof=1)) / divisor if len(values) > 1 else None
+
+    names = ("mAP", "rank1", "mINP", "head_variance", "tail_variance", "held_out_variance", "seconds")
+    return {
+        "seeds": len(own),
+        **{name: mean(name) for name in names},
+        "mAP_spread": spread([run["mAP"] for run in own]),
+        "paired_mAP": float(np.mean(differences)) if differences else None,
+        "paired_spread": spread(differences, np.sqrt(len(differences))) if differences else None,
+    }

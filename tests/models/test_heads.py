@@ -1,0 +1,148 @@
+"""Heads against the papers' formulas in float64 NumPy, and on angles where naive formulas give NaN."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import errors
+from models import feature_cloud
+from models import heads
+
+
+def reference(features, weights, labels, scale, margin, kind, alpha):
+    """Eq. 7 and 8 of LEAP with arccos, float64."""
+    f = features / np.linalg.norm(features, axis=1, keepdims=True)
+    w = weights / np.linalg.norm(weights, axis=0, keepdims=True)
+    theta = np.arccos(np.clip(f @ w, -1, 1))
+    logits = scale * np.cos(np.clip(theta + alpha, 0, np.pi))
+    for row, label in enumerate(labels):
+        angle = theta[row, label] + alpha[row, label]
+        if kind == "arcface":
+            logits[row, label] = scale * np.cos(np.clip(angle + margin, 0, np.pi))
+        elif kind == "cosface":
+            logits[row, label] = scale * (np.cos(np.clip(angle, 0, np.pi)) - margin)
+    return logits
+
+
+class FixedCloud(feature_cloud.FeatureCloud):
+    """A cloud whose draw is given."""
+
+    def __init__(self, alpha):
+        super().__init__([2] * alpha.shape[1])
+        self.alpha = tf.constant(alpha, tf.float32)
+
+    def call(self, features, labels):
+        return self.alpha
+
+
+@pytest.mark.parametrize("kind", ["cosface", "arcface", "normface"])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 3.0])
+def test_logits_are_equations_7_and_8(kind, spread):
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(6, 5)), rng.integers(0, 4, 6)
+    alpha = spread * rng.normal(size=(6, 4))
+    head = heads.HEADS[kind](4, 16.0, 0.3, FixedCloud(alpha) if spread else None)
+    got = head((tf.constant(features, tf.float32), tf.constant(labels)), training=True).numpy()
+    alpha = np.clip(alpha, -np.pi, np.pi)
+    wanted = reference(features, head.prototypes.numpy().astype(np.float64), labels, 16.0, 0.3, kind, alpha)
+    np.testing.assert_allclose(got, wanted, atol=2e-4)
+
+
+def test_shifted_cosine_is_clipped_at_both_ends():
+    cosine = tf.constant(np.cos([0.1, 3.0, 0.1, 3.0]), tf.float32)
+    got = heads.shifted_cosine(cosine, tf.constant([-0.2, 0.3, 0.2, -0.3])).numpy()
+    np.testing.assert_allclose(got, [1.0, -1.0, np.cos(0.3), np.cos(2.7)], atol=1e-5)
+
+
+def test_gradient_is_that_of_the_arccos_form():
+    cosine = tf.constant(np.linspace(-0.95, 0.95, 21), tf.float64)
+    for angle in (-0.4, 0.0, 0.7):
+        with tf.GradientTape() as tape:
+            tape.watch(cosine)
+            shifted = heads.shifted_cosine(tf.cast(cosine, tf.float32), tf.constant(angle, tf.float32))
+        got = tape.gradient(shifted, cosine).numpy()
+        theta = np.arccos(cosine.numpy())
+        inside = (theta + angle > 0.02) & (theta + angle < np.pi - 0.02)
+        wanted = np.sin(theta + angle) / np.sin(theta)
+        np.testing.assert_allclose(got[inside], wanted[inside], rtol=1e-3, atol=1e-4)
+        assert not got[(theta + angle < -0.02) | (theta + angle > np.pi + 0.02)].any()
+
+
+@pytest.mark.parametrize("kind", ["cosface", "arcface", "softmax", "normface"])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
+def test_loss_and_gradients_are_finite_on_aligned_opposite_zero_and_huge_features(kind, dtype):
+    cloud = None if kind == "softmax" else feature_cloud.FeatureCloud([20, 2, 1], variant="full")
+    head = heads.HEADS[kind](3, 64.0, 0.5, cloud)
+    head.build([(None, 3), (None,)])
+    head.prototypes.assign(np.eye(3))
+    rows = [[1, 0, 0], [-1, 0, 0], [0, 0, 0], [6e4, 6e4, 0], [1e-7, 0, 0], [0, 1, 0]]
+    features = tf.constant(rows, dtype)
+    labels = tf.constant([0, 0, 0, 1, 2, 1])
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            logits = head((features, labels), training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        assert logits.dtype == tf.float32
+        gradients = tape.gradient(loss, [features, head.prototypes])
+        assert np.isfinite(loss.numpy())
+        assert all(np.isfinite(g.numpy()).all() for g in gradients)
+
+
+def test_inference_has_neither_margin_nor_cloud():
+    plain = heads.CosFace(4, 16.0, 0.5)
+    inputs = (tf.random.normal([3, 5]), tf.constant([0, 1, 2]))
+    logits = plain(inputs, training=False)
+    np.testing.assert_allclose(logits, 16.0 * plain.cosines(inputs[0]), rtol=1e-6)
+
+
+def test_a_plain_head_has_one_weight_and_a_cloud_adds_only_untrained_state():
+    plain, leap = heads.CosFace(4, 16.0), heads.CosFace(4, 16.0, cloud=feature_cloud.FeatureCloud([3] * 4))
+    for head in (plain, leap):
+        head.build([(None, 5), (None,)])
+        assert len(head.trainable_weights) == 1
+    assert len(leap.non_trainable_weights) == 7
+
+
+def test_config_makes_the_same_head_again():
+    head = heads.ArcFace(4, 16.0, 0.2, feature_cloud.FeatureCloud([3] * 4, seed=5))
+    again = heads.ArcFace.from_config(head.get_config())
+    assert again.get_config() == head.get_config()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: heads.CosFace(1),
+        lambda: heads.CosFace(4, scale=0.0),
+        lambda: heads.ArcFace(4, margin=2.0),
+    ],
+)
+def test_bad_arguments_say_what_they_received(make):
+    with pytest.raises(errors.UsageError, match="Received"):
+        make()
+
+
+def test_classes_that_disagree_with_the_census_are_refused():
+    with pytest.raises(errors.UsageError, match="counts 3 classes and the head 4"):
+        heads.CosFace(4, cloud=feature_cloud.FeatureCloud([2, 2, 2]))
+
+
+def test_softmax_has_no_angles_for_a_cloud():
+    with pytest.raises(errors.UsageError, match="margin head"):
+        heads.Softmax(3, cloud=feature_cloud.FeatureCloud([2, 2, 2]))
+
+
+def test_a_training_step_does_not_retrace():
+    head = heads.CosFace(3, 16.0, 0.2, feature_cloud.FeatureCloud([20, 2, 2]))
+    head.build([(None, 8), (None,)])
+    traces = []
+
+    @tf.function
+    def step(features, labels):
+        traces.append(1)
+        return head((features, labels), training=True)
+
+    for _ in range(4):
+        step(tf.random.normal([5, 8]), tf.constant([0, 1, 2, 0, 0]))
+    assert len(traces) == 1

@@ -1,0 +1,159 @@
+"""The loop: it learns, it resumes to the bit, and it says what is wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import augment
+from models import config as config_lib
+from models import errors
+from models import preprocess
+from models import train
+
+SHAPE = (16, 16, 1)
+
+
+def data(classes=4, per_class=8, seed=0):
+    """Each class is a pattern under noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), per_class)
+    patterns = rng.integers(0, 2, (classes, *SHAPE)) * 200
+    pixels = np.clip(patterns[labels] + rng.integers(0, 55, (len(labels), *SHAPE)), 0, 255)
+    encoded = np.array([tf.io.encode_png(p).numpy() for p in pixels.astype(np.uint8)], object)
+    return train.TrainingSet(encoded, labels, np.full(classes, per_class))
+
+
+def config(**changes):
+    parts = {
+        "model": config_lib.Model(image=SHAPE, dimension=8),
+        "leap": config_lib.Leap(variant="full", start_epoch=1),
+        "augment": augment.Augmentation(shift=0.05, rotation=5.0, flip=True, erase=0.2),
+        "training": config_lib.Training(epochs=4, batch=8, rate=0.003),
+    }
+    for key, change in changes.items():
+        parts[key] = dataclasses.replace(parts.get(key, config_lib.TrainConfig().head), **change)
+    return config_lib.TrainConfig(**parts)
+
+
+class Losses(tf.keras.callbacks.Callback):
+    """Keeps each step's loss; dies at the start of an epoch where it is told to, as a killed process would."""
+
+    def __init__(self, die_at=None):
+        super().__init__()
+        self.losses, self._die_at = [], die_at
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self._die_at:
+            raise KeyboardInterrupt
+
+
+def test_leap_training_learns_to_tell_the_classes_apart():
+    losses = Losses()
+    trained = train.train(config(training={"epochs": 12}), data(), preprocess.Preprocess(SHAPE), None, [losses])
+    assert np.mean(losses.losses[-4:]) < 0.5 * np.mean(losses.losses[:4])
+    assert trained.head.cloud.step.numpy() == 48
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path):
+    settings, images, decode = config(), data(), preprocess.Preprocess(SHAPE)
+    whole, first, second = Losses(), Losses(die_at=2), Losses()
+    train.train(settings, images, decode, str(tmp_path / "a"), [whole])
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, images, decode, str(tmp_path / "b"), [first])
+    train.train(settings, images, decode, str(tmp_path / "b"), [second])
+    assert len(first.losses) + len(second.losses) == len(whole.losses)
+    assert first.losses + second.losses == whole.losses
+
+
+def test_batches_of_an_epoch_are_a_function_of_seed_and_epoch():
+    settings, images, decode = config(), data(), preprocess.Preprocess(SHAPE)
+    whole, steps = train.batches(images, decode, settings)
+    late, _ = train.batches(images, decode, settings, first_epoch=2)
+    for (one, label), (two, other) in zip(list(whole)[2 * steps :], late, strict=True):
+        np.testing.assert_array_equal(label, other)
+        np.testing.assert_array_equal(one[0], two[0])
+
+
+def test_images_that_do_not_fit_the_cache_are_decoded_as_they_are_needed():
+    settings, images, decode = config(), data(), preprocess.Preprocess(SHAPE)
+    cached, _ = train.batches(images, decode, settings)
+    streamed, _ = train.batches(images, decode, config(training={"cache_megabytes": 0}))
+    for (one, _), (two, _) in zip(cached.take(4), streamed.take(4), strict=True):
+        np.testing.assert_allclose(one[0], two[0], atol=1e-5)
+
+
+def test_mixed_precision_keeps_logits_and_memory_in_float32():
+    trained = train.train(
+        config(training={"precision": "mixed_float16", "epochs": 2}), data(), preprocess.Preprocess(SHAPE)
+    )
+    assert trained.head.cloud.memory.angles.dtype == tf.float32
+    assert all(np.isfinite(weight.numpy()).all() for weight in trained.weights)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_two_replicas_train_with_one_state():
+    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
+    trained = train.train(
+        config(training={"epochs": 2}), data(), preprocess.Preprocess(SHAPE), strategy=strategy
+    )
+    seen = [copy.numpy().sum() for copy in strategy.experimental_local_results(trained.head.cloud.memory.seen)]
+    assert seen == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"head": {"name": "cosfase"}}, "head.name: unknown 'cosfase'"),
+        ({"leap": {"variant": "some"}}, "leap.variant: unknown 'some'"),
+        ({"model": {"backbone": "vgg"}}, "model.backbone: unknown 'vgg'"),
+        ({"model": {"weights": "none.h5"}}, "takes none"),
+        ({"model": {"image": (16, 16)}}, "model.image"),
+        ({"training": {"epochs": 0}}, "epochs must be >= 1"),
+        ({"training": {"optimizer": "lion"}}, "training.optimizer: unknown 'lion'"),
+        ({"training": {"schedule": "linear"}}, "unknown schedule 'linear'"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(recipe, message):
+    with pytest.raises(errors.UsageError, match=message):
+        train.train(config(**recipe), data(), preprocess.Preprocess(SHAPE))
+
+
+def test_labels_beyond_the_census_are_refused():
+    with pytest.raises(errors.WorkError, match="disagree with the census of 2 classes"):
+        train.TrainingSet(np.array([b"", b""], object), np.array([0, 2]), np.array([1, 1]))
+
+
+def test_an_unreadable_image_stops_training_with_its_number():
+    images = data()
+    images.encoded[3] = b"broken"
+    with pytest.raises(errors.WorkError, match="image 3 is not decodable"):
+        train.train(config(), images, preprocess.Preprocess(SHAPE))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    train.train(config(), data(), preprocess.Preprocess(SHAPE), str(tmp_path))
+    with pytest.raises(errors.WorkError, match="another model"):
+        train.train(config(model={"dimension": 6}), data(), preprocess.Preprocess(SHAPE), str(tmp_path))
+
+
+@pytest.mark.parametrize("recipe", ["market1501_h20s4", "face_h3k_t10k"])
+def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images(recipe):
+    from pipeline import recipe as recipe_lib
+
+    loaded = recipe_lib.load(recipe, ["training.epochs=1", "training.batch=2", "leap.start_epoch=0"])
+    rng = np.random.default_rng(0)
+    height, width, channels = loaded.model.image
+    pixels = rng.integers(0, 256, (2, height, width, channels)).astype(np.uint8)
+    encoded = np.array([tf.io.encode_jpeg(p).numpy() for p in pixels], object)
+    images = train.TrainingSet(encoded, np.array([0, 1]), np.array([30, 4]))
+    losses = Losses()
+    trained = train.train(
+        loaded.train_config(), images, preprocess.Preprocess(tuple(loaded.model.image)), None, [losses]
+    )
+    assert len(losses.losses) == 1 and np.isfinite(losses.losses).all()
+    assert trained.embedder.output_shape == (None, loaded.model.dimension)
