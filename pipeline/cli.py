@@ -1,14 +1,19 @@
 """The `longtail` command. Nothing heavy is imported until a command that needs it runs."""
 
+import os
 import sys
+import warnings
 
-import typer
+# TensorFlow's C++ complains about missing GPUs before Python can ask it not to.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from pipeline.commands import data
-from pipeline.commands import evaluate
-from pipeline.commands import run
-from pipeline.commands import serving
-from pipeline.commands import study
+import typer  # noqa: E402
+
+from pipeline.commands import data  # noqa: E402
+from pipeline.commands import evaluate  # noqa: E402
+from pipeline.commands import run  # noqa: E402
+from pipeline.commands import serving  # noqa: E402
+from pipeline.commands import study  # noqa: E402
 
 app = typer.Typer(
     name="longtail",
@@ -29,6 +34,8 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; errors of the user's are one line."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' words on each other's releases, none for a user to act on
     try:
         app()
     except Exception as error:

@@ -1,17 +1,14 @@
 """The main job: one span of images from folder to served model, resumable, with a record and a summary."""
 
-import contextlib
 import dataclasses
-import datetime
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
+import rich.console
+import rich.table
 from tfx import v1 as tfx
 
 from components import sources
@@ -21,6 +18,7 @@ from pipeline import console as console_lib
 from pipeline import graph
 from pipeline import local_runner
 from pipeline import recipe as recipe_lib
+from pipeline import workplace
 
 log = logging.getLogger("longtail")
 
@@ -38,42 +36,6 @@ def places(root: str, model_name: str) -> graph.Places:
     )
 
 
-@contextlib.contextmanager
-def _hold(root: str) -> Iterator[None]:
-    """Keeps a second run out of a root; the lock goes with the process, however it ends."""
-    try:
-        os.makedirs(root, exist_ok=True)
-        file = open(os.path.join(root, ".lock"), "w", encoding="utf-8")
-    except OSError as error:
-        raise errors.UsageError(
-            f"--root {root}: cannot be written ({error.strerror}); choose a folder of yours"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise errors.UsageError(
-                f"--root {root}: another run is at work there; wait for it or choose another root"
-            ) from error
-        yield
-
-
-def _write_json(path: str, content: dict[str, Any]) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    half = f"{path}.{uuid.uuid4().hex}.partial"
-    with open(half, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-    os.replace(half, path)
-
-
-def _read_json(path: str) -> dict[str, Any] | None:
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
-
-
 class _Record:
     """What a run pinned when it first started, so that running it again is the same run.
 
@@ -83,19 +45,19 @@ class _Record:
 
     def __init__(self, root: str, run_id: str, where: graph.Places, span: int):
         self._path = os.path.join(root, "records", f"{run_id}.json")
-        content = _read_json(self._path)
+        content = workplace.read_json(self._path)
         if content is None or content["refused"]:
             content = {
                 "refused": False,
                 "pinned_span": baseline_finder.pin(baseline_finder.last_accepted(where.registry, span)),
                 "pinned_version": baseline_finder.pin(baseline_finder.last_version(where.models)),
             }
-            _write_json(self._path, content)
+            workplace.write_json(self._path, content)
         self.pins = {key: content[key] for key in ("pinned_span", "pinned_version")}
 
     def refuse(self) -> None:
         """Marks that the gate stopped the run."""
-        _write_json(self._path, {"refused": True, **self.pins})
+        workplace.write_json(self._path, {"refused": True, **self.pins})
 
 
 def run(
@@ -104,6 +66,7 @@ def run(
     data: str | None = None,
     span: int = 1,
     accept_drift: str = "",
+    console: rich.console.Console | None = None,
 ) -> dict[str, Any]:
     """Runs the whole pipeline on one span.
 
@@ -113,6 +76,7 @@ def run(
       data: where the images are; the recipe's own source where None.
       span: number of the span.
       accept_drift: reason to accept the span whatever the gate sees.
+      console: where to say what happens; standard error where None.
 
     Returns:
       The summary, as written to `<root>/summary.json`.
@@ -121,7 +85,6 @@ def run(
       errors.UsageError: data missing or unusable, a root that cannot be written.
       errors.WorkError: stopped by the gate, or a component failed.
     """
-    root = os.path.abspath(root)
     data = data or recipe.data.source
     if not data:
         raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
@@ -129,12 +92,7 @@ def run(
         raise errors.UsageError(f"--span {span}: spans count from 1")
     source = _absolute(data)
     sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
-    with _hold(root):
-        log_file = os.path.join(root, "logs", f"run-{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
-        with console_lib.quiet(log_file) as console:
-            console.print(f"recipe {recipe.name}, span {span}, {data} -> {root}", highlight=False)
-            console.print(f"log {log_file}", highlight=False)
-            return _run(recipe, root, source, span, accept_drift, console)
+    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console)
 
 
 def _absolute(source: str) -> str:
@@ -160,7 +118,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
         beam_pipeline_args=list(BEAM_ARGS),
     )
     done: dict[str, local_runner.StepResult] = {}
-    with console_lib.Steps(console) as steps:
+    with console_lib.Steps(console or rich.console.Console(stderr=True)) as steps:
 
         def end(result: local_runner.StepResult) -> None:
             done[result.name] = result
@@ -173,7 +131,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
                 record.refuse()
             raise
     summary = _summarise(recipe, run_id, where, done)
-    _write_json(os.path.join(root, SUMMARY_FILE), summary)
+    workplace.write_json(os.path.join(root, SUMMARY_FILE), summary)
     return summary
 
 
@@ -184,11 +142,9 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
     def text(step, output, key):
         return done[step].outputs[output].custom_properties[key].string_value
 
-    scored = _read_json(os.path.join(done["RetrievalEvaluator"].outputs["evaluation"].uri, "metrics.json"))
-    assert scored is not None
+    scored = workplace.read_json(os.path.join(done["RetrievalEvaluator"].outputs["evaluation"].uri, "metrics.json"))
     pushed = whole("Pusher", "pushed_model", "pushed") == 1
-    census = _read_json(os.path.join(done["Rebalancer"].outputs["census"].uri, "census.json"))
-    assert census is not None
+    census = workplace.read_json(os.path.join(done["Rebalancer"].outputs["census"].uri, "census.json"))
     return {
         "recipe": recipe.name,
         "run_id": run_id,
@@ -216,9 +172,35 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
 
 
 def _anomalies(where: graph.Places, done) -> list[Any]:
-    """What the gate saw and let pass: findings of its report on this span."""
+    """What the gate saw of this span and let pass: breaches of the schema, and drift accepted for a reason."""
     span = done["ImageExampleGen"].outputs["examples"].properties["span"].int_value
-    report = _read_json(os.path.join(where.registry, "drift", f"span-{span:08d}.json"))
-    if report is None:
-        return []
-    return [finding for finding in report["findings"] if finding["verdict"] != "ok"]
+    report = workplace.read_json(os.path.join(where.registry, "drift", f"span-{span:08d}.json"))
+    return [*report["schema"], *(row for row in report["features"] if row["verdict"] != "ok")]
+
+
+def print_table(summary: dict[str, Any], root: str) -> None:
+    """Prints what a run came to: scores by slice, blessing, seconds, and where things are."""
+    console = rich.console.Console(highlight=False)
+    scores = summary["metrics"]
+    table = rich.table.Table("", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries")
+    slices = {"all": scores, "head": scores["head"], "tail": scores["tail"], "baseline": summary["baseline"]}
+    for name, row in slices.items():
+        if row and row["queries"]:
+            figures = (row[key] for key in ("mAP", "rank1", "rank5", "rank10", "mINP"))
+            table.add_row(name, *(f"{100 * figure:.2f}" for figure in figures), str(row["queries"]))
+    console.print(table)
+    examples, classes = summary["examples"], summary["classes"]
+    console.print(
+        f"trained on {examples['trained_on']} images of {classes['train']} identities, scored on {examples['eval']} "
+        f"of {classes['eval']} others; {examples['quarantined']} files quarantined"
+    )
+    steps = "  ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items() if seconds)
+    console.print(f"seconds: {steps or 'all cached'}", soft_wrap=True)
+    if summary["blessed"]:
+        console.print(f"blessed; pushed {summary['pushed_model']}", soft_wrap=True)
+    else:
+        console.print(f"not blessed: {summary['reason']}", soft_wrap=True)
+    console.print(f"summary {os.path.join(root, SUMMARY_FILE)}", soft_wrap=True)
+    if summary["pushed_model"]:
+        model = os.path.dirname(summary["pushed_model"])
+        console.print(f"serve it: longtail serve --model {model} --gallery {summary['gallery']}", soft_wrap=True)

@@ -5,10 +5,8 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +25,7 @@ from models import train
 from models.metrics import angular
 from models.metrics import retrieval
 from pipeline import recipe as recipe_lib
+from pipeline import workplace
 
 log = logging.getLogger("longtail")
 
@@ -238,28 +237,17 @@ def study(
                 results = {"key": key, "runs": list(finished.values())}
                 results["summary"] = summarise(results["runs"], parsed)
                 if json_path:
-                    _write(json_path, results)
+                    workplace.write_json(json_path, results)
     return results
 
 
 def _finished(path: str | None, key: str) -> dict[tuple, dict[str, Any]]:
-    if path is None or not os.path.exists(path):
+    found = workplace.read_json(path) if path else None
+    if found is None:
         return {}
-    with open(path, encoding="utf-8") as file:
-        try:
-            found = json.load(file)
-        except ValueError:
-            found = {}
     if found.get("key") != key:
         raise errors.UsageError(f"--json {path}: holds another study (recipe or data differ); name another file")
     return {(run["setting"], run["method"], run["seed"]): run for run in found["runs"]}
-
-
-def _write(path: str, results: dict[str, Any]) -> None:
-    half = f"{path}.{uuid.uuid4().hex}.partial"
-    with open(half, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
-    os.replace(half, path)
 
 
 def summarise(runs: Sequence[dict[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:

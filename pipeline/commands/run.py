@@ -1,6 +1,8 @@
 """`longtail run`, the whole pipeline on this machine, and `longtail try`, the pushed model put to use."""
 
+import datetime
 import json
+import os
 from typing import Annotated
 
 import typer
@@ -23,12 +25,16 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline: ingest, check, gate, rebalance, train, score, bless, push, build the gallery."""
+    from pipeline import console
     from pipeline import recipe as recipe_lib
+    from pipeline import workplace
 
     loaded = recipe_lib.load(recipe, set_ or ())
-    from pipeline import run as run_lib
+    with workplace.hold(root), console.quiet(os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")) as screen:
+        screen.print(f"recipe {loaded.name}, span {span} -> {root}; loading TFX", highlight=False)
+        from pipeline import run as run_lib
 
-    summary = run_lib.run(loaded, root, data, span)
+        summary = run_lib.run(loaded, root, data, span, console=screen)
     if as_json:
         print(json.dumps(summary))
     else:

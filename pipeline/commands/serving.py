@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("longtail")
 
-Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES...", show_default=False)]
+Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES", show_default=False)]
 Server = Annotated[
     str,
     typer.Option(
@@ -45,14 +45,15 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="Port for gRPC; 0 picks a free one.", min=0, max=65535)] = 8500,
     rest_port: Annotated[int, typer.Option(help="Port for REST; 0 picks a free one.", min=0, max=65535)] = 8501,
     model_name: Annotated[
-        str, typer.Option(help="What clients call the model. [default: the name of its folder]")
+        str, typer.Option(help="What clients call the model.", show_default="the name of its folder")
     ] = "",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
 ) -> None:
     """Serves the latest version of a model over gRPC and REST, as TensorFlow Serving does.
 
-    A version that is pushed while the server runs is loaded and takes over; no request fails. When the server is
-    ready it prints one line with its addresses. Ctrl-C or SIGTERM ends it: requests under way are finished.
+    A version that is pushed while the server runs takes over; no request fails.
+    When the server is ready it prints one line with its addresses.
+    Ctrl-C or SIGTERM ends it; requests under way are finished first.
     """
     from pipeline import console
     from serving.model_server import server as server_lib
@@ -106,7 +107,8 @@ def embed(
 ) -> None:
     """Turns images into embeddings through a model server.
 
-    An image that cannot be decoded is named, its row is zeros, and the others are embedded all the same.
+    An image that cannot be decoded is named and its row is zeros.
+    The others are embedded all the same.
     """
     from pipeline import console
     from serving import client
@@ -182,7 +184,7 @@ def identify(
     ],
     server: Server = "localhost:8500",
     model_name: Annotated[
-        str, typer.Option(help="What the server calls the model. [default: the model that built the gallery]")
+        str, typer.Option(help="What the server calls the model.", show_default="the model that built the gallery")
     ] = "",
     k: Annotated[int, typer.Option(help="How many gallery images to name for each image.", min=1)] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -191,7 +193,8 @@ def identify(
 ) -> None:
     """Says who is on each image: the nearest images of a gallery, by cosine similarity.
 
-    The images are embedded through the model server; the gallery is searched here, exactly.
+    The images are embedded through the model server.
+    The gallery is searched here, exactly.
     """
     from pipeline import console
     from serving import client

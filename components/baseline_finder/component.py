@@ -1,0 +1,92 @@
+"""What a run is compared with: the last accepted span's statistics and the last pushed model."""
+
+from tfx.dsl.components.base import base_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import channel
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+
+from components.baseline_finder import executor
+from components.baseline_finder import models as pushed_models
+from components.drift_gate import registry as registry_lib
+
+last_accepted = registry_lib.last_accepted
+last_version = pushed_models.last_version
+
+
+def pin(found: int | None) -> str:
+    """Returns the pin of what `last_accepted` or `last_version` found."""
+    return executor.NONE if found is None else str(found)
+
+
+class BaselineFinderSpec(component_spec.ComponentSpec):
+    """Channels and parameters of `BaselineFinder`."""
+
+    PARAMETERS = {
+        executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
+        executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
+        executor.MODELS_KEY: component_spec.ExecutionParameter(type=str),
+        executor.PINNED_SPAN_KEY: component_spec.ExecutionParameter(type=str),
+        executor.PINNED_VERSION_KEY: component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        executor.STATISTICS_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleStatistics
+        ),
+    }
+    OUTPUTS = {
+        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleStatistics
+        ),
+        executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
+    }
+
+
+class BaselineFinder(base_component.BaseComponent):
+    """Copies the baselines into artifacts.
+
+    What is found depends on the registry and the model folder, which are no inputs of the
+    component. A run that may be answered from the cache must therefore pin both; with 'auto' switch
+    the cache off.
+
+    Outputs:
+        baseline_statistics: of the nearest accepted span below `span`, else the nearest above; the
+            span's own at a cold start. Custom properties `cold_start` (1 or 0) and `baseline_span`
+            (-1 at a cold start).
+        baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
+            (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
+    """
+
+    SPEC_CLASS = BaselineFinderSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        statistics: channel.BaseChannel,
+        span: int,
+        registry: str,
+        models: str,
+        pinned_span: str = executor.AUTO,
+        pinned_version: str = executor.AUTO,
+    ):
+        """Makes the component.
+
+        Args:
+            statistics: of the span itself.
+            span: the span's number.
+            registry: folder of accepted baselines.
+            models: folder of pushed versions, `<models>/<version>/`.
+            pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span.
+            pinned_version: likewise, of the model.
+        """
+        spec = BaselineFinderSpec(
+            statistics=statistics,
+            span=span,
+            registry=registry,
+            models=models,
+            pinned_span=pinned_span,
+            pinned_version=pinned_version,
+            baseline_statistics=channel.Channel(type=standard_artifacts.ExampleStatistics),
+            baseline_model=channel.Channel(type=standard_artifacts.Model),
+        )
+        super().__init__(spec=spec)

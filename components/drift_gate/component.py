@@ -1,0 +1,87 @@
+"""The gate between data and training: without its blessing nothing after it can run."""
+
+from tfx.dsl.components.base import base_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import channel
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+
+from components import artifacts
+from components.drift_gate import executor
+
+
+class DriftGateSpec(component_spec.ComponentSpec):
+    """Channels and parameters of `DriftGate`."""
+
+    PARAMETERS = {
+        executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
+        executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
+        executor.ACCEPT_DRIFT_KEY: component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        executor.STATISTICS_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleStatistics
+        ),
+        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleStatistics
+        ),
+        executor.SCHEMA_ANOMALIES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleAnomalies
+        ),
+        executor.DRIFT_ANOMALIES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleAnomalies
+        ),
+    }
+    OUTPUTS = {
+        executor.BLESSING_KEY: component_spec.ChannelParameter(type=artifacts.DataBlessing),
+    }
+
+
+class DriftGate(base_component.BaseComponent):
+    """Refuses a span that breaks the schema, or that drifted from the last accepted one.
+
+    A refused span fails the component, so there is no blessing for anything downstream to consume;
+    its report is `<registry>/drift/span-NNNNNNNN.json`. Only an accepted span's statistics are
+    archived as a baseline: a refused one must never become what the next is compared with.
+
+    Outputs:
+        blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
+            `baseline_span` (-1 at a cold start), `verdict` and `accept_drift`.
+    """
+
+    SPEC_CLASS = DriftGateSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        statistics: channel.BaseChannel,
+        baseline_statistics: channel.BaseChannel,
+        schema_anomalies: channel.BaseChannel,
+        drift_anomalies: channel.BaseChannel,
+        span: int,
+        registry: str,
+        accept_drift: str = "",
+    ):
+        """Makes the component.
+
+        Args:
+            statistics: of the span.
+            baseline_statistics: BaselineFinder's, which know the span they come from.
+            schema_anomalies: ExampleValidator's.
+            drift_anomalies: DistributionValidator's.
+            span: the span's number.
+            registry: folder of accepted baselines and of reports.
+            accept_drift: why drift is accepted this once; kept in the metadata store. It does not
+                excuse a broken schema, whose bounds are to be changed instead.
+        """
+        spec = DriftGateSpec(
+            statistics=statistics,
+            baseline_statistics=baseline_statistics,
+            schema_anomalies=schema_anomalies,
+            drift_anomalies=drift_anomalies,
+            span=span,
+            registry=registry,
+            accept_drift=accept_drift,
+            blessing=channel.Channel(type=artifacts.DataBlessing),
+        )
+        super().__init__(spec=spec)

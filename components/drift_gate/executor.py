@@ -1,0 +1,139 @@
+"""Stops a span that breaks the schema or drifted; archives the statistics of any other."""
+
+import logging
+import os
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+
+from components.baseline_finder import executor as finder
+from components.drift_gate import findings
+from components.drift_gate import registry as registry_lib
+from models import errors
+
+STATISTICS_KEY = "statistics"
+BASELINE_STATISTICS_KEY = "baseline_statistics"
+SCHEMA_ANOMALIES_KEY = "schema_anomalies"
+DRIFT_ANOMALIES_KEY = "drift_anomalies"
+SPAN_KEY = "span"
+REGISTRY_KEY = "registry"
+ACCEPT_DRIFT_KEY = "accept_drift"
+BLESSING_KEY = "blessing"
+
+BLESSING_FILE = "blessing.json"
+
+ACCEPTED = "accepted"
+OVERRIDDEN = "overridden"
+REFUSED = "refused"
+
+_LOG = logging.getLogger("longtail")
+
+
+class Executor(base_executor.BaseExecutor):
+    """Judges a span by what the validators found of it."""
+
+    def Do(  # noqa: N802 - TFX's name
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the report, then either archives the statistics and blesses, or raises.
+
+        TFX deletes what a failed execution wrote, so the report lies in the registry.
+
+        Raises:
+            errors.WorkError: the span is refused.
+        """
+        registry = exec_properties[REGISTRY_KEY]
+        statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
+        report = self._judge(input_dict, exec_properties)
+        path = registry_lib.report_path(registry, report["span"])
+        if report["verdict"] == REFUSED:
+            registry_lib.write_json(path, report)
+            raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
+        splits = artifact_utils.decode_split_names(statistics.split_names)
+        report["fingerprint"] = registry_lib.accept(
+            registry, report["span"], statistics.uri, splits, report["baseline_span"]
+        )
+        registry_lib.write_json(path, report)
+        self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
+        _LOG.info("%s", _acceptance(report))
+
+    def _judge(
+        self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns the report. Drift can be accepted for a reason; a broken schema cannot."""
+        baseline = artifact_utils.get_single_instance(input_dict[BASELINE_STATISTICS_KEY])
+        rows = findings.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY]))
+        broken = findings.violations(
+            artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY])
+        )
+        reason = (properties.get(ACCEPT_DRIFT_KEY) or "").strip()
+        drifted = any(row["verdict"] != findings.OK for row in rows)
+        if broken or (drifted and not reason):
+            verdict = REFUSED
+        else:
+            verdict = OVERRIDDEN if drifted else ACCEPTED
+        return {
+            "span": int(properties[SPAN_KEY]),
+            "baseline_span": baseline.get_int_custom_property(finder.BASELINE_SPAN_PROPERTY),
+            "cold_start": bool(baseline.get_int_custom_property(finder.COLD_START_PROPERTY)),
+            "verdict": verdict,
+            "accept_drift": reason,
+            "features": rows,
+            "schema": broken,
+        }
+
+    def _bless(self, blessing: types.Artifact, report: dict[str, Any]) -> None:
+        """Writes the blessing that everything after the gate needs."""
+        registry_lib.write_json(os.path.join(blessing.uri, BLESSING_FILE), report)
+        blessing.set_int_custom_property("blessed", 1)
+        blessing.set_int_custom_property(SPAN_KEY, report["span"])
+        blessing.set_int_custom_property("baseline_span", report["baseline_span"])
+        blessing.set_string_custom_property("verdict", report["verdict"])
+        blessing.set_string_custom_property(ACCEPT_DRIFT_KEY, report["accept_drift"])
+
+
+_CONSEQUENCE = "nothing was trained or pushed"
+
+
+def _refusal(report: dict[str, Any]) -> str:
+    """Returns why a span was refused, with its features."""
+    reasons = []
+    if report["schema"]:
+        broken = dict.fromkeys(
+            f"{row['feature'] or 'the data set'} ({row['problem']})" for row in report["schema"]
+        )
+        reasons.append(f"breaks the schema in {', '.join(broken)}")
+    worst = {}
+    for row in report["features"]:
+        if row["verdict"] != findings.OK:
+            worst.setdefault(row["feature"], _distance(row))
+    if worst and not report["accept_drift"]:
+        parts = ", ".join(f"{feature} ({distance})" for feature, distance in worst.items())
+        reasons.append(f"differs from accepted span {report['baseline_span']} in {parts}")
+    return f"stopped by the drift gate: span {report['span']} {' and '.join(reasons)}"
+
+
+def _distance(row: dict[str, Any]) -> str:
+    """Returns a row's distance as a reader reads it."""
+    if row["distance"] is None:
+        return "could not be compared"
+    return f"{row['measure']} {row['distance']:.2g} > {row['threshold']:.2g}"
+
+
+def _acceptance(report: dict[str, Any]) -> str:
+    """Returns one line on an accepted span."""
+    if report["cold_start"]:
+        return f"span {report['span']} accepted: the first, with nothing to compare it with"
+    line = (
+        f"span {report['span']} {report['verdict']}, compared with span {report['baseline_span']}"
+    )
+    if not report["features"]:
+        return line
+    row = report["features"][0]
+    shift = "not compared" if row["distance"] is None else f"{row['distance']:.2g}"
+    return f"{line}: largest shift {row['feature']} {shift}"

@@ -1,0 +1,162 @@
+"""What the gate remembers beyond one run: the statistics of accepted spans, and its reports.
+
+`<registry>/baselines/span-NNNNNNNN/accepted.json` names the folder beside it that holds the span's
+statistics, `<folder>/Split-<name>/FeatureStats.pb`. A span is accepted once that file is there; it
+is replaced by rename, so a reader sees the old entry or the new one, whole, on object stores too.
+`<registry>/drift/span-NNNNNNNN.json` is what the gate last saw of a span, accepted or refused.
+"""
+
+import hashlib
+import json
+import os
+import re
+import uuid
+
+import tensorflow as tf
+
+from models import errors
+
+ACCEPTED_FILE = "accepted.json"
+STATISTICS_FILE = "FeatureStats.pb"
+
+_SPAN_FOLDER = re.compile(r"span-(\d{8,})$")
+
+
+def baseline_folder(registry: str, span: int) -> str:
+    """Returns the folder of an accepted span's entry."""
+    return os.path.join(registry, "baselines", f"span-{span:08d}")
+
+
+def report_path(registry: str, span: int) -> str:
+    """Returns where the gate's report on a span lies."""
+    return os.path.join(registry, "drift", f"span-{span:08d}.json")
+
+
+def accepted_spans(registry: str) -> list[int]:
+    """Returns the accepted spans, ascending; none where there is no registry yet."""
+    folder = os.path.join(registry, "baselines")
+    if not tf.io.gfile.isdir(folder):
+        return []
+    found = (_SPAN_FOLDER.match(name.rstrip("/")) for name in tf.io.gfile.listdir(folder))
+    spans = sorted(int(match.group(1)) for match in found if match)
+    return [s for s in spans if _exists(os.path.join(baseline_folder(registry, s), ACCEPTED_FILE))]
+
+
+def last_accepted(registry: str, span: int) -> int | None:
+    """Returns the span that `span` is to be compared with.
+
+    The nearest accepted span below it, else, where spans came out of order, the nearest above.
+    Never `span` itself: a span compared with itself shows no drift, whatever is in it.
+
+    Returns:
+        The accepted span, or None where there is none: a cold start.
+    """
+    others = [other for other in accepted_spans(registry) if other != span]
+    below = [other for other in others if other < span]
+    if below:
+        return below[-1]
+    return others[0] if others else None
+
+
+def statistics_folder(registry: str, span: int) -> str:
+    """Returns the folder with the accepted statistics of `span`.
+
+    Raises:
+        errors.WorkError: the span has no entry, or one that cannot be read.
+    """
+    folder = baseline_folder(registry, span)
+    path = os.path.join(folder, ACCEPTED_FILE)
+    if not _exists(path):
+        raise errors.WorkError(
+            f"span {span} is no accepted baseline: {path} is missing; accepted are "
+            f"{accepted_spans(registry) or 'none'}; pin one of them, or 'auto'"
+        )
+    try:
+        return os.path.join(folder, json.loads(_read(path))["statistics"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, registry, span) from error
+
+
+def unreadable(path: str, registry: str, span: int) -> errors.WorkError:
+    """Returns the error that says what to do about a baseline that cannot be read."""
+    return errors.WorkError(
+        f"cannot read the accepted baseline {path}: restore the file, or delete "
+        f"{baseline_folder(registry, span)} to compare with another accepted span"
+    )
+
+
+def statistics_path(folder: str, split: str) -> str:
+    """Returns the file of one split's statistics."""
+    return os.path.join(folder, f"Split-{split}", STATISTICS_FILE)
+
+
+def copy_statistics(source: str, target: str, splits: list[str]) -> None:
+    """Copies the statistics of `splits` from one folder to another."""
+    for split in splits:
+        path = statistics_path(target, split)
+        tf.io.gfile.makedirs(os.path.dirname(path))
+        tf.io.gfile.copy(statistics_path(source, split), path, overwrite=True)
+
+
+def fingerprint(folder: str, splits: list[str]) -> str:
+    """Returns the digest of a span's statistics, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        digest.update(split.encode() + b"\0")
+        digest.update(_read(statistics_path(folder, split)))
+    return digest.hexdigest()[:16]
+
+
+def accept(registry: str, span: int, statistics: str, splits: list[str], baseline: int) -> str:
+    """Archives the statistics of an accepted span; an entry of the same span is replaced.
+
+    Args:
+        registry: the registry's folder.
+        span: the accepted span.
+        statistics: folder of the statistics to copy.
+        splits: their splits.
+        baseline: the span they were compared with, -1 where there was none.
+
+    Returns:
+        The fingerprint of the statistics.
+    """
+    folder = baseline_folder(registry, span)
+    mark = fingerprint(statistics, splits)
+    name = f"statistics-{mark}-{uuid.uuid4().hex[:8]}"  # Never the folder a reader may be in.
+    copy_statistics(statistics, os.path.join(folder, name), splits)
+    entry = {"span": span, "fingerprint": mark, "baseline_span": baseline, "statistics": name}
+    write_json(os.path.join(folder, ACCEPTED_FILE), entry)
+    _forget_others(folder, (name, ACCEPTED_FILE))
+    return mark
+
+
+def write_json(path: str, value: object) -> None:
+    """Writes `value` as JSON by rename."""
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    temporary = os.path.join(os.path.dirname(path), f".writing-{uuid.uuid4().hex}")
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def _forget_others(folder: str, keep: tuple[str, ...]) -> None:
+    """Deletes what earlier acceptances of the span, or killed ones, left in its folder."""
+    for name in tf.io.gfile.listdir(folder):
+        path = os.path.join(folder, name.rstrip("/"))
+        if name.rstrip("/") in keep:
+            continue
+        if tf.io.gfile.isdir(path):
+            tf.io.gfile.rmtree(path)
+        else:
+            tf.io.gfile.remove(path)
+
+
+def _exists(path: str) -> bool:
+    """Says whether a file is there."""
+    return bool(tf.io.gfile.exists(path))
+
+
+def _read(path: str) -> bytes:
+    """Returns a file's bytes."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,1 @@
+"""The gallery of a pushed model: whom the retrieval service can find."""

@@ -1,0 +1,66 @@
+"""Embeds the gallery with a pushed model and lays down the index the retrieval service searches."""
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+
+from components import artifacts
+from components.gallery_builder import executor
+
+
+class GalleryBuilderSpec(component_spec.ComponentSpec):
+    """Channels and parameters of GalleryBuilder."""
+
+    PARAMETERS = {
+        executor.DESTINATION_KEY: component_spec.ExecutionParameter(type=str),
+        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        executor.PUSHED_MODEL_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.PushedModel
+        ),
+    }
+    OUTPUTS = {
+        executor.GALLERY_KEY: component_spec.ChannelParameter(type=artifacts.Gallery),
+    }
+
+
+class GalleryBuilder(base_beam_component.BaseBeamComponent):
+    """Builds the gallery of a pushed model; nothing where the model was not pushed.
+
+    Component `outputs` contains:
+     - `gallery`: `index.faiss`, `items.jsonl` and `gallery.json`, as `models.signatures` describes
+       them; custom property `built` is 0 where there was no pushed model. The same files stand in
+       `<destination>/<model version>/`.
+    """
+
+    SPEC_CLASS = GalleryBuilderSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        pushed_model: types.BaseChannel,
+        destination: str,
+        model_name: str,
+    ):
+        """Names what flows in.
+
+        Args:
+            examples: Examples; the gallery rows of its split `eval` are embedded.
+            pushed_model: PushedModel, as Pusher marks it.
+            destination: the folder in which the gallery's version folder appears.
+            model_name: the name the model is served under, for the gallery's card.
+        """
+        super().__init__(
+            GalleryBuilderSpec(
+                examples=examples,
+                pushed_model=pushed_model,
+                destination=destination,
+                model_name=model_name,
+                gallery=types.Channel(type=artifacts.Gallery),
+            )
+        )

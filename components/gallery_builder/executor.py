@@ -1,0 +1,189 @@
+"""GalleryBuilder's work: embed through Beam, order by path, write the index, rename into place."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import faiss
+import numpy as np
+import tensorflow as tf
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+
+from components import features
+from components.gallery_builder import transforms
+from models import errors
+from models import signatures
+
+EXAMPLES_KEY = "examples"
+PUSHED_MODEL_KEY = "pushed_model"
+GALLERY_KEY = "gallery"
+DESTINATION_KEY = "destination"
+MODEL_NAME_KEY = "model_name"
+
+BUILT_PROPERTY = "built"  # of the gallery: 0 where no model was pushed
+DESTINATION_PROPERTY = "destination"  # of the gallery: the version folder it was written to
+
+# Marks that Pusher leaves on a pushed model.
+_PUSHED_PROPERTY = "pushed"
+_PUSHED_VERSION_PROPERTY = "pushed_version"
+
+_VECTOR = "vector"
+_STATUS = "status"
+
+_LOG = logging.getLogger("longtail")
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Builds the gallery of a pushed model."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """See `component.GalleryBuilder`.
+
+        Raises:
+            errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
+                cannot be loaded or gives values that are not finite.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        gallery = artifact_utils.get_single_instance(output_dict[GALLERY_KEY])
+        pushed = artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY])
+        if not pushed.get_int_custom_property(_PUSHED_PROPERTY):
+            gallery.set_int_custom_property(BUILT_PROPERTY, 0)
+            _LOG.info("no gallery: no model was pushed")
+            return
+        version = int(pushed.get_string_custom_property(_PUSHED_VERSION_PROPERTY))
+        vectors, items, refused = self._embed(input_dict[EXAMPLES_KEY], pushed.uri, gallery.uri)
+        card = {
+            "model_name": exec_properties[MODEL_NAME_KEY],
+            "model_version": version,
+            "dimension": vectors.shape[1],
+            "count": len(items),
+            "undecodable": refused,
+        }
+        _write(gallery.uri, vectors, items, card)
+        destination = os.path.join(exec_properties[DESTINATION_KEY], str(version))
+        _appear(gallery.uri, destination)
+        gallery.set_int_custom_property(BUILT_PROPERTY, 1)
+        gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)
+        _LOG.info("gallery of %d images at %s", len(items), destination)
+
+    def _embed(
+        self, examples: list[types.Artifact], model_uri: str, uri: str
+    ) -> tuple[np.ndarray, list[dict], int]:
+        """Embeds the gallery rows.
+
+        Returns:
+            vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
+            were left out because the model refused them.
+        """
+        patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
+        # Workers may run anywhere, so rows pass through the artifact's store, not a local folder.
+        scratch = os.path.join(uri, ".embedded")
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                _embed_to(pipeline, patterns, model_uri, os.path.join(scratch, "rows"))
+            rows = sorted(
+                _embedded_rows(scratch), key=lambda row: (row[0]["path"], row[0]["sha256"])
+            )
+        finally:
+            io_utils.delete_dir(scratch)
+        good = [(item, vector) for item, vector, status in rows if status == signatures.STATUS_OK]
+        if not good:
+            raise errors.WorkError(
+                f"no gallery: {len(rows)} gallery images in the eval split, and none was embedded; "
+                "an eval identity needs an image marked gallery that the model can decode"
+            )
+        items, vectors = zip(*good, strict=True)
+        vectors = np.stack(vectors)
+        faiss.normalize_L2(vectors)
+        return vectors, list(items), len(rows) - len(good)
+
+
+def _embed_to(pipeline: beam.Pipeline, patterns: list[str], model_uri: str, prefix: str) -> None:
+    """Adds the steps from Examples files to records of item, vector and status at `prefix`."""
+    read = [
+        pipeline | f"Read{index}" >> beam.io.ReadFromTFRecord(pattern)
+        for index, pattern in enumerate(patterns)
+    ]
+    _ = (
+        read
+        | beam.Flatten()
+        | "Parse" >> beam.Map(tf.train.Example.FromString)
+        | "GalleryOnly" >> beam.Filter(_is_gallery)
+        | "ItemAndImage" >> beam.Map(_item_and_image)
+        | "Embed" >> transforms.Embed(model_uri)
+        | "Pack" >> beam.Map(_pack)
+        | "Write" >> beam.io.WriteToTFRecord(prefix)
+    )
+
+
+def _is_gallery(row: tf.train.Example) -> bool:
+    return row.features.feature[features.SPLIT].bytes_list.value[0] == features.GALLERY
+
+
+def _item_and_image(row: tf.train.Example) -> tuple[str, bytes]:
+    """The item's line of `items.jsonl`, and the encoded image."""
+    feature = row.features.feature
+    item = {
+        "identity": feature[features.IDENTITY].bytes_list.value[0].decode(),
+        "path": feature[features.PATH].bytes_list.value[0].decode(),
+        "sha256": feature[features.SHA256].bytes_list.value[0].decode(),
+        "camera": feature[features.CAMERA].int64_list.value[0],
+    }
+    return json.dumps(item), feature[features.ENCODED].bytes_list.value[0]
+
+
+def _pack(embedded: tuple[str, np.ndarray, int]) -> bytes:
+    item, vector, status = embedded
+    record = np.int32(status).tobytes() + np.int32(len(vector)).tobytes()
+    return record + np.asarray(vector, "<f4").tobytes() + item.encode()
+
+
+def _unpack(record: bytes) -> tuple[dict, np.ndarray, int]:
+    status, dimension = np.frombuffer(record, np.int32, count=2).tolist()
+    vector = np.frombuffer(record, "<f4", count=dimension, offset=8)
+    return json.loads(record[8 + 4 * dimension :]), vector, status
+
+
+def _embedded_rows(folder: str) -> Iterator[tuple[dict, np.ndarray, int]]:
+    files = sorted(fileio.glob(os.path.join(folder, "rows*")))
+    return map(_unpack, tf.data.TFRecordDataset(files).as_numpy_iterator())
+
+
+def _write(folder: str, vectors: np.ndarray, items: list[dict], card: dict) -> None:
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    fileio.makedirs(folder)
+    # Serialised here and written by TFX, since FAISS knows local files alone.
+    io_utils.write_bytes_file(
+        os.path.join(folder, signatures.GALLERY_INDEX), faiss.serialize_index(index).tobytes()
+    )
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    io_utils.write_string_file(os.path.join(folder, signatures.GALLERY_ITEMS), lines)
+    io_utils.write_string_file(os.path.join(folder, signatures.GALLERY_CARD), json.dumps(card))
+
+
+def _appear(folder: str, destination: str) -> None:
+    """Copies the gallery beside its destination, then renames it into place."""
+    base, version = os.path.split(destination)
+    unfinished = os.path.join(base, f".building-{version}")
+    try:
+        io_utils.delete_dir(unfinished)
+        io_utils.copy_dir(folder, unfinished)
+        # A version folder there already is of an earlier run that ended before it was recorded.
+        io_utils.delete_dir(destination)
+        fileio.rename(unfinished, destination)
+    finally:
+        io_utils.delete_dir(unfinished)

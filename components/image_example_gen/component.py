@@ -1,0 +1,102 @@
+"""ImageExampleGen: turns a source of images into Examples, and sets aside what is bad in it."""
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+
+from components import artifacts
+from components.image_example_gen import executor
+
+
+class ImageExampleGenSpec(component_spec.ComponentSpec):
+    """Channels and parameters of ImageExampleGen."""
+
+    PARAMETERS = {
+        executor.SOURCE: component_spec.ExecutionParameter(type=str),
+        executor.SPAN: component_spec.ExecutionParameter(type=int),
+        executor.FINGERPRINT: component_spec.ExecutionParameter(type=str),
+        executor.LAYOUT: component_spec.ExecutionParameter(type=str),
+        executor.CAMERA_PATTERN: component_spec.ExecutionParameter(type=str),
+        executor.EVAL_FRACTION: component_spec.ExecutionParameter(type=float),
+        executor.QUERY_FRACTION: component_spec.ExecutionParameter(type=float),
+        executor.SEED: component_spec.ExecutionParameter(type=int),
+        executor.MAX_PIXELS: component_spec.ExecutionParameter(type=int),
+        executor.MAX_QUARANTINE_FRACTION: component_spec.ExecutionParameter(type=float),
+    }
+    INPUTS = {}
+    OUTPUTS = {
+        executor.EXAMPLES: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        executor.QUARANTINE: component_spec.ChannelParameter(type=artifacts.Quarantine),
+    }
+
+
+class ImageExampleGen(base_beam_component.BaseBeamComponent):
+    """Reads images per identity, checks each with the decoder that serves, and splits by identity.
+
+    Outputs:
+        examples: gzipped TFRecord of tf.Example (see components.features) in splits `train` and
+            `eval`. No identity is in both, and none changes sides when data is added. Each eval
+            identity has `gallery` images and, if it has two images or more, `query` images.
+            The same data and parameters give the same files, byte for byte. Custom properties:
+            fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
+            train_identities, eval_identities.
+        quarantine: `quarantine.jsonl`: every file set aside, with the reason.
+
+    Cost: reading and decoding, all of it in Beam, grow with the pixels and spread over workers. The
+    executor's own process lists the files: O(files) time, about 300 bytes of memory a file. Eval
+    images are shuffled once by identity, all images once by shard; a worker holds one identity of
+    eval, or one shard of about 1000 images, at a time.
+    """
+
+    SPEC_CLASS = ImageExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        source: str,
+        span: int,
+        fingerprint: str = "",
+        layout: str = "folder",
+        camera_pattern: str = "",
+        eval_fraction: float = 0.25,
+        query_fraction: float = 0.5,
+        seed: int = 0,
+        max_pixels: int = 33177600,
+        max_quarantine_fraction: float = 0.05,
+    ):
+        """Wires an ingestion; nothing is read before it runs.
+
+        Args:
+            source: what `sources.open_source` opens: a folder, a .zip or `glyphs:...`; `{SPAN}`
+                in it stands for `span`.
+            span: number of this span of the data.
+            fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
+                have changed; "" leaves it to the executor to take, and the cache to trust the
+                source's name.
+            layout: how paths tell identities: `folder` or `market1501`.
+            camera_pattern: regular expression with one group of digits, searched in file names;
+                "" for none.
+            eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
+                by that.
+            query_fraction: share of a held-out identity's images that are queries, in (0, 1).
+            seed: another seed, another division.
+            max_pixels: larger images (height times width) are set aside; the default is 8K UHD.
+            max_quarantine_fraction: more bad files than this share stop the run.
+        """
+        spec = ImageExampleGenSpec(
+            source=source,
+            span=span,
+            fingerprint=fingerprint,
+            layout=layout,
+            camera_pattern=camera_pattern,
+            eval_fraction=float(eval_fraction),
+            query_fraction=float(query_fraction),
+            seed=seed,
+            max_pixels=max_pixels,
+            max_quarantine_fraction=float(max_quarantine_fraction),
+            examples=types.Channel(type=standard_artifacts.Examples),
+            quarantine=types.Channel(type=artifacts.Quarantine),
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,278 @@
+"""The work of ImageExampleGen: list, check, divide, write, and account for every file."""
+
+import collections
+import dataclasses
+import functools
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+
+from components import features
+from components import sources
+from components.image_example_gen import splits
+from components.image_example_gen import steps
+from models import errors
+
+EXAMPLES = "examples"
+QUARANTINE = "quarantine"
+
+SOURCE = "source"
+SPAN = "span"
+FINGERPRINT = "fingerprint"
+LAYOUT = "layout"
+CAMERA_PATTERN = "camera_pattern"
+EVAL_FRACTION = "eval_fraction"
+QUERY_FRACTION = "query_fraction"
+SEED = "seed"
+MAX_PIXELS = "max_pixels"
+MAX_QUARANTINE_FRACTION = "max_quarantine_fraction"
+
+QUARANTINE_FILE = "quarantine.jsonl"
+
+_SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
+_IMAGES_A_SHARD = 1000
+_REASONS_SHOWN = 3
+
+_log = logging.getLogger("longtail")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is known before any image is read."""
+
+    source: sources.Source
+    listing: sources.Listing
+    held_out: frozenset[str]
+    shards: Mapping[str, int]  # number of files of each split
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Ingests a source: see component.ImageExampleGen."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the examples and the quarantine.
+
+        Raises:
+            errors.UsageError: parameters out of range, or a source with nothing to work with in it.
+            errors.WorkError: too many bad files, or too little left without them.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
+        quarantine = artifact_utils.get_single_instance(output_dict[QUARANTINE])
+        _check(exec_properties)
+        plan = _plan(exec_properties)
+        quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
+        self._ingest(plan, examples, quarantine_file, exec_properties)
+        counts = _account(plan, quarantine_file, exec_properties)
+        fingerprint = exec_properties[FINGERPRINT] or plan.source.fingerprint()
+        _describe(examples, exec_properties[SPAN], counts, fingerprint)
+        quarantine.set_int_custom_property("quarantined", counts["quarantined"])
+        quarantine.set_int_custom_property("dropped", counts["dropped"])
+
+    def _ingest(
+        self,
+        plan: _Plan,
+        examples: types.Artifact,
+        quarantine_file: str,
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the Beam pipeline; afterwards all files lie under their final names."""
+        folders = {split: os.path.join(examples.uri, f"Split-{split}") for split in _SPLITS}
+        partial = os.path.join(examples.uri, "partial")
+        _renew([*folders.values(), partial])
+        tf.io.gfile.makedirs(os.path.dirname(quarantine_file))
+        with self._make_beam_pipeline() as pipeline:
+            checked = (
+                pipeline
+                | "Items" >> beam.Create(plan.listing.items)
+                | "Spread" >> beam.Reshuffle()
+                | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS])
+            )
+            _write_rows(_divide(checked.rows, plan, exec_properties), plan.shards, folders, partial)
+            _write_quarantine(pipeline, checked[steps.BAD], plan.listing, quarantine_file, partial)
+        tf.io.gfile.rmtree(partial)
+
+
+def _check(exec_properties: dict[str, Any]) -> None:
+    for key in (EVAL_FRACTION, QUERY_FRACTION):
+        if not 0.0 < exec_properties[key] < 1.0:
+            raise errors.UsageError(f"{key} must be between 0 and 1, not {exec_properties[key]}")
+    if not 0.0 <= exec_properties[MAX_QUARANTINE_FRACTION] <= 1.0:
+        raise errors.UsageError(
+            f"{MAX_QUARANTINE_FRACTION} must be from 0 to 1,"
+            f" not {exec_properties[MAX_QUARANTINE_FRACTION]}"
+        )
+    for key, least in ((MAX_PIXELS, 1), (SPAN, 0)):
+        if exec_properties[key] < least:
+            raise errors.UsageError(f"{key} must be at least {least}, not {exec_properties[key]}")
+
+
+def _plan(exec_properties: dict[str, Any]) -> _Plan:
+    source = sources.open_source(
+        exec_properties[SOURCE],
+        exec_properties[LAYOUT],
+        exec_properties[CAMERA_PATTERN],
+        exec_properties[SPAN],
+    )
+    listing = source.listing()
+    undecided = {item.identity for item in listing.items if item.split is None}
+    held_out = frozenset()
+    if undecided:
+        held_out = splits.held_out(undecided, exec_properties[EVAL_FRACTION], exec_properties[SEED])
+    images = collections.Counter(steps.output_split(item, held_out) for item in listing.items)
+    for split in _SPLITS:
+        if not images[split]:
+            raise errors.UsageError(f"{exec_properties[SOURCE]}: no images for split '{split}'")
+    shards = {split: -(-images[split] // _IMAGES_A_SHARD) for split in _SPLITS}
+    return _Plan(source, listing, held_out, shards)
+
+
+def _check_images(plan: _Plan, max_pixels: int) -> beam.PTransform:
+    check = steps.CheckImages(plan.source, plan.held_out, max_pixels)
+    return beam.ParDo(check).with_outputs(steps.BAD, main="rows")
+
+
+def _divide(
+    rows: beam.PCollection, plan: _Plan, exec_properties: dict[str, Any]
+) -> beam.PCollection:
+    """Gives every row its `split`; held-out identities are gathered to be divided as a whole."""
+    train, evaluation = rows | "Sides" >> beam.Partition(_side, len(_SPLITS))
+    if plan.held_out:
+        divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION], exec_properties[SEED])
+        evaluation = (
+            evaluation
+            | "Identity" >> beam.Map(_by_identity)
+            | "ByIdentity" >> beam.GroupByKey()
+            | "Divide" >> beam.ParDo(divide)
+        )
+    return (train, evaluation) | beam.Flatten()
+
+
+def _side(row: steps.Row, _: int) -> int:
+    return _SPLITS.index(row[0])
+
+
+def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:
+    return row[1], row
+
+
+def _write_rows(
+    rows: beam.PCollection, shards: Mapping[str, int], folders: Mapping[str, str], partial: str
+) -> None:
+    _ = (
+        rows
+        | "Shard" >> beam.Map(functools.partial(steps.shard_key, shards=shards))
+        | "ByShard" >> beam.GroupByKey()
+        | "Write" >> beam.ParDo(steps.WriteShard(folders, shards, partial))
+    )
+
+
+def _write_quarantine(
+    pipeline: beam.Pipeline,
+    bad: beam.PCollection,
+    listing: sources.Listing,
+    path: str,
+    partial: str,
+) -> None:
+    """Bad files are few, or the run stops: they pass through one worker."""
+    misplaced = [steps.quarantine_row(*row) for row in (*listing.rejected, *listing.dropped)]
+    _ = (
+        (bad, pipeline | "Misplaced" >> beam.Create(misplaced))
+        | "AllBad" >> beam.Flatten()
+        | "Gather" >> beam.combiners.ToList()
+        | "WriteQuarantine" >> beam.Map(steps.write_quarantine, path, partial)
+    )
+
+
+def _renew(folders: list[str]) -> None:
+    """Empties folders: where an attempt died and is made again, shards must not mix."""
+    for folder in folders:
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
+        tf.io.gfile.makedirs(folder)
+
+
+def _account(plan: _Plan, quarantine_file: str, exec_properties: dict[str, Any]) -> dict[str, int]:
+    """Counts what went where.
+
+    Raises:
+        errors.WorkError: too much was set aside, or too little is left.
+    """
+    listing, source = plan.listing, exec_properties[SOURCE]
+    dropped = set(listing.dropped)
+    misplaced = dropped.union(listing.rejected)
+    with tf.io.gfile.GFile(quarantine_file) as file:
+        rows = [json.loads(line) for line in file]
+    bad = [row for row in rows if (row["path"], row["reason"]) not in dropped]
+    _stop_if_too_many(bad, len(listing.items) + len(listing.rejected), exec_properties)
+    lost = {row["path"] for row in bad if (row["path"], row["reason"]) not in misplaced}
+    left = [item for item in listing.items if item.path not in lost]
+    counts = {"images": len(left), "identities": len({item.identity for item in left})}
+    for split in _SPLITS:
+        here = [item for item in left if steps.output_split(item, plan.held_out) == split]
+        if not here:
+            raise errors.WorkError(
+                f"{source}: {len(bad)} files were set aside and none is left for split '{split}';"
+                f" add identities or mend the files, first {bad[0]['path']}: {bad[0]['reason']}"
+            )
+        counts[f"{split}_images"] = len(here)
+        counts[f"{split}_identities"] = len({item.identity for item in here})
+    counts |= {"quarantined": len(bad), "dropped": len(listing.dropped)}
+    _log_line(source, counts, listing.other_files)
+    return counts
+
+
+def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, Any]) -> None:
+    share, most = len(bad) / files, exec_properties[MAX_QUARANTINE_FRACTION]
+    if share > most:
+        reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in bad[:_REASONS_SHOWN])
+        raise errors.WorkError(
+            f"{exec_properties[SOURCE]}: {len(bad)} of {files} files ({share:.1%}) are bad, more"
+            f" than {MAX_QUARANTINE_FRACTION}={most:g} allows: {reasons};"
+            " mend or remove them, or raise the limit"
+        )
+
+
+def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
+    _log.info(
+        "ingested %d images of %d identities: train %d of %d, eval %d of %d; "
+        "%d quarantined, %d left out by the layout, %d other files ignored (%s)",
+        counts["images"],
+        counts["identities"],
+        counts["train_images"],
+        counts["train_identities"],
+        counts["eval_images"],
+        counts["eval_identities"],
+        counts["quarantined"],
+        counts["dropped"],
+        other_files,
+        source,
+    )
+
+
+def _describe(
+    examples: types.Artifact, span: int, counts: Mapping[str, int], fingerprint: str
+) -> None:
+    """Puts on the artifact what later steps and reports look for."""
+    examples.split_names = artifact_utils.encode_split_names(list(_SPLITS))
+    examples.span = span  # TFX's own ExampleGen leaves it 0, and baselines are found by it
+    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples.set_string_custom_property("fingerprint", fingerprint)
+    for key, count in counts.items():
+        examples.set_int_custom_property(key, count)

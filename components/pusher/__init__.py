@@ -1,0 +1,1 @@
+"""Shipping: a blessed model becomes a version that servers find."""

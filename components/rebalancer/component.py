@@ -1,0 +1,95 @@
+"""Makes the training set's balance a choice: as found, capped, repeated, or carved into <H,S>."""
+
+from tfx.dsl.components.base import base_beam_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import channel
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+
+from components import artifacts
+from components.rebalancer import census
+from components.rebalancer import executor
+
+
+class RebalancerSpec(component_spec.ComponentSpec):
+    """Channels and parameters of `Rebalancer`."""
+
+    PARAMETERS = {
+        executor.STRATEGY_KEY: component_spec.ExecutionParameter(type=str),
+        executor.HEAD_KEY: component_spec.ExecutionParameter(type=int),
+        executor.TAIL_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
+        executor.CAP_KEY: component_spec.ExecutionParameter(type=int),
+        executor.REPEAT_TO_KEY: component_spec.ExecutionParameter(type=int),
+        executor.SEED_KEY: component_spec.ExecutionParameter(type=int),
+    }
+    INPUTS = {
+        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        executor.BLESSING_KEY: component_spec.ChannelParameter(type=artifacts.DataBlessing),
+    }
+    OUTPUTS = {
+        executor.REBALANCED_EXAMPLES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Examples
+        ),
+        executor.CENSUS_KEY: component_spec.ChannelParameter(type=artifacts.ClassCensus),
+    }
+
+
+class Rebalancer(base_beam_component.BaseBeamComponent):
+    """Rebalances the train split and gives every identity its dense class id.
+
+    Cost for N images of C identities: the train split is read twice and its bytes cross Beam's
+    shuffle twice, O(N log N) work over all workers. A worker holds one identity's paths and
+    digests, one file of about 4096 records, and the plan, some hundred bytes an identity. One
+    process holds the census, O(C).
+
+    Outputs:
+        rebalanced_examples: split `train` alone; ingested tf.Examples with `class_id`, in gzip
+            TFRecord files of about 4096 records, shuffled over all files by a seeded hash. The same
+            input and seed give the same files.
+        census: `census.json`, as `census.read_census` returns it. `images` is K_i: distinct images
+            by their sha256, however often each is repeated.
+    """
+
+    SPEC_CLASS = RebalancerSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: channel.BaseChannel,
+        blessing: channel.BaseChannel,
+        strategy: str = census.NONE,
+        head: int = 0,
+        tail_images: int = 0,
+        cap: int = 0,
+        repeat_to: int = 0,
+        seed: int = 0,
+    ):
+        """Makes the component.
+
+        Args:
+            examples: ingested, with a split `train`.
+            blessing: the drift gate's; not read, but without it nothing runs.
+            strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
+            head: carve's H, identities that keep all their images.
+            tail_images: carve's S, images each of the others keeps.
+            cap: images an identity keeps at most.
+            repeat_to: rows an identity gets at least.
+            seed: of the choice and of the shuffle.
+
+        Raises:
+            errors.UsageError: a parameter out of range.
+        """
+        census.check(strategy, head, tail_images, cap, repeat_to)
+        spec = RebalancerSpec(
+            examples=examples,
+            blessing=blessing,
+            strategy=strategy,
+            head=head,
+            tail_images=tail_images,
+            cap=cap,
+            repeat_to=repeat_to,
+            seed=seed,
+            rebalanced_examples=channel.Channel(type=standard_artifacts.Examples),
+            census=channel.Channel(type=artifacts.ClassCensus),
+        )
+        super().__init__(spec=spec)

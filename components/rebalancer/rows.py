@@ -1,0 +1,125 @@
+"""The Beam steps of a rebalancing, as plain functions: which images stay, and in which order."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from components import features
+from components.rebalancer import census
+
+# Records a file holds, about: small enough to sort in a worker's memory, large enough to stream.
+SHARD_ROWS = 4096
+
+Image = tuple[bytes, bytes, bytes]  # (identity, path, sha256)
+
+
+def image_of(record: bytes) -> Image:
+    """Returns what tells a serialised tf.Example apart."""
+    found = tf.train.Example.FromString(record).features.feature
+    names = (features.IDENTITY, features.PATH, features.SHA256)
+    return tuple(found[name].bytes_list.value[0] for name in names)
+
+
+def write_counts(counts: Iterable[tuple[bytes, tuple[int, int]]], path: str) -> None:
+    """Writes identity -> [distinct images, files] as JSON, by rename."""
+    write_json(path, {identity.decode(): pair for identity, pair in counts})
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes `value` as JSON, by rename."""
+    temporary = f"{path}.writing-{uuid.uuid4().hex}"
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(json.dumps(value))
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def load_plan(uri: str) -> dict[str, Any]:
+    """Reads the census where a worker needs it: `classes` by identity, `shards`, `distinct`."""
+    read = census.read_census(uri)
+    return {
+        "classes": {
+            one["identity"].encode(): (one["class_id"], one["images"], one["rows"])
+            for one in read["classes"]
+        },
+        "shards": -(-read["rows"] // SHARD_ROWS),
+        "distinct": read["strategy"] != census.NONE,
+    }
+
+
+def choose(
+    group: tuple[bytes, Iterable[tuple[bytes, bytes]]], plan: dict[str, Any], seed: int
+) -> Iterator[tuple[Image, int]]:
+    """Chooses which images of one identity stay, and how often each is written.
+
+    Args:
+        group: an identity and the (path, sha256) of its files.
+        plan: `load_plan`'s.
+        seed: of the hash that ranks the images by their paths.
+
+    Yields:
+        The image and its number of copies, 1 or more.
+    """
+    identity, files = group
+    _, images, rows = plan["classes"][identity]
+    ranked = sorted(set(files), key=lambda file: (_hash(seed, b"choice", file[0]), file))
+    if not plan["distinct"]:
+        yield from (((identity, path, sha256), 1) for path, sha256 in ranked)
+        return
+    first = {}
+    for path, sha256 in ranked:
+        first.setdefault(sha256, path)
+    each, more = divmod(rows, images)
+    for index, (sha256, path) in enumerate(list(first.items())[:images]):
+        yield (identity, path, sha256), each + (index < more)
+
+
+def make_rows(
+    group: tuple[Image, dict[str, Iterable[Any]]], plan: dict[str, Any], seed: int
+) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
+    """Writes `class_id` into an image's records, and places each copy in the global shuffle.
+
+    Yields:
+        The shard and, within it, (hash of path and copy, serialised tf.Example).
+    """
+    (identity, path, _), joined = group
+    copies = next(iter(joined["copies"]), 0)
+    if not copies:
+        return
+    records = sorted(joined["records"])
+    class_id = plan["classes"][identity][0]
+    for number, record in enumerate(records[:1] if plan["distinct"] else records):
+        labelled = _with_class(record, class_id)
+        for copy in range(number, number + copies):
+            place = _hash(seed, b"place", path, str(copy).encode())
+            yield int.from_bytes(place, "big") * plan["shards"] >> 64, (place, labelled)
+
+
+def write_shard(
+    group: tuple[int, Iterable[tuple[bytes, bytes]]], plan: dict[str, Any], folder: str
+) -> None:
+    """Writes one file in the order of the shuffle, by rename: a retried worker is harmless."""
+    shard, rows = group
+    name = f"data_tfrecord-{shard:05d}-of-{plan['shards']:05d}.gz"
+    temporary = f"{folder}.writing-{uuid.uuid4().hex}.gz"
+    with tf.io.TFRecordWriter(temporary, options="GZIP") as writer:
+        for _, record in sorted(rows):
+            writer.write(record)
+    tf.io.gfile.rename(temporary, os.path.join(folder, name), overwrite=True)
+
+
+def _with_class(record: bytes, class_id: int) -> bytes:
+    """Returns the tf.Example with its dense class id."""
+    example = tf.train.Example.FromString(record)
+    example.features.feature[features.CLASS_ID].int64_list.value[:] = [class_id]
+    return example.SerializeToString(deterministic=True)
+
+
+def _hash(seed: int, *words: bytes) -> bytes:
+    """Returns 64 bits that depend on the seed and the words alone."""
+    return hashlib.sha256(b"\0".join((b"%d" % seed, *words))).digest()[:8]

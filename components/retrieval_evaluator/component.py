@@ -1,0 +1,92 @@
+"""Scores a new model at finding identities again, and decides whether it may be pushed."""
+
+from tfx import types
+from tfx.dsl.components.base import base_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+
+from components.retrieval_evaluator import executor
+
+
+class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
+    """Channels and parameters of RetrievalEvaluator."""
+
+    PARAMETERS = {
+        executor.PROTOCOL_KEY: component_spec.ExecutionParameter(type=str),
+        executor.CROSS_CAMERA_KEY: component_spec.ExecutionParameter(type=int),
+        executor.TAIL_MAX_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
+        executor.FLOOR_MAP_KEY: component_spec.ExecutionParameter(type=float),
+        executor.MARGIN_KEY: component_spec.ExecutionParameter(type=float),
+    }
+    INPUTS = {
+        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        executor.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
+        executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Model, optional=True
+        ),
+    }
+    OUTPUTS = {
+        executor.EVALUATION_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelEvaluation
+        ),
+        executor.BLESSING_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelBlessing
+        ),
+    }
+
+
+class RetrievalEvaluator(base_component.BaseComponent):
+    """Scores the candidate, and the last blessed model beside it, on the same eval images.
+
+    Blessed is a candidate whose mAP reaches the floor, is at most `margin` below the last blessed
+    model's, and which embeds every image that model embeds. A refusal is no failure: the blessing
+    says so, with its `reason`, and Pusher pushes nothing.
+
+    Component `outputs` contains:
+     - `evaluation`: `metrics.json`, the figures of both models over all, head and tail identities.
+     - `blessing`: as TFX's own Evaluator writes it, with a custom property `reason`.
+    """
+
+    SPEC_CLASS = RetrievalEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel | None = None,
+        protocol: str = executor.QUERY_GALLERY,
+        cross_camera: int = 0,
+        tail_max_images: int = 5,
+        floor_map: float = 0.0,
+        margin: float = 0.01,
+    ):
+        """Names what flows in.
+
+        Args:
+            examples: Examples with a split `eval`, its rows marked query or gallery.
+            model: the candidate, a Model.
+            baseline_model: the last blessed Model; custom property `found` 0 says there is none.
+            protocol: `query_gallery`, queries against the gallery; or `leave_one_out`, every image
+                against all others.
+            cross_camera: 1 leaves images of the query's identity by its own camera out of its
+                gallery.
+            tail_max_images: an eval identity with more images than this is head, else tail.
+            floor_map: least mAP to be blessed, a fraction of 1.
+            margin: how far mAP may lie below the last blessed model's, a fraction of 1.
+        """
+        super().__init__(
+            RetrievalEvaluatorSpec(
+                examples=examples,
+                model=model,
+                baseline_model=baseline_model,
+                protocol=protocol,
+                cross_camera=int(cross_camera),
+                tail_max_images=tail_max_images,
+                floor_map=float(floor_map),
+                margin=float(margin),
+                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+            )
+        )

@@ -1,0 +1,264 @@
+"""RetrievalEvaluator's work: embed the eval images, rank them, compare with the last blessed."""
+
+import collections
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+from tfx.utils import path_utils
+
+from components import embedding
+from components import features
+from models import errors
+from models import signatures
+from models.metrics import retrieval
+
+EXAMPLES_KEY = "examples"
+MODEL_KEY = "model"
+BASELINE_MODEL_KEY = "baseline_model"
+EVALUATION_KEY = "evaluation"
+BLESSING_KEY = "blessing"
+PROTOCOL_KEY = "protocol"
+CROSS_CAMERA_KEY = "cross_camera"
+TAIL_MAX_IMAGES_KEY = "tail_max_images"
+FLOOR_MAP_KEY = "floor_map"
+MARGIN_KEY = "margin"
+
+QUERY_GALLERY = "query_gallery"
+LEAVE_ONE_OUT = "leave_one_out"
+
+METRICS_FILE = "metrics.json"
+FOUND_PROPERTY = "found"  # of the baseline: 0 where there is none yet
+REASON_PROPERTY = "reason"  # of the blessing: why not
+
+_LOG = logging.getLogger("longtail")
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalRows:
+    """What is known of each eval image but its pixels, in the order of the files."""
+
+    identity: np.ndarray  # bytes [N]
+    camera: np.ndarray  # int64 [N]
+    split: np.ndarray  # bytes [N], query or gallery
+
+
+class Executor(base_executor.BaseExecutor):
+    """Scores the candidate and the baseline, and writes evaluation and blessing."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """See `component.RetrievalEvaluator`.
+
+        Raises:
+            errors.UsageError: an unknown protocol.
+            errors.WorkError: there is nothing to score, cameras are crossed but unknown, or a model
+                cannot be loaded or gives values that are not finite.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
+        baseline = _baseline(input_dict)
+        files = _eval_files(input_dict[EXAMPLES_KEY])
+        rows = _read_rows(files)
+        _check(rows, exec_properties, files)
+
+        candidate_scores = _score(model, files, rows, exec_properties)
+        baseline_scores = None
+        if baseline is not None:
+            try:
+                baseline_scores = _score(baseline, files, rows, exec_properties)
+            except errors.WorkError as error:
+                raise errors.WorkError(
+                    f"the last blessed model cannot be scored: {error}"
+                ) from error
+        reason = _reason_against(candidate_scores, baseline_scores, exec_properties)
+
+        evaluation = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
+        _write_metrics(evaluation.uri, candidate_scores, baseline_scores, reason, exec_properties)
+        blessing = artifact_utils.get_single_instance(output_dict[BLESSING_KEY])
+        _write_blessing(blessing, model, baseline, reason, exec_properties)
+        _log_outcome(candidate_scores, baseline_scores, reason)
+
+
+def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | None:
+    """The last blessed model, or None on a cold start."""
+    if not input_dict.get(BASELINE_MODEL_KEY):
+        return None
+    artifact = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
+    if artifact.has_custom_property(FOUND_PROPERTY):
+        return artifact if artifact.get_int_custom_property(FOUND_PROPERTY) else None
+    return artifact
+
+
+def _eval_files(examples: list[types.Artifact]) -> list[str]:
+    patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
+    return sorted(path for pattern in patterns for path in fileio.glob(pattern))
+
+
+def _records(files: list[str]) -> Iterator[tf.train.Example]:
+    for path in files:
+        compression = "GZIP" if path.endswith(".gz") else ""
+        for record in tf.data.TFRecordDataset(path, compression).as_numpy_iterator():
+            yield tf.train.Example.FromString(record)
+
+
+def _read_rows(files: list[str]) -> _EvalRows:
+    rows = [
+        (
+            row.features.feature[features.IDENTITY].bytes_list.value[0],
+            row.features.feature[features.CAMERA].int64_list.value[0],
+            row.features.feature[features.SPLIT].bytes_list.value[0],
+        )
+        for row in _records(files)
+    ]
+    identity, camera, split = zip(*rows, strict=True) if rows else ((), (), ())
+    return _EvalRows(np.array(identity, "S"), np.array(camera, np.int64), np.array(split, "S"))
+
+
+def _check(rows: _EvalRows, properties: dict[str, Any], files: list[str]) -> None:
+    if properties[PROTOCOL_KEY] not in (QUERY_GALLERY, LEAVE_ONE_OUT):
+        raise errors.UsageError(
+            f"evaluator protocol must be {QUERY_GALLERY} or {LEAVE_ONE_OUT}, "
+            f"not '{properties[PROTOCOL_KEY]}'"
+        )
+    if not len(rows.identity):
+        raise errors.WorkError(
+            f"the eval split is empty ({len(files)} files): raise the share of identities held out"
+        )
+    unknown = int((rows.camera < 0).sum())
+    if properties[CROSS_CAMERA_KEY] and unknown:
+        raise errors.WorkError(
+            f"cross_camera is on, but {unknown} of {len(rows.camera)} eval images have no camera: "
+            "turn it off, or give the pattern that reads cameras from file names"
+        )
+
+
+def _score(
+    model: types.Artifact, files: list[str], rows: _EvalRows, properties: dict[str, Any]
+) -> dict:
+    """Retrieval figures of one model: overall, `head`, `tail`, and how many images it refused."""
+    embedder = embedding.Embedder(path_utils.serving_model_path(model.uri))
+    images = (row.features.feature[features.ENCODED].bytes_list.value[0] for row in _records(files))
+    vectors, status = embedding.embed_images(embedder, images)
+
+    usable = status == signatures.STATUS_OK
+    everyone = properties[PROTOCOL_KEY] == LEAVE_ONE_OUT
+    query = usable & (everyone | (rows.split == features.QUERY))
+    gallery = usable & (everyone | (rows.split == features.GALLERY))
+    head = _head(rows, properties[TAIL_MAX_IMAGES_KEY])[query]
+    crossed = bool(properties[CROSS_CAMERA_KEY])
+    scores = retrieval.evaluate_retrieval(
+        vectors[query],
+        rows.identity[query],
+        vectors[gallery],
+        rows.identity[gallery],
+        query_cameras=rows.camera[query] if crossed else None,
+        gallery_cameras=rows.camera[gallery] if crossed else None,
+        exclude_self=everyone,
+        slices={"head": head, "tail": ~head},
+    )
+    slices = scores.pop("slices")
+    return {**scores, **slices, "undecodable": int((~usable).sum())}
+
+
+def _head(rows: _EvalRows, tail_max_images: int) -> np.ndarray:
+    """bool [N]: images of identities with more than `tail_max_images` eval images."""
+    count = collections.Counter(rows.identity.tolist())
+    return np.array([count[name] > tail_max_images for name in rows.identity.tolist()])
+
+
+def _reason_against(candidate: dict, baseline: dict | None, properties: dict[str, Any]) -> str:
+    """Why the candidate must not be pushed, in one line; empty where nothing speaks against it."""
+    floor, margin = properties[FLOOR_MAP_KEY], properties[MARGIN_KEY]
+    if candidate["mAP"] < floor:
+        return f"mAP {candidate['mAP']:.4f} is below the floor of {floor:.4f}"
+    if baseline is None:
+        return ""
+    if candidate["mAP"] < baseline["mAP"] - margin:
+        return (
+            f"mAP {candidate['mAP']:.4f} is more than {margin:.4f} below the last blessed model's "
+            f"{baseline['mAP']:.4f} on the same images"
+        )
+    if candidate["undecodable"] > baseline["undecodable"]:
+        return (
+            f"{candidate['undecodable']} images cannot be embedded, where the last blessed model "
+            f"leaves out {baseline['undecodable']}"
+        )
+    return ""
+
+
+def _write_metrics(
+    uri: str, candidate: dict, baseline: dict | None, reason: str, properties: dict[str, Any]
+) -> None:
+    metrics = {
+        "protocol": properties[PROTOCOL_KEY],
+        "cross_camera": bool(properties[CROSS_CAMERA_KEY]),
+        "tail_max_images": properties[TAIL_MAX_IMAGES_KEY],
+        "floor_map": properties[FLOOR_MAP_KEY],
+        "margin": properties[MARGIN_KEY],
+        **{name: candidate[name] for name in ("queries", "gallery", "undecodable")},
+        "candidate": candidate,
+        "baseline": baseline,
+        "blessed": not reason,
+        "reason": reason,
+    }
+    path = os.path.join(uri, METRICS_FILE)
+    io_utils.write_string_file(path + ".tmp", json.dumps(metrics, indent=1))
+    fileio.rename(path + ".tmp", path, overwrite=True)
+
+
+def _write_blessing(
+    blessing: types.Artifact,
+    model: types.Artifact,
+    baseline: types.Artifact | None,
+    reason: str,
+    properties: dict[str, Any],
+) -> None:
+    """Writes what TFX's own Evaluator writes, so that its Pusher and resolvers understand it."""
+    blessing.set_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
+    )
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+    if baseline is not None:
+        blessing.set_string_custom_property(
+            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline.uri
+        )
+        blessing.set_int_custom_property(
+            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline.id
+        )
+    if "current_component_id" in properties:
+        blessing.set_string_custom_property("component_id", properties["current_component_id"])
+    blessing.set_string_custom_property(REASON_PROPERTY, reason)
+    value = constants.NOT_BLESSED_VALUE if reason else constants.BLESSED_VALUE
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    name = constants.NOT_BLESSED_FILE_NAME if reason else constants.BLESSED_FILE_NAME
+    io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+
+
+def _log_outcome(candidate: dict, baseline: dict | None, reason: str) -> None:
+    against = f"last blessed model {baseline['mAP']:.4f}" if baseline else "no blessed model yet"
+    verdict = f"not blessed: {reason}" if reason else "blessed"
+    _LOG.info(
+        "mAP %.4f, rank-1 %.4f over %d queries (%s): %s",
+        candidate["mAP"],
+        candidate["rank1"],
+        candidate["queries"],
+        against,
+        verdict,
+    )

@@ -1,0 +1,232 @@
+"""Talks to a model server over gRPC, to TF Serving and the embedded one alike."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from collections.abc import Sequence
+from types import TracebackType
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from models import signatures
+from serving import errors
+
+# Encoded bytes of a path or the path itself.
+Image = str | os.PathLike | bytes
+
+_MAX_BATCH_BYTES = 32 << 20
+_TRIES = 3  # of embedding all images by one version, while new ones are pushed
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """What a server made of some images.
+
+    Attributes:
+      embedding: float32 [N, d], l2-normalised; zeros where the status is not 0.
+      status: int32 [N], see `models.signatures.STATUS_MEANING`.
+      model_version: the version that answered, the same for all.
+    """
+
+    embedding: np.ndarray
+    status: np.ndarray
+    model_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """What a server says of one version of a model.
+
+    Attributes:
+      version: its number.
+      state: START, LOADING, AVAILABLE, UNLOADING or END.
+      error: one line, empty where all is well.
+    """
+
+    version: int
+    state: str
+    error: str
+
+
+def _channel(server: str) -> grpc.Channel:
+    host, colon, port = server.rpartition(":")
+    if not (host and colon and port.isdecimal()) or "/" in server:
+        raise errors.UsageError(f"a server is named HOST:PORT, for example localhost:8500. Received: {server}")
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    if host in _LOOPBACK:
+        options.append(("grpc.enable_http_proxy", 0))  # a proxy would look for the server on its own machine
+    return grpc.insecure_channel(server, options=options)
+
+
+def _read(image: Image) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    path = os.fspath(image)
+    if tf.io.gfile.isdir(path):
+        raise errors.UsageError(f"image {path} is a folder; name the images in it")
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.NotFoundError as error:
+        raise errors.UsageError(f"image {path}: no such file") from error
+    except tf.errors.OpError as error:
+        raise errors.UsageError(f"image {path} cannot be read: {error.message}") from error
+
+
+class Client:
+    """A connection to one model of a model server. Also a context manager, which closes it.
+
+    Args:
+      server: HOST:PORT of the server's gRPC side.
+      model_name: as the server calls the model.
+      timeout_s: longest wait for one answer, seconds.
+      batch_size: images in one request, at most.
+
+    Raises:
+      UsageError: `server` is not HOST:PORT, or a number is below what makes sense.
+    """
+
+    def __init__(self, server: str, model_name: str, timeout_s: float = 60.0, batch_size: int = 32):
+        if batch_size < 1:
+            raise errors.UsageError(f"the batch size must be at least 1. Received: {batch_size}")
+        if not timeout_s > 0:
+            raise errors.UsageError(f"the timeout must be above 0 seconds. Received: {timeout_s}")
+        self.server = server
+        self.model_name = model_name
+        self._timeout_s = timeout_s
+        self._batch_size = batch_size
+        self._channel = _channel(server)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def embed(self, images: Sequence[Image]) -> Embedded:
+        """Embeds images, all of them by one version of the model.
+
+        Args:
+          images: paths, or encoded JPEG or PNG bytes; at least one.
+
+        Raises:
+          UsageError: there is no image, one cannot be read, or the server has no such model.
+          WorkError: the server cannot be reached, is too slow, or fails.
+        """
+        if not images:
+            raise errors.UsageError("no images to embed; name at least one")
+        for _ in range(_TRIES):
+            answers = self._answers(images)
+            if answers is not None:
+                return Embedded(
+                    embedding=np.concatenate([answer.embedding for answer in answers]),
+                    status=np.concatenate([answer.status for answer in answers]),
+                    model_version=answers[0].model_version,
+                )
+        raise errors.WorkError(
+            f"the model {self.model_name} at {self.server} changed its version {_TRIES} times while it embedded "
+            "these images; try again when no new model is being pushed"
+        )
+
+    def _answers(self, images: Sequence[Image]) -> list[Embedded] | None:
+        """An answer for each batch; None where a new version began to serve in between."""
+        answers: list[Embedded] = []
+        for batch in self._batches(images):
+            answers.append(self._predict(batch))
+            if answers[-1].model_version != answers[0].model_version:
+                return None
+        return answers
+
+    def _batches(self, images: Sequence[Image]) -> Iterator[list[bytes]]:
+        batch: list[bytes] = []
+        size = 0
+        for image in images:
+            encoded = _read(image)
+            if batch and (len(batch) == self._batch_size or size + len(encoded) > _MAX_BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(encoded)
+            size += len(encoded)
+        yield batch
+
+    def _predict(self, images: list[bytes]) -> Embedded:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self.model_name
+        request.model_spec.signature_name = signatures.SERVING
+        tensor = request.inputs[signatures.IMAGE_BYTES]
+        tensor.dtype = types_pb2.DT_STRING
+        tensor.tensor_shape.dim.add(size=len(images))
+        tensor.string_val.extend(images)
+        try:
+            response = self._prediction.Predict(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        for output in (signatures.EMBEDDING, signatures.STATUS):
+            if output not in response.outputs:
+                raise errors.UsageError(
+                    f"model {self.model_name} at {self.server} has no output {output!r}; it is no embedder of longtail"
+                )
+        return Embedded(
+            embedding=tf.make_ndarray(response.outputs[signatures.EMBEDDING]),
+            status=tf.make_ndarray(response.outputs[signatures.STATUS]),
+            model_version=response.model_spec.version.value,
+        )
+
+    def status(self) -> list[VersionStatus]:
+        """What the server says of the model's versions.
+
+        Raises:
+          UsageError: the server has no such model.
+          WorkError: the server cannot be reached, is too slow, or fails.
+        """
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = self.model_name
+        try:
+            response = self._model.GetModelStatus(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        return [
+            VersionStatus(
+                version=entry.version,
+                state=get_model_status_pb2.ModelVersionStatus.State.Name(entry.state),
+                error=entry.status.error_message,
+            )
+            for entry in response.model_version_status
+        ]
+
+    def _failure(self, error: grpc.RpcError) -> Exception:
+        """One line of what went wrong, and whose it is to mend."""
+        code, details = error.code(), (error.details() or "").split("\n")[0]
+        where = f"the model server at {self.server}"
+        if code == grpc.StatusCode.UNAVAILABLE:
+            return errors.WorkError(f"no model server answers at {self.server}; is it running? ({details})")
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.WorkError(
+                f"{where} gave no answer within {self._timeout_s:g} s; send fewer images at a time or wait longer"
+            )
+        if code == grpc.StatusCode.NOT_FOUND:
+            return errors.UsageError(f"{where} has no model {self.model_name!r}; name the one it serves ({details})")
+        if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
+            return errors.UsageError(
+                f"model {self.model_name} at {self.server} does not take encoded images as longtail's do: {details}"
+            )
+        return errors.WorkError(f"{where} failed: {code.name}: {details}")
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,195 @@
+"""Says who is on an image: reads a gallery folder and searches it exactly, by cosine similarity."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import faiss
+import numpy as np
+import tensorflow as tf
+
+from models import signatures
+from serving import errors
+from serving import versions
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A gallery image and how near it is.
+
+    Attributes:
+      identity: who the gallery says it is.
+      similarity: cosine of the angle between the two embeddings, in [-1, 1].
+      path: where the image came from.
+      sha256: of the image's encoded bytes, in hex.
+      camera: the camera's number, -1 where unknown.
+    """
+
+    identity: str
+    similarity: float
+    path: str
+    sha256: str
+    camera: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """One version of a gallery, in memory.
+
+    Attributes:
+      path: its version folder.
+      version: the folder's number.
+      model_name: the model whose embeddings it holds.
+      model_version: that model's version.
+      index: FAISS inner-product index of `count` l2-normalised float32 vectors.
+      items: row i describes vector i.
+    """
+
+    path: str
+    version: int
+    model_name: str
+    model_version: int
+    index: Any
+    items: tuple[dict[str, Any], ...]
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self.index.d
+
+    @property
+    def count(self) -> int:
+        """Number of images in the gallery."""
+        return self.index.ntotal
+
+    def identify(self, embeddings: np.ndarray, k: int) -> list[list[Match]]:
+        """Finds the `k` nearest gallery images of each embedding, nearest first.
+
+        Args:
+          embeddings: float [N, dimension]; they need not be normalised.
+          k: at least 1; where the gallery is smaller, all of it is returned.
+
+        Returns:
+          N lists of min(k, count) matches.
+
+        Raises:
+          UsageError: the shape is not [N, dimension], a value is not finite, or k is below 1.
+        """
+        queries = np.ascontiguousarray(embeddings, dtype=np.float32)
+        if k < 1:
+            raise errors.UsageError(f"k must be at least 1. Received: {k}")
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise errors.UsageError(
+                f"gallery {self.path} holds {self.dimension}-d embeddings of model {self.model_name} version "
+                f"{self.model_version}, the query's shape is {list(queries.shape)}; embed it with that model"
+            )
+        if not np.isfinite(queries).all():
+            raise errors.UsageError("an embedding holds values that are not finite; nothing is near it")
+        if not len(queries):
+            return []
+        length = np.linalg.norm(queries, axis=1, keepdims=True)
+        similarity, rows = self.index.search(queries / np.maximum(length, 1e-12), min(k, self.count))
+        return [
+            [self._match(row, value) for row, value in zip(*query, strict=True)]
+            for query in zip(rows, similarity, strict=True)
+        ]
+
+    def _match(self, row: int, similarity: float) -> Match:
+        item = self.items[row]
+        return Match(
+            identity=item["identity"],
+            similarity=float(similarity),
+            path=item["path"],
+            sha256=item["sha256"],
+            camera=item["camera"],
+        )
+
+    def mismatch(self, model_name: str, model_version: int) -> str | None:
+        """One line where the gallery was built by another model than the one named, else None."""
+        if (model_name, model_version) == (self.model_name, self.model_version):
+            return None
+        return (
+            f"gallery {self.path} was built by model {self.model_name} version {self.model_version}, but "
+            f"{model_name} version {model_version} answered: similarities may mean nothing; rebuild the gallery"
+        )
+
+
+def _read_card(path: str) -> dict[str, Any]:
+    file = os.path.join(path, signatures.GALLERY_CARD)
+    try:
+        with tf.io.gfile.GFile(file) as stream:
+            card = json.loads(stream.read())
+        return {
+            "model_name": str(card["model_name"]),
+            "model_version": int(card["model_version"]),
+            "dimension": int(card["dimension"]),
+            "count": int(card["count"]),
+        }
+    except tf.errors.OpError as error:
+        raise errors.UsageError(f"{file} cannot be read; is {path} a gallery? Rebuild it") from error
+    except KeyError as error:
+        raise errors.UsageError(f"{file} has no {error}; rebuild the gallery") from error
+    except (TypeError, ValueError) as error:
+        raise errors.UsageError(f"{file} is not a gallery's card: {error}; rebuild the gallery") from error
+
+
+def _read_items(path: str) -> tuple[dict[str, Any], ...]:
+    file = os.path.join(path, signatures.GALLERY_ITEMS)
+    try:
+        with tf.io.gfile.GFile(file) as stream:
+            return tuple(_item(file, number, line) for number, line in enumerate(stream, start=1))
+    except tf.errors.OpError as error:
+        raise errors.UsageError(f"{file} cannot be read; rebuild the gallery") from error
+
+
+def _item(file: str, number: int, line: str) -> dict[str, Any]:
+    try:
+        item = json.loads(line)
+        missing = {"identity", "path", "sha256", "camera"} - set(item)
+    except (TypeError, ValueError) as error:
+        raise errors.UsageError(f"{file}, line {number}: {error}; rebuild the gallery") from error
+    if missing:
+        raise errors.UsageError(f"{file}, line {number} has no {', '.join(sorted(missing))}; rebuild the gallery")
+    return item
+
+
+def _read_index(path: str) -> Any:
+    file = os.path.join(path, signatures.GALLERY_INDEX)
+    try:
+        with tf.io.gfile.GFile(file, "rb") as stream:
+            reader = faiss.PyCallbackIOReader(stream.read)  # type: ignore[attr-defined]  # missing from FAISS' stubs
+            index = faiss.read_index(reader)
+    except (tf.errors.OpError, RuntimeError) as error:  # FAISS raises RuntimeError for what is no index
+        raise errors.UsageError(f"{file} cannot be read as a vector index; rebuild the gallery") from error
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise errors.UsageError(f"{file} does not search by inner product; rebuild the gallery")
+    return index
+
+
+def load(folder: str) -> Gallery:
+    """Reads the latest version of the gallery in `folder`.
+
+    Raises:
+      UsageError: there is no such folder, no version in it, or its files are broken or disagree.
+    """
+    if not tf.io.gfile.isdir(folder):
+        raise errors.UsageError(f"gallery {folder}: no such folder")
+    found = versions.find(folder)
+    if not found:
+        raise errors.UsageError(f"gallery {folder} has no version folder (1, 2, ...) in it; build a gallery first")
+    version, path = next(iter(found.items()))
+    card, index, items = _read_card(path), _read_index(path), _read_items(path)
+    if index.d != card["dimension"]:
+        raise errors.UsageError(
+            f"gallery {path}: {signatures.GALLERY_CARD} says {card['dimension']} dimensions, the index has "
+            f"{index.d}; rebuild the gallery"
+        )
+    if not index.ntotal == len(items) == card["count"]:
+        raise errors.UsageError(
+            f"gallery {path}: {signatures.GALLERY_CARD} says {card['count']} images, {signatures.GALLERY_ITEMS} "
+            f"has {len(items)} and the index {index.ntotal}; rebuild the gallery"
+        )
+    if not items:
+        raise errors.UsageError(f"gallery {path} is empty; build it from at least one image")
+    return Gallery(path, version, card["model_name"], card["model_version"], index, items)

@@ -1,0 +1,41 @@
+"""Looks for new versions every few seconds, in a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+
+_log = logging.getLogger("longtail")
+
+
+class Watcher:
+    """Calls each of `polls` every `seconds`, until stopped.
+
+    Args:
+      polls: called in order, in one thread.
+      seconds: the pause between two rounds, above 0.
+    """
+
+    def __init__(self, polls: Sequence[Callable[[], None]], seconds: float):
+        self._polls = polls
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="version-watcher", daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            for poll in self._polls:
+                try:
+                    poll()
+                except Exception:  # a folder out of reach now may be back in the next round
+                    _log.exception("looking for new versions failed; trying again in %g s", self._seconds)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; a load under way is finished first."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()

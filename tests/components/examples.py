@@ -1,0 +1,199 @@
+"""Ingested examples, their statistics and the way through the gate, small, for tests."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tfx.components.example_validator import executor as example_validator
+from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import standard_artifacts
+
+from components import artifacts
+from components import features
+from components.baseline_finder import executor as baseline_finder
+from components.curated_schema import executor as curated_schema
+from components.distribution_validator import component as distribution_validator
+from components.distribution_validator import executor as distribution_executor
+from components.drift_gate import executor as drift_gate
+from components.drift_gate import registry as registry_lib
+
+BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+
+
+def beam_context(folder):
+    """A Beam executor's context, as the local runner makes it."""
+    return base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(folder)
+    )
+
+
+def artifact(kind, folder):
+    """An artifact of `kind` at `folder`, as a list of one."""
+    result = kind()
+    result.uri = str(folder)
+    return [result]
+
+
+def image(identity, number, seed=0, content=None, **scalars):
+    """The features of one made-up image, with scalars like those of pen strokes on paper."""
+    path = f"{identity}/{number:03d}.png"
+    digest = hashlib.sha256((content or f"{seed}/{path}").encode())
+    draw = np.random.default_rng(int.from_bytes(digest.digest()[:8], "big"))
+    ink = draw.normal(0.06, 0.01)
+    values = {
+        features.ENCODED: digest.digest(),
+        features.FORMAT: b"png",
+        features.HEIGHT: 105,
+        features.WIDTH: 105,
+        features.PATH: path.encode(),
+        features.SHA256: digest.hexdigest().encode(),
+        features.IDENTITY: identity.encode(),
+        features.CAMERA: -1,
+        features.SPLIT: features.TRAIN,
+        features.BRIGHTNESS: 1.0 - ink,
+        features.CONTRAST: draw.normal(0.23, 0.01),
+        features.SHARPNESS: draw.normal(0.09, 0.01),
+        features.INK: ink,
+        features.ASPECT: 1.0,
+        features.KILOBYTES: draw.normal(0.3, 0.02),
+    }
+    return {**values, **scalars}
+
+
+def images(seed=0, identities=20, each=5, prefix="clean", **scalars):
+    """The images of a span: `each` of every identity."""
+    return [
+        image(f"{prefix}{seed}-{identity:03d}", number, seed, **scalars)
+        for identity in range(identities)
+        for number in range(each)
+    ]
+
+
+def inverted(span):
+    """The same images with dark and light exchanged."""
+    changed = {features.INK: features.BRIGHTNESS, features.BRIGHTNESS: features.INK}
+    return [{key: one[changed.get(key, key)] for key in one} for one in span]
+
+
+def serialise(values):
+    """A tf.Example of `values`."""
+    example = tf.train.Example()
+    for key, value in values.items():
+        feature = example.features.feature[key]
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif isinstance(value, int):
+            feature.int64_list.value.append(value)
+        else:
+            feature.float_list.value.append(value)
+    return example.SerializeToString()
+
+
+def ingested(folder, train, evaluation=None):
+    """An Examples artifact as ingestion leaves it: splits `train` and `eval`, two files each."""
+    result = artifact(standard_artifacts.Examples, folder)
+    splits = {"train": train, "eval": train[-10:] if evaluation is None else evaluation}
+    result[0].splits = list(splits)
+    for split, rows in splits.items():
+        path = os.path.join(result[0].uri, f"Split-{split}")
+        os.makedirs(path)
+        for shard in range(2):
+            name = os.path.join(path, f"data_tfrecord-{shard:05d}-of-00002.gz")
+            with tf.io.TFRecordWriter(name, "GZIP") as writer:
+                for values in rows[shard::2]:
+                    writer.write(serialise(values))
+    return result
+
+
+def generated_statistics(folder, train):
+    """Statistics of a span by the stock StatisticsGen, through Beam, with the house's allowlist."""
+    result = artifact(standard_artifacts.ExampleStatistics, os.path.join(folder, "statistics"))
+    options = tfdv.StatsOptions(feature_allowlist=list(features.STATISTICS))
+    statistics_gen.Executor(beam_context(folder)).Do(
+        {"examples": ingested(os.path.join(folder, "examples"), train)},
+        {"statistics": result},
+        {"stats_options_json": options.to_json()},
+    )
+    return result
+
+
+def statistics(folder, train):
+    """The same by TFDV in memory, which takes a fiftieth of the time."""
+    result = artifact(standard_artifacts.ExampleStatistics, os.path.join(folder, "statistics"))
+    result[0].splits = ["train", "eval"]
+    for split, rows in (("train", train), ("eval", train[-10:])):
+        made = [{key: one[key] for key in features.STATISTICS if key in one} for one in rows]
+        found = tfdv.generate_statistics_from_dataframe(pd.DataFrame(made))
+        path = registry_lib.statistics_path(result[0].uri, split)
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(found.SerializeToString())
+    return result
+
+
+def schemas(folder, bounds="{}"):
+    """The two schema artifacts: of everything, and of what has statistics."""
+    outputs = {
+        key: artifact(standard_artifacts.Schema, os.path.join(folder, key))
+        for key in (curated_schema.SCHEMA_KEY, curated_schema.STATISTICS_SCHEMA_KEY)
+    }
+    curated_schema.Executor().Do({}, outputs, {"bounds": bounds, "version": "v"})
+    return outputs[curated_schema.SCHEMA_KEY], outputs[curated_schema.STATISTICS_SCHEMA_KEY]
+
+
+def validate_schema(folder, span_statistics, schema):
+    """The stock ExampleValidator's anomalies."""
+    result = artifact(standard_artifacts.ExampleAnomalies, os.path.join(folder, "anomalies"))
+    inputs = {"statistics": span_statistics, "schema": schema}
+    example_validator.Executor().Do(inputs, {"anomalies": result}, {"exclude_splits": "[]"})
+    return result
+
+
+def validate_drift(folder, current, baseline, config=None):
+    """Our DistributionValidator's anomalies; `config` may be JSON text, as on Kubeflow."""
+    result = artifact(standard_artifacts.ExampleAnomalies, os.path.join(folder, "drift"))
+    distribution_executor.Executor().Do(
+        {"statistics": current, "baseline_statistics": baseline},
+        {"anomalies": result},
+        {
+            "distribution_validator_config": config or distribution_validator.config(),
+            "include_split_pairs": json.dumps([["train", "train"]]),
+        },
+    )
+    return result
+
+
+def find_baseline(folder, current, span, registry, models="", **pins):
+    """BaselineFinder's two outputs."""
+    outputs = {
+        "baseline_statistics": artifact(
+            standard_artifacts.ExampleStatistics, os.path.join(folder, "baseline")
+        ),
+        "baseline_model": artifact(standard_artifacts.Model, os.path.join(folder, "model")),
+    }
+    properties = {"span": span, "registry": str(registry), "models": str(models), **pins}
+    baseline_finder.Executor().Do({"statistics": current}, outputs, properties)
+    return outputs["baseline_statistics"], outputs["baseline_model"]
+
+
+def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}"):
+    """Takes a span's statistics from BaselineFinder to DriftGate, and returns the blessing."""
+    folder = os.path.join(folder, f"run-{span}")
+    shutil.rmtree(folder, ignore_errors=True)
+    baseline, _ = find_baseline(folder, current, span, registry)
+    blessing = artifact(artifacts.DataBlessing, os.path.join(folder, "blessing"))
+    inputs = {
+        "statistics": current,
+        "baseline_statistics": baseline,
+        "schema_anomalies": validate_schema(folder, current, schemas(folder, bounds)[1]),
+        "drift_anomalies": validate_drift(folder, current, baseline),
+    }
+    properties = {"span": span, "registry": str(registry), "accept_drift": accept_drift}
+    drift_gate.Executor().Do(inputs, {"blessing": blessing}, properties)
+    return blessing[0]

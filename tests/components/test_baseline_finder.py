@@ -1,0 +1,156 @@
+"""BaselineFinder finds the right accepted span and the last whole model, or says what is wrong."""
+
+import os
+
+import pytest
+
+from components.baseline_finder import component
+from components.drift_gate import registry as registry_lib
+from models import errors
+from tests.components import examples
+
+
+@pytest.fixture(scope="module")
+def current(tmp_path_factory):
+    return examples.statistics(str(tmp_path_factory.mktemp("current")), examples.images())
+
+
+@pytest.fixture
+def registry(tmp_path, current):
+    """A registry with the accepted spans 2 and 5."""
+    folder = str(tmp_path / "registry")
+    for span in (2, 5):
+        registry_lib.accept(folder, span, current[0].uri, ["train", "eval"], -1)
+    return folder
+
+
+def _model(folder, *versions):
+    for version in versions:
+        path = folder / str(version)
+        path.mkdir(parents=True)
+        (path / "saved_model.pb").write_bytes(b"model %d" % version)
+        (path / "variables").mkdir()
+        (path / "variables" / "variables.index").write_bytes(b"v")
+    return folder
+
+
+def _baseline_span(statistics):
+    return statistics[0].get_int_custom_property("baseline_span")
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"), [(1, 2), (2, 5), (3, 2), (5, 2), (9, 5)], ids=lambda value: f"{value}"
+)
+def test_the_baseline_is_the_nearest_accepted_span_but_never_itself(registry, span, expected):
+    assert component.last_accepted(registry, span) == expected
+
+
+def test_an_empty_registry_has_no_accepted_span(tmp_path):
+    assert component.last_accepted(str(tmp_path / "none"), 3) is None
+
+
+def test_an_entry_without_its_mark_is_not_accepted(registry):
+    os.remove(os.path.join(registry_lib.baseline_folder(registry, 5), "accepted.json"))
+    assert component.last_accepted(registry, 9) == 2
+
+
+def test_the_accepted_statistics_are_copied(tmp_path, current, registry):
+    found, _ = examples.find_baseline(str(tmp_path), current, 3, registry)
+    assert _baseline_span(found) == 2
+    assert found[0].splits == ["train", "eval"]
+    assert registry_lib.fingerprint(found[0].uri, found[0].splits) == registry_lib.fingerprint(
+        current[0].uri, current[0].splits
+    )
+
+
+def test_a_cold_start_emits_the_spans_own_statistics(tmp_path, current):
+    found, _ = examples.find_baseline(str(tmp_path), current, 3, tmp_path / "registry")
+    assert (_baseline_span(found), found[0].get_int_custom_property("cold_start")) == (-1, 1)
+    assert os.path.exists(registry_lib.statistics_path(found[0].uri, "train"))
+
+
+def test_a_pinned_span_is_taken(tmp_path, current, registry):
+    found, _ = examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span="2")
+    assert _baseline_span(found) == 2
+
+
+def test_a_span_pinned_to_none_is_a_cold_start(tmp_path, current, registry):
+    found, _ = examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span="none")
+    assert found[0].get_int_custom_property("cold_start") == 1
+
+
+def test_a_pinned_span_that_is_not_accepted_is_an_error(tmp_path, current, registry):
+    with pytest.raises(errors.WorkError, match=r"span 4 is no accepted baseline.*\[2, 5\]"):
+        examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span="4")
+
+
+def test_a_pin_that_is_no_number_is_an_error(tmp_path, current, registry):
+    with pytest.raises(errors.UsageError, match="pinned_span"):
+        examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span="last")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff no statistics", b"", None])
+def test_an_unreadable_baseline_is_named_with_what_to_do(tmp_path, current, registry, content):
+    folder = registry_lib.statistics_folder(registry, 5)
+    path = registry_lib.statistics_path(folder, "train")
+    os.remove(path)
+    if content is not None:
+        with open(path, "wb") as file:
+            file.write(content)
+    with pytest.raises(errors.WorkError) as caught:
+        examples.find_baseline(str(tmp_path), current, 9, registry)
+    message = str(caught.value)
+    assert path in message and "restore" in message and "\n" not in message
+
+
+def test_an_unreadable_mark_is_named_with_what_to_do(tmp_path, current, registry):
+    path = os.path.join(registry_lib.baseline_folder(registry, 5), "accepted.json")
+    with open(path, "w") as file:
+        file.write("{half")
+    with pytest.raises(errors.WorkError, match="accepted.json: restore"):
+        examples.find_baseline(str(tmp_path), current, 9, registry)
+
+
+def test_the_last_version_is_the_highest_number(tmp_path):
+    assert component.last_version(str(_model(tmp_path, 9, 10))) == 10
+
+
+def test_an_incomplete_version_is_passed_over(tmp_path):
+    _model(tmp_path, 3)
+    (tmp_path / "4").mkdir()
+    (tmp_path / "latest").mkdir()
+    assert component.last_version(str(tmp_path)) == 3
+
+
+def test_a_model_folder_that_is_not_there_has_no_version(tmp_path):
+    assert component.last_version(str(tmp_path / "none")) is None
+
+
+def test_the_last_model_is_copied_whole(tmp_path, current):
+    models = _model(tmp_path / "models", 1, 2)
+    _, found = examples.find_baseline(str(tmp_path), current, 1, tmp_path / "r", models)
+    serving = os.path.join(found[0].uri, "Format-Serving")
+    assert (found[0].get_int_custom_property("found")) == 1
+    assert (found[0].get_int_custom_property("version")) == 2
+    with open(os.path.join(serving, "saved_model.pb"), "rb") as file:
+        assert file.read() == b"model 2"
+    assert os.listdir(os.path.join(serving, "variables")) == ["variables.index"]
+
+
+def test_no_model_is_said_and_not_an_error(tmp_path, current):
+    _, found = examples.find_baseline(str(tmp_path), current, 1, tmp_path / "r", tmp_path / "none")
+    assert found[0].get_int_custom_property("found") == 0
+    assert os.path.isdir(found[0].uri)
+
+
+def test_a_pinned_version_that_is_missing_is_an_error(tmp_path, current):
+    models = _model(tmp_path / "models", 1)
+    with pytest.raises(errors.WorkError, match="no complete model version 7.*last one is 1"):
+        examples.find_baseline(
+            str(tmp_path), current, 1, tmp_path / "r", models, pinned_version="7"
+        )
+
+
+@pytest.mark.parametrize(("found", "pinned"), [(None, "none"), (0, "0"), (12, "12")])
+def test_what_was_found_can_be_pinned(found, pinned):
+    assert component.pin(found) == pinned

@@ -1,0 +1,198 @@
+"""The gate lets clean spans through, stops drifted ones, and never compares with a refused one."""
+
+import json
+import os
+import pathlib
+
+import pytest
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from components import features
+from components.drift_gate import registry as registry_lib
+from models import errors
+from tests.components import examples
+
+
+@pytest.fixture(scope="module")
+def spans(tmp_path_factory):
+    """Statistics of clean spans, one of inverted images, and one that breaks the schema."""
+    made = {
+        "clean": examples.images(1),
+        "clean too": examples.images(2),
+        "clean again": examples.images(3),
+        "drifted": examples.inverted(examples.images(4)),
+        "broken": examples.images(5, **{features.CONTRAST: 2.0}),
+    }
+    return {
+        name: examples.statistics(str(tmp_path_factory.mktemp("span")), images)
+        for name, images in made.items()
+    }
+
+
+@pytest.fixture
+def gate(tmp_path, spans):
+    """Returns f(span, name) -> blessing; f.registry is the registry."""
+
+    def send(span, name, **options):
+        return examples.pass_gate(str(tmp_path), spans[name], span, send.registry, **options)
+
+    send.registry = str(tmp_path / "registry")
+    return send
+
+
+def _report(gate, span):
+    with open(registry_lib.report_path(gate.registry, span)) as file:
+        return json.load(file)
+
+
+def test_a_cold_start_is_accepted(gate):
+    blessing = gate(1, "clean")
+    assert blessing.get_int_custom_property("blessed") == 1
+    assert blessing.get_int_custom_property("baseline_span") == -1
+    assert registry_lib.accepted_spans(gate.registry) == [1]
+
+
+def test_a_clean_second_span_is_accepted_against_the_first(gate):
+    gate(1, "clean")
+    assert gate(2, "clean too").get_int_custom_property("baseline_span") == 1
+    assert registry_lib.accepted_spans(gate.registry) == [1, 2]
+
+
+def test_a_drifted_span_is_refused_with_its_features_in_one_line(gate):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError) as caught:
+        gate(2, "drifted")
+    message = str(caught.value)
+    assert message.startswith("stopped by the drift gate: span 2 differs from accepted span 1 in ")
+    assert "image/ink (Jensen-Shannon " in message and "image/brightness" in message
+    assert "image/contrast" not in message
+    assert registry_lib.report_path(gate.registry, 2) in message
+    assert message.endswith("nothing was trained or pushed") and "\n" not in message
+
+
+def test_a_refused_span_leaves_a_report_and_neither_baseline_nor_blessing(gate, tmp_path):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError):
+        gate(2, "drifted")
+    report = _report(gate, 2)
+    drifted = {row["feature"] for row in report["features"] if row["verdict"] == "drifted"}
+    assert (report["verdict"], report["baseline_span"]) == ("refused", 1)
+    assert drifted == {features.INK, features.BRIGHTNESS}
+    assert {row["threshold"] for row in report["features"]} == {0.3, 0.5}
+    assert registry_lib.accepted_spans(gate.registry) == [1]
+    assert not os.path.exists(tmp_path / "run-2" / "blessing")
+
+
+def test_a_clean_span_after_a_refused_one_is_compared_with_the_last_accepted(gate):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError):
+        gate(2, "drifted")
+    assert gate(3, "clean too").get_int_custom_property("baseline_span") == 1
+
+
+def test_a_refused_span_is_refused_again(gate):
+    gate(1, "clean")
+    for _ in range(2):
+        with pytest.raises(errors.WorkError, match="span 2 differs from accepted span 1"):
+            gate(2, "drifted")
+
+
+def test_a_span_that_came_late_is_compared_with_the_nearest_accepted(gate):
+    gate(5, "clean")
+    assert gate(3, "clean too").get_int_custom_property("baseline_span") == 5
+    assert gate(4, "clean again").get_int_custom_property("baseline_span") == 3
+
+
+def test_a_late_drifted_span_is_refused(gate):
+    gate(5, "clean")
+    with pytest.raises(errors.WorkError, match="span 3 differs from accepted span 5"):
+        gate(3, "drifted")
+
+
+def test_an_accepted_span_that_comes_again_replaces_its_own_entry(gate, spans):
+    gate(1, "clean")
+    gate(2, "clean too")
+    gate(2, "clean again")
+    folder = registry_lib.baseline_folder(gate.registry, 2)
+    statistics = registry_lib.statistics_folder(gate.registry, 2)
+    assert sorted(os.listdir(folder)) == ["accepted.json", os.path.basename(statistics)]
+    assert registry_lib.fingerprint(statistics, ["train", "eval"]) == registry_lib.fingerprint(
+        spans["clean again"][0].uri, ["train", "eval"]
+    )
+
+
+def test_the_mark_of_an_accepted_span_says_what_it_was_compared_with(gate):
+    gate(1, "clean")
+    gate(2, "clean too")
+    path = os.path.join(registry_lib.baseline_folder(gate.registry, 2), "accepted.json")
+    with open(path) as file:
+        mark = json.load(file)
+    assert (mark["span"], mark["baseline_span"]) == (2, 1)
+    assert mark["fingerprint"] == _report(gate, 2)["fingerprint"]
+
+
+def test_a_refused_retry_of_an_accepted_span_keeps_the_accepted_statistics(gate):
+    gate(1, "clean")
+    gate(2, "clean too")
+    before = registry_lib.statistics_folder(gate.registry, 2)
+    with pytest.raises(errors.WorkError):
+        gate(2, "drifted")
+    assert registry_lib.statistics_folder(gate.registry, 2) == before
+
+
+def test_a_reason_lets_drift_through_and_is_kept(gate):
+    gate(1, "clean")
+    blessing = gate(2, "drifted", accept_drift="the scanner was replaced")
+    assert blessing.get_string_custom_property("accept_drift") == "the scanner was replaced"
+    assert _report(gate, 2)["verdict"] == "overridden"
+    assert registry_lib.accepted_spans(gate.registry) == [1, 2]
+
+
+def test_statistics_made_by_beam_pass_the_gate(gate, spans, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("beam"))
+    spans["by beam"] = examples.generated_statistics(folder, examples.images(6))
+    gate(1, "by beam")
+    assert gate(2, "clean").get_string_custom_property("verdict") == "accepted"
+
+
+def test_a_blank_reason_is_no_reason(gate):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError):
+        gate(2, "drifted", accept_drift=" ")
+
+
+def test_a_broken_schema_stops_a_cold_start(gate):
+    with pytest.raises(errors.WorkError, match=r"span 1 breaks the schema in image/contrast \("):
+        gate(1, "broken")
+    assert registry_lib.accepted_spans(gate.registry) == []
+
+
+@pytest.mark.parametrize(("split", "accepted"), [("train", []), ("eval", [1])])
+def test_an_empty_train_split_stops_a_cold_start_and_an_empty_eval_split_does_not(
+    gate, spans, tmp_path, split, accepted
+):
+    spans["hollow"] = examples.statistics(str(tmp_path / "hollow"), examples.images())
+    nothing = statistics_pb2.DatasetFeatureStatisticsList()
+    nothing.datasets.add(num_examples=0)
+    path = pathlib.Path(registry_lib.statistics_path(spans["hollow"][0].uri, split))
+    path.write_bytes(nothing.SerializeToString())
+    if accepted:
+        gate(1, "hollow")
+    else:
+        with pytest.raises(errors.WorkError, match="the data set .no examples."):
+            gate(1, "hollow")
+    assert registry_lib.accepted_spans(gate.registry) == accepted
+
+
+def test_a_reason_does_not_excuse_a_broken_schema(gate):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError, match="breaks the schema in image/contrast"):
+        gate(2, "broken", accept_drift="new scanner")
+
+
+def test_an_accepted_span_also_leaves_its_distances(gate):
+    gate(1, "clean")
+    gate(2, "clean too")
+    rows = _report(gate, 2)["features"]
+    assert sorted(row["feature"] for row in rows) == sorted(features.STATISTICS)
+    assert {row["verdict"] for row in rows} == {"ok"}

@@ -1,0 +1,77 @@
+"""Evaluator, pusher and gallery builder wired as a TFX pipeline, on a real metadata store."""
+
+import json
+import os
+
+import tfx
+from tfx.dsl.components.common import importer
+from tfx.orchestration import metadata
+from tfx.orchestration import pipeline
+from tfx.orchestration.local import local_dag_runner
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+
+from components.gallery_builder import component as gallery_builder
+from components.pusher import component as pusher
+from components.retrieval_evaluator import component as retrieval_evaluator
+
+ROWS = [
+    (b"1,0", "a", "query"),
+    (b"0.9,0.1", "a", "gallery"),
+    (b"0,1", "b", "query"),
+    (b"0.1,0.9", "b", "gallery"),
+]
+
+
+def _import(name, artifact_type, uri, **properties):
+    # The version tells TFX the layout of the folder; its own components record it.
+    version = {"tfx_version": tfx.__version__}
+    node = importer.Importer(uri, artifact_type, properties=properties, custom_properties=version)
+    return node.with_id(name)
+
+
+def _run(folder, examples_uri, model_uri, floor_map):
+    examples = _import(
+        "examples", standard_artifacts.Examples, examples_uri, split_names='["eval"]'
+    )
+    model = _import("model", standard_artifacts.Model, model_uri)
+    evaluator = retrieval_evaluator.RetrievalEvaluator(
+        examples.outputs["result"], model.outputs["result"], floor_map=floor_map
+    )
+    destination = pusher_pb2.PushDestination.Filesystem(base_directory=str(folder / "served"))
+    push = pusher.Pusher(
+        model=model.outputs["result"],
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(filesystem=destination),
+    )
+    builder = gallery_builder.GalleryBuilder(
+        examples.outputs["result"],
+        push.outputs["pushed_model"],
+        str(folder / "galleries"),
+        "glyphs",
+    )
+    database = metadata.sqlite_metadata_connection_config(str(folder / "mlmd.sqlite"))
+    local_dag_runner.LocalDagRunner().run(
+        pipeline.Pipeline(
+            pipeline_name="ship",
+            pipeline_root=str(folder / "root"),
+            components=[examples, model, evaluator, push, builder],
+            metadata_connection_config=database,
+            beam_pipeline_args=["--direct_running_mode=in_memory", "--direct_num_workers=1"],
+        )
+    )
+
+
+def test_a_blessed_model_gets_a_gallery_of_its_own_version(tmp_path, eval_examples, vector_model):
+    _run(tmp_path, eval_examples(ROWS).uri, os.path.dirname(vector_model()), floor_map=0.5)
+    (version,) = os.listdir(tmp_path / "served")
+    card = json.loads((tmp_path / "galleries" / version / "gallery.json").read_text())
+    assert (card["model_version"], card["count"]) == (int(version), 2)
+
+
+def test_a_model_that_is_not_blessed_ends_well_and_ships_nothing(
+    tmp_path, eval_examples, vector_model
+):
+    _run(tmp_path, eval_examples(ROWS).uri, os.path.dirname(vector_model()), floor_map=1.1)
+    assert not (tmp_path / "served").exists()
+    assert not (tmp_path / "galleries").exists()

@@ -1,0 +1,143 @@
+"""Pusher: what TFX's own promises, and that a version folder appears complete."""
+
+import os
+
+import pytest
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from components.pusher import executor
+from models import errors
+
+
+@pytest.fixture
+def push(tmp_path):
+    """Returns f(blessed) -> the PushedModel artifact of a real run into the folder `served`."""
+    served = tmp_path / "served"
+    runs = []
+
+    def run(blessed=1):
+        model = standard_artifacts.Model()
+        model.uri = str(tmp_path / f"model{len(runs)}")
+        folder = os.path.join(model.uri, "Format-Serving")
+        os.makedirs(os.path.join(folder, "variables"))
+        for name in ("saved_model.pb", "variables/variables.index"):
+            with open(os.path.join(folder, name), "w") as file:
+                file.write(f"{name} of model {len(runs)}")
+        blessing = standard_artifacts.ModelBlessing()
+        blessing.set_int_custom_property("blessed", blessed)
+        pushed = standard_artifacts.PushedModel()
+        pushed.uri = str(tmp_path / f"pushed{len(runs)}")
+        runs.append(pushed)
+        destination = pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(served))
+        )
+        executor.Executor().Do(
+            {"model": [model], "model_blessing": [blessing]},
+            {"pushed_model": [pushed]},
+            {"push_destination": proto_utils.proto_to_json(destination)},
+        )
+        return pushed
+
+    run.served = served
+    return run
+
+
+def _files(folder):
+    return sorted(
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def test_a_blessed_model_is_copied_whole_to_its_version_and_to_the_artifact(push):
+    pushed = push()
+    destination = pushed.get_string_custom_property("pushed_destination")
+    assert _files(destination) == ["saved_model.pb", "variables/variables.index"]
+    assert _files(pushed.uri) == _files(destination)
+
+
+def test_a_pushed_model_is_marked_as_tfx_marks_it(push):
+    pushed = push()
+    version = pushed.get_string_custom_property("pushed_version")
+    assert pushed.get_int_custom_property("pushed") == 1
+    assert pushed.get_string_custom_property("pushed_destination") == str(push.served / version)
+
+
+def test_a_model_that_is_not_blessed_is_not_pushed(push):
+    pushed = push(blessed=0)
+    assert pushed.get_int_custom_property("pushed") == 0
+    assert not push.served.exists()
+
+
+def test_versions_ascend_within_one_second(push):
+    versions = [int(push().get_string_custom_property("pushed_version")) for _ in range(3)]
+    assert versions == sorted(set(versions))
+
+
+def test_a_version_is_above_every_version_there_even_one_of_the_future(push):
+    (push.served / "99999999999").mkdir(parents=True)
+    (push.served / "notes").mkdir()
+    assert push().get_string_custom_property("pushed_version") == "100000000000"
+
+
+def test_nothing_but_the_finished_version_is_left_in_the_folder(push):
+    version = push().get_string_custom_property("pushed_version")
+    assert os.listdir(push.served) == [version]
+
+
+def test_the_version_folder_does_not_exist_before_it_is_complete(push, monkeypatch):
+    seen = []
+    rename = executor.fileio.rename
+
+    def watch(source, destination, overwrite=False):
+        seen.append((_files(source), os.path.exists(destination)))
+        rename(source, destination, overwrite)
+
+    monkeypatch.setattr(executor.fileio, "rename", watch)
+    push()
+    assert seen == [(["saved_model.pb", "variables/variables.index"], False)]
+
+
+def test_a_push_that_fails_leaves_nothing_behind_and_names_the_folder(push, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("No space left on device\nmore")
+
+    monkeypatch.setattr(executor.fileio, "rename", fail)
+    with pytest.raises(
+        errors.WorkError, match="served: .* be pushed here: No space left on device$"
+    ):
+        push()
+    assert os.listdir(push.served) == []
+
+
+def test_a_destination_that_is_a_file_is_an_error_that_names_it(push):
+    push.served.write_text("not a folder")
+    with pytest.raises(errors.WorkError, match="served: the model cannot be pushed here"):
+        push()
+
+
+def test_an_empty_model_is_not_pushed(tmp_path):
+    model = standard_artifacts.Model()
+    model.uri = str(tmp_path / "model")
+    with pytest.raises(errors.WorkError, match="Format-Serving: no SavedModel to push"):
+        executor.Executor().Do(
+            {"model": [model]},
+            {"pushed_model": [standard_artifacts.PushedModel()]},
+            {"push_destination": "{}"},
+        )
+
+
+def test_what_a_killed_push_of_the_same_model_left_is_cleared_away(push, monkeypatch, tmp_path):
+    # Clean-up does not run in a killed process; the next push of model 0 finds its leavings.
+    with monkeypatch.context() as killed:
+        killed.setattr(executor.io_utils, "delete_dir", lambda path: None)
+        killed.setattr(executor, "_next_version", lambda base: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            push()
+    assert len(os.listdir(push.served)) == 1
+    model_path = str(tmp_path / "model0" / "Format-Serving")
+    version = executor._push(model_path, str(push.served))
+    assert os.listdir(push.served) == [str(version)]

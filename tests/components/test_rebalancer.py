@@ -1,0 +1,279 @@
+"""The rebalancer counts distinct images, gives dense ids, and writes the same files every time."""
+
+import collections
+import os
+import pathlib
+
+import hypothesis
+import pytest
+import tensorflow as tf
+from hypothesis import strategies
+from tfx.types import standard_artifacts
+
+from components import artifacts
+from components import features
+from components.rebalancer import census
+from components.rebalancer import component
+from components.rebalancer import executor
+from components.rebalancer import rows as rows_lib
+from models import errors
+from tests.components import examples
+
+_COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
+_DEFAULTS = {"head": 0, "tail_images": 0, "cap": 0, "repeat_to": 0, "seed": 0}
+
+
+def _images(counts):
+    return [examples.image(name, n) for name, count in counts.items() for n in range(count)]
+
+
+@pytest.fixture(scope="module")
+def long_tail(tmp_path_factory):
+    return examples.ingested(str(tmp_path_factory.mktemp("in") / "examples"), _images(_COUNTS))
+
+
+def _rebalance(folder, source, strategy="none", **sizes):
+    """Runs the real executor; returns (census, written tf.Examples as dicts, artifact)."""
+    outputs = {
+        "rebalanced_examples": examples.artifact(standard_artifacts.Examples, folder / "examples"),
+        "census": examples.artifact(artifacts.ClassCensus, folder / "census"),
+    }
+    properties = {**_DEFAULTS, **sizes, "strategy": strategy}
+    executor.Executor(examples.beam_context(folder)).Do({"examples": source}, outputs, properties)
+    rebalanced = outputs["rebalanced_examples"][0]
+    found = census.read_census(outputs["census"][0].uri)
+    return found, _read(rebalanced), rebalanced
+
+
+@pytest.fixture(scope="module")
+def rebalanced(long_tail, tmp_path_factory):
+    """Returns f(strategy, **sizes) -> what `_rebalance` makes of the long tail, made once each."""
+    made = {}
+
+    def get(strategy="none", **sizes):
+        key = (strategy, *sorted(sizes.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("rebalanced")
+            made[key] = _rebalance(folder, long_tail, strategy, **sizes)
+        return made[key]
+
+    return get
+
+
+def _files(artifact):
+    folder = os.path.join(artifact.uri, "Split-train")
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+
+
+def _read(artifact):
+    result = []
+    for record in tf.data.TFRecordDataset(_files(artifact), "GZIP").as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        result.append(
+            {
+                "identity": feature[features.IDENTITY].bytes_list.value[0].decode(),
+                "path": feature[features.PATH].bytes_list.value[0],
+                "class_id": feature[features.CLASS_ID].int64_list.value[0],
+                "features": set(feature),
+            }
+        )
+    return result
+
+
+def _rows(written):
+    return collections.Counter(row["identity"] for row in written)
+
+
+def _column(found, key):
+    return {one["identity"]: one[key] for one in found["classes"]}
+
+
+def test_none_keeps_every_image(rebalanced):
+    found, written, _ = rebalanced()
+    assert _rows(written) == _COUNTS
+    assert _column(found, "images") == _COUNTS
+    assert (found["images"], found["rows"]) == (16, 16)
+
+
+def test_class_ids_are_dense_in_the_order_of_the_names(rebalanced):
+    found, written, _ = rebalanced()
+    assert _column(found, "class_id") == {"a": 0, "b": 1, "c": 2, "d": 3}
+    assert {row["identity"]: row["class_id"] for row in written} == _column(found, "class_id")
+
+
+def test_the_ingested_features_are_kept(rebalanced):
+    _, written, _ = rebalanced()
+    assert written[0]["features"] == {*examples.image("a", 0), features.CLASS_ID}
+
+
+def test_only_the_train_split_is_read_and_written(tmp_path):
+    evaluation = [examples.image("unseen", 0)]
+    source = examples.ingested(tmp_path / "in", _images(_COUNTS), evaluation)
+    found, _, artifact = _rebalance(tmp_path, source)
+    assert "unseen" not in _column(found, "images")
+    assert artifact.splits == ["train"]
+    assert os.listdir(artifact.uri) == ["Split-train"]
+
+
+def test_cap_cuts_the_head_and_leaves_the_tail(rebalanced):
+    _, written, _ = rebalanced("cap", cap=4)
+    assert _rows(written) == {"a": 4, "b": 4, "c": 1, "d": 3}
+
+
+def test_carve_keeps_the_largest_whole_and_cuts_the_others(rebalanced):
+    found, written, _ = rebalanced("carve", head=1, tail_images=2)
+    assert _rows(written) == {"a": 2, "b": 7, "c": 1, "d": 2}
+    assert _column(found, "available") == _COUNTS
+
+
+def test_the_seed_chooses_the_images(rebalanced):
+    chosen = []
+    for seed in (0, 1):
+        _, written, _ = rebalanced("carve", head=0, tail_images=3, seed=seed)
+        chosen.append(frozenset(row["path"] for row in written))
+    assert chosen[0] != chosen[1]
+
+
+def test_repeat_evens_out_and_still_counts_distinct_images(rebalanced):
+    found, written, _ = rebalanced("repeat", repeat_to=5)
+    assert _rows(written) == {"a": 5, "b": 7, "c": 5, "d": 5}
+    assert _column(found, "images") == _COUNTS
+    copies = collections.Counter(row["path"] for row in written if row["identity"] == "d")
+    assert sorted(copies.values()) == [1, 2, 2]
+
+
+def test_an_identity_with_one_image_has_one_distinct_image_under_repeat(rebalanced):
+    found, _, _ = rebalanced("repeat", repeat_to=5)
+    assert (_column(found, "images")["c"], _column(found, "rows")["c"]) == (1, 5)
+
+
+@pytest.fixture(scope="module")
+def duplicated(tmp_path_factory):
+    """Identity "a" has two images, one of them under three names; "b" has one."""
+    train = [
+        *(examples.image("a", n, content="the same") for n in (0, 1, 2)),
+        examples.image("a", 3),
+        examples.image("b", 0),
+    ]
+    return examples.ingested(str(tmp_path_factory.mktemp("dup") / "examples"), train)
+
+
+def test_a_file_that_repeats_anothers_bytes_is_no_image_of_its_own(tmp_path, duplicated):
+    found, written, _ = _rebalance(tmp_path, duplicated)
+    assert _column(found, "images") == {"a": 2, "b": 1}
+    assert _column(found, "rows") == _rows(written) == {"a": 4, "b": 1}
+
+
+def test_a_cap_is_filled_with_distinct_images(tmp_path, duplicated):
+    found, written, _ = _rebalance(tmp_path, duplicated, "cap", cap=2)
+    assert _column(found, "images") == _rows(written) == {"a": 2, "b": 1}
+    assert b"a/003.png" in {row["path"] for row in written}
+
+
+def test_the_same_input_and_seed_give_the_same_bytes(tmp_path, long_tail, monkeypatch):
+    monkeypatch.setattr(rows_lib, "SHARD_ROWS", 6)
+    contents = []
+    for run in ("one", "two"):
+        _, _, artifact = _rebalance(tmp_path / run, long_tail, "repeat", repeat_to=6, seed=3)
+        names = [os.path.basename(path) for path in _files(artifact)]
+        contents.append([names, [pathlib.Path(path).read_bytes() for path in _files(artifact)]])
+    assert contents[0] == contents[1]
+
+
+def test_large_sets_are_spread_over_files_without_losing_a_row(tmp_path, long_tail, monkeypatch):
+    monkeypatch.setattr(rows_lib, "SHARD_ROWS", 6)
+    _, written, artifact = _rebalance(tmp_path, long_tail)
+    assert _rows(written) == _COUNTS
+    assert len(_files(artifact)) == 3
+
+
+def test_the_identities_are_shuffled(tmp_path):
+    source = examples.ingested(tmp_path / "in", _images({"a": 30, "b": 30}))
+    _, written, _ = _rebalance(tmp_path, source)
+    half = collections.Counter(row["identity"] for row in written[:30])
+    assert min(half["a"], half["b"]) >= 8
+
+
+def test_one_identity_alone_is_an_error(tmp_path):
+    source = examples.ingested(tmp_path / "in", _images({"only": 4}))
+    with pytest.raises(errors.WorkError, match=r"holds 1 identity \('only'\).*eval_fraction"):
+        _rebalance(tmp_path, source)
+
+
+def test_an_empty_train_split_is_an_error(tmp_path):
+    source = examples.ingested(tmp_path / "in", [], _images({"a": 2}))
+    with pytest.raises(errors.WorkError, match="holds 0"):
+        _rebalance(tmp_path, source)
+
+
+def test_a_missing_train_split_is_an_error(tmp_path):
+    source = examples.ingested(tmp_path / "in", _images({"a": 2}))
+    source[0].splits = ["eval"]
+    with pytest.raises(errors.WorkError, match="no train split"):
+        _rebalance(tmp_path, source)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sizes", "words"),
+    [
+        ("smote", {}, "none, cap, repeat, carve"),
+        ("cap", {}, "cap needs cap of 1"),
+        ("repeat", {"repeat_to": 0}, "repeat needs repeat_to of 1"),
+        ("carve", {"head": -1, "tail_images": 4}, "not -1"),
+        ("carve", {"head": 1}, "carve needs tail_images of 1"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strategy, sizes, words):
+    from tfx.types import channel
+
+    channels = {
+        "examples": channel.Channel(type=standard_artifacts.Examples),
+        "blessing": channel.Channel(type=artifacts.DataBlessing),
+    }
+    with pytest.raises(errors.UsageError, match=words):
+        component.Rebalancer(**channels, strategy=strategy, **sizes)
+
+
+def test_a_carve_without_a_tail_is_refused():
+    with pytest.raises(errors.UsageError, match="leaves no tail of 2 identities"):
+        census.plan({"a": (5, 5), "b": (3, 3)}, "carve", head=2, tail_images=1)
+
+
+_MANY = strategies.dictionaries(
+    strategies.text("abcdef", min_size=1), strategies.integers(1, 40), min_size=2, max_size=20
+)
+
+
+@hypothesis.given(counts=_MANY, data=strategies.data())
+def test_carve_leaves_exactly_the_heads_above_the_tail_size(counts, data):
+    head = data.draw(strategies.integers(0, len(counts) - 1))
+    size = data.draw(strategies.integers(1, 10))
+    plan = census.plan({k: (n, n) for k, n in counts.items()}, "carve", head, size)
+    kept = _column(plan, "images")
+    whole = sorted(counts, key=lambda name: (-counts[name], name))[:head]
+    assert all(kept[name] == counts[name] for name in whole)
+    assert all(kept[name] == min(counts[name], size) for name in set(counts) - set(whole))
+    assert min((counts[name] for name in whole), default=40) >= max(
+        counts[name] for name in set(counts) - set(whole)
+    )
+
+
+@hypothesis.given(counts=_MANY, target=strategies.integers(1, 50))
+def test_repeat_never_loses_an_image_and_reaches_its_target(counts, target):
+    plan = census.plan({k: (n, n) for k, n in counts.items()}, "repeat", repeat_to=target)
+    for one in plan["classes"]:
+        assert one["images"] == one["available"] == counts[one["identity"]]
+        assert one["rows"] == max(one["images"], target)
+
+
+@hypothesis.given(
+    images=strategies.integers(1, 12),
+    extra=strategies.integers(0, 20),
+    seed=strategies.integers(0, 3),
+)
+def test_copies_of_a_class_differ_by_one_at_most(images, extra, seed):
+    files = [(b"%d" % n, b"sha%d" % n) for n in range(images)]
+    plan = {"classes": {b"x": (0, images, images + extra)}, "shards": 1, "distinct": True}
+    copies = [number for _, number in rows_lib.choose((b"x", files), plan, seed)]
+    assert sum(copies) == images + extra
+    assert max(copies) - min(copies) <= 1

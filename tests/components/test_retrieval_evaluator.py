@@ -1,0 +1,183 @@
+"""RetrievalEvaluator: figures worked out by hand, and when a model is blessed."""
+
+import json
+import logging
+import os
+
+import pytest
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+
+from components.retrieval_evaluator import executor
+from models import errors
+
+# Two identities of two images; each query's right answer is the nearest in the gallery.
+SEPARATED = [
+    (b"1,0", "a", "query"),
+    (b"0.9,0.1", "a", "gallery"),
+    (b"0,1", "b", "query"),
+    (b"0.1,0.9", "b", "gallery"),
+]
+# The gallery of each lies nearer the other's query.
+CROSSED = [
+    (b"1,0", "a", "query"),
+    (b"0.1,0.9", "a", "gallery"),
+    (b"0,1", "b", "query"),
+    (b"0.9,0.1", "b", "gallery"),
+]
+
+
+@pytest.fixture
+def evaluate(tmp_path, eval_examples, vector_model):
+    """Returns f(rows, ...) -> (metrics.json, blessing) of a real run."""
+
+    def model_artifact(change):
+        model = standard_artifacts.Model()
+        model.uri = os.path.dirname(vector_model(change))
+        return model
+
+    def run(rows, model="", baseline=None, **properties):
+        evaluation, blessing = (
+            standard_artifacts.ModelEvaluation(),
+            standard_artifacts.ModelBlessing(),
+        )
+        evaluation.uri, blessing.uri = str(tmp_path / "evaluation"), str(tmp_path / "blessing")
+        inputs = {"examples": [eval_examples(rows)], "model": [model_artifact(model)]}
+        if baseline is not None:
+            inputs["baseline_model"] = [baseline]
+        settings = {
+            "protocol": "query_gallery",
+            "cross_camera": 0,
+            "tail_max_images": 2,
+            "floor_map": 0.0,
+            "margin": 0.1,
+        }
+        executor.Executor().Do(
+            inputs,
+            {"evaluation": [evaluation], "blessing": [blessing]},
+            {**settings, **properties},
+        )
+        with open(os.path.join(evaluation.uri, "metrics.json")) as file:
+            return json.load(file), blessing
+
+    run.model_artifact = model_artifact
+    return run
+
+
+def test_each_query_is_ranked_against_the_gallery(evaluate):
+    metrics, _ = evaluate(CROSSED)
+    assert (metrics["queries"], metrics["gallery"]) == (2, 2)
+    assert (metrics["candidate"]["mAP"], metrics["candidate"]["rank1"]) == (0.5, 0.0)
+    assert metrics["baseline"] is None
+
+
+def test_leave_one_out_ranks_every_image_against_all_others(evaluate):
+    metrics, _ = evaluate(SEPARATED, protocol="leave_one_out")
+    assert (metrics["queries"], metrics["gallery"]) == (4, 4)
+    assert metrics["candidate"]["mAP"] == 1.0
+
+
+def test_crossing_cameras_leaves_the_querys_own_camera_out(evaluate):
+    rows = [
+        (b"1,0", "a", "query", 1),
+        (b"1,0", "a", "gallery", 1),
+        (b"0.9,0.1", "b", "gallery", 1),
+        (b"0.8,0.2", "a", "gallery", 2),
+    ]
+    metrics, _ = evaluate(rows, cross_camera=1)
+    assert metrics["candidate"]["mAP"] == 0.5
+
+
+def test_identities_of_more_images_than_the_bound_are_head(evaluate):
+    rows = [*SEPARATED, (b"0.8,0.2", "a", "gallery")]
+    metrics, _ = evaluate(rows)
+    counts = {name: metrics["candidate"][name]["identities"] for name in ("head", "tail")}
+    assert counts == {"head": 1, "tail": 1}
+
+
+def test_a_slice_without_identities_is_null(evaluate):
+    metrics, _ = evaluate(SEPARATED)
+    assert metrics["candidate"]["head"]["mAP"] is None
+
+
+def test_images_the_model_refuses_are_left_out_and_counted(evaluate):
+    metrics, _ = evaluate([*SEPARATED, (b"broken", "a", "gallery"), (b"broken", "b", "query")])
+    assert (metrics["queries"], metrics["gallery"], metrics["undecodable"]) == (2, 2, 2)
+
+
+def test_a_first_model_above_the_floor_is_blessed(evaluate):
+    metrics, blessing = evaluate(SEPARATED, floor_map=0.9)
+    assert metrics["blessed"]
+    assert model_utils.is_model_blessed(blessing)
+    assert os.listdir(blessing.uri) == ["BLESSED"]
+
+
+def test_a_model_below_the_floor_is_not_blessed_and_the_reason_is_kept(evaluate, caplog):
+    with caplog.at_level(logging.INFO, "longtail"):
+        _, blessing = evaluate(CROSSED, floor_map=0.9)
+    reason = "mAP 0.5000 is below the floor of 0.9000"
+    assert not model_utils.is_model_blessed(blessing)
+    assert blessing.get_string_custom_property("reason") == reason
+    assert os.listdir(blessing.uri) == ["NOT_BLESSED"]
+    assert caplog.messages[-1].endswith(f"not blessed: {reason}")
+
+
+def test_a_model_worse_than_the_last_blessed_one_by_more_than_the_margin_is_not_blessed(evaluate):
+    metrics, blessing = evaluate(SEPARATED, "collapsed", evaluate.model_artifact(""))
+    assert (metrics["candidate"]["mAP"], metrics["baseline"]["mAP"]) == (0.5, 1.0)
+    assert "more than 0.1000 below the last blessed model's" in metrics["reason"]
+    assert not model_utils.is_model_blessed(blessing)
+
+
+def test_a_model_within_the_margin_is_blessed(evaluate):
+    _, blessing = evaluate(SEPARATED, "collapsed", evaluate.model_artifact(""), margin=0.5)
+    assert model_utils.is_model_blessed(blessing)
+
+
+def test_a_baseline_that_was_not_found_is_a_cold_start(evaluate):
+    nothing = standard_artifacts.Model()
+    nothing.set_int_custom_property("found", 0)
+    metrics, blessing = evaluate(SEPARATED, baseline=nothing)
+    assert metrics["baseline"] is None
+    assert model_utils.is_model_blessed(blessing)
+
+
+def test_a_baseline_that_was_found_is_compared_with(evaluate):
+    baseline = evaluate.model_artifact("")
+    baseline.set_int_custom_property("found", 1)
+    metrics, _ = evaluate(SEPARATED, baseline=baseline)
+    assert metrics["baseline"]["mAP"] == 1.0
+
+
+def test_a_baseline_that_cannot_be_scored_is_told_from_the_candidate(evaluate):
+    with pytest.raises(
+        errors.WorkError, match="the last blessed model cannot be scored: .*not finite"
+    ):
+        evaluate(SEPARATED, baseline=evaluate.model_artifact("diverged"))
+
+
+def test_a_diverged_model_is_an_error(evaluate):
+    with pytest.raises(errors.WorkError, match="embeddings of 4 of 4 images .* are not finite"):
+        evaluate(SEPARATED, "diverged")
+
+
+def test_crossing_unknown_cameras_is_an_error(evaluate):
+    with pytest.raises(errors.WorkError, match="4 of 4 eval images have no camera"):
+        evaluate(SEPARATED, cross_camera=1)
+
+
+def test_an_empty_eval_split_is_an_error(evaluate):
+    with pytest.raises(errors.WorkError, match="the eval split is empty"):
+        evaluate([])
+
+
+def test_queries_without_any_match_are_an_error(evaluate):
+    with pytest.raises(errors.WorkError, match="none of 1 queries has a match"):
+        evaluate([(b"1,0", "a", "query"), (b"0,1", "b", "gallery")])
+
+
+def test_an_unknown_protocol_is_named(evaluate):
+    with pytest.raises(
+        errors.UsageError, match="must be query_gallery or leave_one_out, not 'reid'"
+    ):
+        evaluate(SEPARATED, protocol="reid")

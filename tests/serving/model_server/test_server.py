@@ -1,0 +1,162 @@
+"""The server starts, takes up new versions without failing a request, drains, and says why where it cannot start."""
+
+import dataclasses
+import re
+import socket
+import threading
+
+import grpc
+import httpx
+import pytest
+from tensorflow_serving.apis import get_model_status_pb2
+
+from serving import client
+from serving import errors
+from serving.model_server import server as server_lib
+from tests.serving import conftest
+
+STATE = get_model_status_pb2.ModelVersionStatus
+
+
+def options(model_folder, **changes):
+    free = server_lib.Options(str(model_folder), grpc_port=0, rest_port=0, poll_s=0.05)
+    return dataclasses.replace(free, **changes)
+
+
+def test_requests_never_fail_while_a_new_version_takes_over(model_folder):
+    seen, failures = set(), []
+    with server_lib.ModelServer(options(model_folder)) as server:
+        done = threading.Event()
+
+        def ask():
+            with client.Client(server.grpc_address, "tiny") as opened:
+                while not done.is_set():
+                    try:
+                        seen.add(opened.embed([conftest.encode(0)]).model_version)
+                    except errors.WorkError as error:
+                        failures.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        conftest.push(model_folder / "1", model_folder, 2)
+        assert server.source.wait_for(2, STATE.AVAILABLE, timeout_s=120)
+        with client.Client(server.grpc_address, "tiny") as opened:
+            assert opened.embed([conftest.encode(0)]).model_version == 2
+        done.set()
+        asking.join()
+    assert not failures and seen <= {1, 2}
+
+
+def test_a_broken_version_is_told_by_the_running_server_which_serves_on(model_folder):
+    with server_lib.ModelServer(options(model_folder)) as server, client.Client(server.grpc_address, "tiny") as opened:
+        conftest.push_broken(model_folder, 2)
+        assert server.source.wait_for(2, STATE.END, timeout_s=120)
+        broken, serving = opened.status()
+        assert (broken.version, broken.state, serving.state) == (2, "END", "AVAILABLE")
+        assert broken.error
+        assert opened.embed([conftest.encode(0)]).model_version == 1
+
+
+def test_both_ports_are_free_again_after_stopping(model_folder):
+    with server_lib.ModelServer(options(model_folder)) as server:
+        ports = [int(address.rpartition(":")[2]) for address in (server.grpc_address, server.rest_address)]
+    for port in ports:
+        socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_request_under_way_is_answered_before_the_server_stops(model_folder):
+    server = server_lib.ModelServer(options(model_folder))
+    server.start()
+    begun, may_go = threading.Event(), threading.Event()
+    get = server.source.get
+
+    def slow_get(*asked):
+        begun.set()
+        may_go.wait()
+        return get(*asked)
+
+    server.source.get = slow_get
+    versions = []
+    with client.Client(server.grpc_address, "tiny") as opened:
+        asking = threading.Thread(target=lambda: versions.append(opened.embed([conftest.encode(0)]).model_version))
+        asking.start()
+        begun.wait()
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        may_go.set()
+        stopping.join()
+        asking.join()
+    assert versions == [1]
+
+
+def test_an_error_of_the_servers_own_tells_the_client_nothing_of_the_code(model_folder):
+    with server_lib.ModelServer(options(model_folder)) as server:
+
+        def fail(*asked):
+            raise ZeroDivisionError("secret of the code")
+
+        server.source.get = fail
+        reply = httpx.post(
+            f"http://{server.rest_address}/v1/models/tiny:predict", json={"instances": ["a"]}, trust_env=False
+        )
+        with client.Client(server.grpc_address, "tiny") as opened, pytest.raises(errors.WorkError) as raised:
+            opened.embed([b"a"])
+    assert reply.status_code == 500 and "secret" not in reply.text
+    assert "INTERNAL" in str(raised.value) and "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("key", "option"), [("grpc_port", "--grpc-port"), ("rest_port", "--rest-port")])
+def test_a_taken_port_is_named_with_the_option_to_change(model_folder, key, option):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(errors.UsageError, match=f"port {port} on 127.0.0.1 is taken; .*{option}"):
+            server_lib.ModelServer(options(model_folder, **{key: port})).start()
+
+
+def test_one_port_for_both_sides_is_taken_by_the_first(model_folder):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    with pytest.raises(errors.UsageError, match=f"port {port} .*--rest-port"):
+        server_lib.ModelServer(options(model_folder, grpc_port=port, rest_port=port)).start()
+
+
+def test_a_port_that_is_none_is_bad_usage(model_folder):
+    with pytest.raises(errors.UsageError, match="from 0 to 65535. Received: 70000"):
+        server_lib.ModelServer(options(model_folder, grpc_port=70000)).start()
+
+
+def test_an_address_of_another_machine_is_bad_usage(model_folder):
+    with pytest.raises(errors.UsageError, match="cannot listen on 192.0.2.1"):
+        server_lib.ModelServer(options(model_folder, host="192.0.2.1")).start()
+
+
+def test_a_model_folder_without_a_version_does_not_start(tmp_path):
+    with pytest.raises(errors.UsageError, match="no version folder"):
+        server_lib.ModelServer(options(tmp_path)).start()
+
+
+def test_a_model_of_which_no_version_loads_is_failed_work(tmp_path):
+    conftest.push_broken(tmp_path, 1)
+    with pytest.raises(errors.WorkError, match="no version loads .version 1: .*saved_model.pb") as raised:
+        server_lib.ModelServer(options(tmp_path)).start()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("folder", "name"), [("a/tiny", "tiny"), ("a/tiny/", "tiny"), ("a/b/../tiny", "tiny")])
+def test_a_model_is_called_as_its_folder(folder, name):
+    assert server_lib.Options(folder).model_name == name
+
+
+def test_the_server_listens_on_loopback_by_default(server):
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", server.grpc_address)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", server.rest_address)
+
+
+def test_a_stopped_server_is_out_of_reach(model_folder):
+    with server_lib.ModelServer(options(model_folder)) as server:
+        address = server.grpc_address
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
+        with pytest.raises(grpc.RpcError) as raised:
+            call(b"")
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE

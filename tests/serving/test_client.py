@@ -1,0 +1,156 @@
+"""The client gives what the model gives, from one version only, and one line where it cannot."""
+
+import socket
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from models import signatures
+from serving import client
+from serving import errors
+from tests.serving import conftest
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "grey"])
+def test_embeddings_equal_those_computed_in_process(tiny_client, in_process, kind):
+    images = [conftest.encode(seed, kind) for seed in range(3)]
+    np.testing.assert_allclose(tiny_client.embed(images).embedding, in_process(images), atol=1e-5)
+
+
+def test_a_broken_image_gets_status_1_and_the_others_their_embeddings(tiny_client, in_process):
+    good = [conftest.encode(0), conftest.encode(1, "jpeg")]
+    embedded = tiny_client.embed([good[0], b"no image", good[1]])
+    assert embedded.status.tolist() == [0, signatures.STATUS_UNDECODABLE, 0]
+    np.testing.assert_allclose(embedded.embedding[[0, 2]], in_process(good), atol=1e-5)
+
+
+def test_embeddings_do_not_depend_on_the_batches(server, in_process):
+    images = [conftest.encode(seed) for seed in range(7)]
+    with client.Client(server.grpc_address, "tiny", batch_size=3) as opened:
+        np.testing.assert_allclose(opened.embed(images).embedding, in_process(images), atol=1e-5)
+
+
+def test_paths_and_bytes_embed_alike(tiny_client, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(conftest.encode(5))
+    embedding = tiny_client.embed([path, str(path), path.read_bytes()]).embedding
+    np.testing.assert_allclose(embedding, embedding[[0, 0, 0]], atol=1e-6)
+
+
+def test_the_version_that_answered_is_told(tiny_client):
+    assert tiny_client.embed([conftest.encode(0)]).model_version == 1
+
+
+def test_status_names_the_version_and_its_state(tiny_client):
+    assert tiny_client.status() == [client.VersionStatus(1, "AVAILABLE", "")]
+
+
+@pytest.mark.parametrize("ask", [lambda opened: opened.embed([b"x"]), lambda opened: opened.status()])
+def test_a_wrong_model_name_is_bad_usage(server, ask):
+    with client.Client(server.grpc_address, "other") as opened, pytest.raises(errors.UsageError, match="'other'"):
+        ask(opened)
+
+
+@pytest.mark.parametrize("ask", [lambda opened: opened.embed([b"x"]), lambda opened: opened.status()])
+def test_a_server_out_of_reach_is_failed_work_in_one_line(ask):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with client.Client(address, "tiny") as opened, pytest.raises(errors.WorkError, match=address) as raised:
+        ask(opened)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_server_that_does_not_answer_in_time_is_failed_work():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with client.Client(address, "tiny", timeout_s=0.2) as opened, pytest.raises(errors.WorkError, match="0.2 s"):
+            opened.embed([b"x"])
+
+
+@pytest.mark.parametrize("server_name", ["localhost", "http://localhost:8501", "localhost:grpc", ":8500"])
+def test_a_server_that_is_no_host_and_port_is_bad_usage(server_name):
+    with pytest.raises(errors.UsageError, match="HOST:PORT"):
+        client.Client(server_name, "tiny")
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"timeout_s": 0.0}])
+def test_a_number_that_makes_no_sense_is_bad_usage(arguments):
+    with pytest.raises(errors.UsageError, match="Received: 0"):
+        client.Client("localhost:8500", "tiny", **arguments)
+
+
+def test_a_missing_image_is_named(tiny_client, tmp_path):
+    with pytest.raises(errors.UsageError, match="gone.png: no such file"):
+        tiny_client.embed([str(tmp_path / "gone.png")])
+
+
+def test_a_folder_in_place_of_an_image_is_named(tiny_client, tmp_path):
+    with pytest.raises(errors.UsageError, match="is a folder"):
+        tiny_client.embed([tmp_path])
+
+
+def test_no_images_are_bad_usage(tiny_client):
+    with pytest.raises(errors.UsageError, match="no images"):
+        tiny_client.embed([])
+
+
+class _FieldsServer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Answers as TF Serving does by default, with typed fields instead of raw bytes; `versions` one a request."""
+
+    def __init__(self, versions):
+        self._versions = iter(versions)
+
+    def Predict(self, request, context):
+        response = predict_pb2.PredictResponse()
+        version = next(self._versions)
+        count = len(request.inputs[signatures.IMAGE_BYTES].string_val)
+        embedding, status = response.outputs[signatures.EMBEDDING], response.outputs[signatures.STATUS]
+        embedding.dtype, status.dtype = tf.float32.as_datatype_enum, tf.int32.as_datatype_enum
+        embedding.tensor_shape.CopyFrom(tf.TensorShape([count, 2]).as_proto())
+        embedding.float_val.extend([float(version), 0.5] * count)
+        status.tensor_shape.CopyFrom(tf.TensorShape([count]).as_proto())
+        status.int_val.extend([0] * count)
+        response.model_spec.version.value = version
+        return response
+
+
+@pytest.fixture
+def fields_server():
+    """Starts a `_FieldsServer`; returns its address."""
+    started = []
+
+    def start(versions):
+        server = grpc.server(futures.ThreadPoolExecutor(1))
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_FieldsServer(versions), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        started.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in started:
+        server.stop(None).wait()
+
+
+def test_typed_fields_are_read_as_raw_bytes_are(fields_server):
+    with client.Client(fields_server([4]), "tiny") as opened:
+        np.testing.assert_array_equal(opened.embed([b"a", b"b"]).embedding, [[4.0, 0.5], [4.0, 0.5]])
+
+
+def test_embeddings_of_two_versions_are_never_mixed(fields_server):
+    with client.Client(fields_server([1, 2, 2, 2]), "tiny", batch_size=1) as opened:
+        embedded = opened.embed([b"a", b"b"])
+    assert embedded.embedding[:, 0].tolist() == [2.0, 2.0]
+
+
+def test_versions_that_keep_changing_are_failed_work(fields_server):
+    with (
+        client.Client(fields_server(range(100)), "tiny", batch_size=1) as opened,
+        pytest.raises(errors.WorkError, match="changed its version"),
+    ):
+        opened.embed([b"a", b"b"])
