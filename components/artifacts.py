@@ -1,34 +1,33 @@
-"""Artifact types of longtail's own components. A type name holds one dot at most, as Kubeflow's compiler asks."""
+"""Artifact types of longtail's own components. A type's name is where Kubeflow's launcher imports it from."""
 
 from tfx import types
-
 
 
 class Quarantine(types.Artifact):
     """Files that were set aside at ingestion: `quarantine.jsonl`, one {"path", "reason", "bytes"} a row."""
 
-    TYPE_NAME = "Quarantine"
+    TYPE_NAME = "components.Quarantine"
 
 
 class ClassCensus(types.Artifact):
     """Dense class ids and image counts K_i of the training identities: `census.json`."""
 
-    TYPE_NAME = "ClassCensus"
+    TYPE_NAME = "components.ClassCensus"
 
 
 class DataBlessing(types.Artifact):
     """The drift gate's leave to train on a span. It exists only where the gate accepted."""
 
-    TYPE_NAME = "DataBlessing"
+    TYPE_NAME = "components.DataBlessing"
 
 
 class DriftReport(types.Artifact):
     """What the drift gate saw, to be read by people and programs: `drift.json`."""
 
-    TYPE_NAME = "DriftReport"
+    TYPE_NAME = "components.DriftReport"
 
 
 class Gallery(types.Artifact):
     """Embedded gallery images with their exact index."""
 
-    TYPE_NAME = "Gallery"
+    TYPE_NAME = "components.Gallery"

@@ -1,8 +1,7 @@
 """The angle memory of LEAP: class centres, the last angles to them, and their statistics kept as running sums."""
 
-from collections.abc import Sequence
-
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from models import errors
@@ -67,7 +66,7 @@ class AngleMemory(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        counts: Sequence[int],
+        counts: npt.ArrayLike,
         images_kept: int = 3,
         centre_momentum: float = 0.1,
         angle_order: str = "after",
@@ -90,7 +89,7 @@ class AngleMemory(tf.keras.layers.Layer):
             )
         if angle_order not in ANGLE_ORDERS:
             raise errors.UsageError(f"`angle_order` must be one of {ANGLE_ORDERS}. Received: {angle_order!r}")
-        self.counts = counts
+        self.counts: np.ndarray = counts
         self.images_kept = images_kept
         self.centre_momentum = centre_momentum
         self.angle_order = angle_order
@@ -159,7 +158,7 @@ class AngleMemory(tf.keras.layers.Layer):
         return tf.cast(variance, tf.float32), known
 
     def variance(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Unbiased angular variance of the classes `labels` (int64 [N]): float64 [N], rad^2, and whether it is known."""
+        """Unbiased angular variance of classes `labels` (int64 [N]): float64 [N], rad^2, and whether it is known."""
         filled = tf.minimum(tf.gather(self.seen, labels), tf.gather(self._sizes, labels))
         n = tf.cast(filled, tf.float64)
         total = tf.gather(self.sums, labels)

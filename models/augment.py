@@ -1,4 +1,4 @@
-"""Augmentation of training batches; every draw is a function of a seed, so a resumed run sees what it would have seen."""
+"""Augmentation of training batches; every draw is a function of a seed, so a resumed run sees what it would have."""
 
 import dataclasses
 

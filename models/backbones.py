@@ -75,7 +75,7 @@ BACKBONES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
 
 def build_embedder(
     backbone: str,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     dimension: int,
     weight_decay: float = 0.0,
     weights: str | None = None,

@@ -103,7 +103,7 @@ def read(kind: type[T], mapping: Any, where: str, prefix: str = "") -> T:
 
 def _value(hint: Any, value: Any, where: str, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return read(hint, value, where, path)  # type: ignore[type-var]
+        return read(typing.cast(type, hint), value, where, path)
     origin = typing.get_origin(hint)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(typing.get_args(hint)[0], item, where, path) for item in value)

@@ -1,7 +1,6 @@
 """The feature cloud of LEAP: how far, and where, an embedding is turned away from its class's narrow cone."""
 
-from collections.abc import Sequence
-
+import numpy.typing as npt
 import tensorflow as tf
 
 from models import angle_memory
@@ -31,7 +30,7 @@ class FeatureCloud(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        counts: Sequence[int],
+        counts: npt.ArrayLike,
         variant: str = "full",
         start_step: int = 0,
         refresh_every: int = 1,

@@ -1,4 +1,4 @@
-"""Classification heads: from an embedding and its label to logits. A head overrides what happens to the target's cosine."""
+"""Classification heads: embedding and label in, logits out. A head overrides what happens to the target's cosine."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from models import feature_cloud
 # Below this distance from 1 a cosine has no usable angle in float32; also the fence that keeps gradients finite.
 COSINE_LIMIT = 1.0 - 1e-6
 
-# Squared lengths below this are taken for this when features are normalised: a float16 gradient of s / |f| stays finite.
+# Squared lengths below this are taken for this when features are normalised: s / |f| stays finite in float16.
 _LEAST_SQUARE = 1e-6
 
 
@@ -163,7 +163,7 @@ class CosFace(Head):
 
 
 class ArcFace(Head):
-    """Target s cos(theta_y + alpha + m), Eq. 8 of LEAP; alpha = 0 gives ArcFace (Deng et al., CVPR 2019). m in radians."""
+    """Target s cos(theta_y + alpha + m), Eq. 8; alpha = 0 gives ArcFace (Deng et al., CVPR 2019). m in radians."""
 
     def target(self, cosine, alpha):
         return shifted_cosine(cosine, alpha + self.margin)

@@ -96,4 +96,5 @@ class Preprocess(tf.Module):
 
     def __call__(self, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """string [N] -> float32 [N, h, w, c] in [-1, 1], int32 [N]."""
-        return decode_batch(encoded, *self.image_shape, max_pixels=self.max_pixels)
+        height, width, channels = self.image_shape
+        return decode_batch(encoded, height, width, channels, self.max_pixels)

@@ -1,4 +1,4 @@
-"""Names shared by whoever writes a model or gallery and whoever serves it. Constants only: importing this costs nothing."""
+"""Names shared by whoever writes a model or gallery and whoever serves it. Constants only: importing costs nothing."""
 
 # -- SavedModel signatures
 SERVING = "serving_default"  # image_bytes -> embedding, status

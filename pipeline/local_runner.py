@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.orchestration.portable import tfx_runner
-from tfx.dsl.compiler import constants
 
 from models import errors
 
@@ -73,7 +73,7 @@ class LocalRunner(tfx_runner.IrBasedRunner):
                 state, outputs = _look_up(handle.store, execution.execution_id)
             if state not in _DONE:
                 raise errors.WorkError(
-                    f"{name} did not run: an input is missing; the log says which, and which component should have made it"
+                    f"{name} did not run: an input is missing; the log says which, and who should have made it"
                 )
             cached = state == metadata_store_pb2.Execution.CACHED
             self._on_end(StepResult(name, time.monotonic() - started, cached, outputs))

@@ -23,7 +23,8 @@ from pipeline import workplace
 log = logging.getLogger("longtail")
 
 SUMMARY_FILE = "summary.json"
-BEAM_ARGS = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+# The last one keeps TFX from packing itself up for workers that are this very process.
+BEAM_ARGS = ("--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none")
 
 
 def places(root: str, model_name: str) -> graph.Places:

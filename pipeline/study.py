@@ -1,4 +1,4 @@
-"""The papers' controlled experiment: every method trained on the same long-tailed carve, scored on unseen identities."""
+"""The papers' controlled experiment: each method trained on the same long-tailed carve, scored on unseen identities."""
 
 import concurrent.futures
 import dataclasses
@@ -96,7 +96,7 @@ def parse_setting(text: str) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Images:
-    """All usable images of a source. `encoded` object [N]; `paths`, `sha256`, `identities` and `held_out` go with it."""
+    """All usable images of a source: `encoded` object [N], and what goes with each."""
 
     encoded: np.ndarray
     paths: np.ndarray
@@ -122,7 +122,7 @@ class _Images:
 
         with concurrent.futures.ThreadPoolExecutor() as pool:
             found = list(pool.map(read, items))
-        kept = [(item, *pair) for item, pair in zip(items, found) if pair]
+        kept = [(item, *pair) for item, pair in zip(items, found, strict=True) if pair]
         return cls(
             np.array([encoded for _, encoded, _ in kept], object),
             np.array([item.path for item, _, _ in kept]),

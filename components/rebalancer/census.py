@@ -1,5 +1,6 @@
 """How many images each training identity has and gets: the plan, and its reader."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -64,6 +65,7 @@ def plan(
     tail_images: int = 0,
     cap: int = 0,
     repeat_to: int = 0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Decides how many images and rows each identity gets; O(C log C) for C identities.
 
@@ -72,7 +74,7 @@ def plan(
             images of their own.
         strategy: `none` keeps every file. `cap` keeps at most `cap` images of an identity. `repeat`
             writes an identity's images again, as evenly as can be, up to `repeat_to` rows. `carve`
-            keeps the `head` identities with the most images (ties by name) whole and cuts the
+            keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
             others to `tail_images`. All but `none` write a repeated file once.
 
     Returns:
@@ -94,7 +96,7 @@ def plan(
             f"rebalancer: carve with head {head} leaves no tail of {len(counts)} identities; "
             f"choose a head below {len(counts)}"
         )
-    ranked = sorted(counts, key=lambda identity: (-counts[identity][0], identity))
+    ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
     heads = set(ranked[:head]) if strategy == CARVE else set()
     classes = []
     for class_id, identity in enumerate(sorted(counts)):
@@ -107,6 +109,11 @@ def plan(
         elif identity not in heads:
             images = rows = min(available, cap if strategy == CAP else tail_images)
         numbers = {"available": available, "images": images, "rows": rows}
-        classes.append({"identity": identity, "class_id": class_id, **numbers})
+        classes.append({"identity": identity, "class_id": class_id, "head": identity in heads, **numbers})
     totals = {key: sum(one[key] for one in classes) for key in ("images", "rows")}
     return {"strategy": strategy, "classes": classes, **totals}
+
+
+def _place(seed: int, identity: str) -> bytes:
+    """Where an identity stands among those with as many images: were it its name, the head would be one alphabet."""
+    return hashlib.sha256(f"{seed}/{identity}".encode()).digest()

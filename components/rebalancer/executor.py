@@ -58,9 +58,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         census_uri = artifact_utils.get_single_uri(output_dict[CENSUS_KEY])
         pattern = _train_pattern(examples)
         fileio.makedirs(census_uri)
-        plan = census.plan(self._count(pattern, census_uri), strategy, **sizes)
+        seed = int(exec_properties[SEED_KEY])
+        plan = census.plan(self._count(pattern, census_uri), strategy, **sizes, seed=seed)
         rows.write_json(os.path.join(census_uri, census.FILE_NAME), plan)
-        self._write(pattern, census_uri, rebalanced.uri, int(exec_properties[SEED_KEY]))
+        self._write(pattern, census_uri, rebalanced.uri, seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])
         rebalanced.span = examples.span
         examples_utils.set_payload_format(

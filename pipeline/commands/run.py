@@ -30,7 +30,8 @@ def run(
     from pipeline import workplace
 
     loaded = recipe_lib.load(recipe, set_ or ())
-    with workplace.hold(root), console.quiet(os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")) as screen:
+    log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
+    with workplace.hold(root), console.quiet(log_file) as screen:
         screen.print(f"recipe {loaded.name}, span {span} -> {root}; loading TFX", highlight=False)
         from pipeline import run as run_lib
 

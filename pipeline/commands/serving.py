@@ -1,10 +1,12 @@
 """`longtail serve`, `embed` and `identify`: the model server, and questions to one."""
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Annotated
 from typing import Any
@@ -58,22 +60,28 @@ def serve(
     from pipeline import console
     from serving.model_server import server as server_lib
 
+    options = server_lib.Options(model, model_name, gallery, host, grpc_port, rest_port)
+    with _signalled() as stop, console.lines(), server_lib.ModelServer(options) as server:
+        if not stop.is_set():
+            typer.echo(_ready(server))
+        stop.wait()
+        _log.info("finishing the requests under way")
+
+
+@contextlib.contextmanager
+def _signalled() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second one of them does what it did before."""
     stop = threading.Event()
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask_to_stop(number: int, frame: Any) -> None:
         stop.set()
-        signal.signal(number, before[number])  # a second one ends the process at once
+        signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, ask_to_stop)
     try:
-        options = server_lib.Options(model, model_name, gallery, host, grpc_port, rest_port)
-        with console.lines(), server_lib.ModelServer(options) as server:
-            if not stop.is_set():
-                typer.echo(_ready(server))
-            stop.wait()
-            _log.info("finishing the requests under way")
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

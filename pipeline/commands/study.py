@@ -51,7 +51,8 @@ def _print(rows) -> None:
     import rich.console
     import rich.table
 
-    table = rich.table.Table("setting", "method", "mAP", "Rank-1", "mINP", "paired mAP", "var head", "var tail", "held out")
+    columns = ("setting", "method", "mAP", "Rank-1", "mINP", "paired mAP", "var head", "var tail", "var held out")
+    table = rich.table.Table(*columns)
     for row in rows:
         paired = ""
         if row["paired_mAP"] is not None:

@@ -13,10 +13,26 @@ from serving import versions
 from serving.model_server import json_tensors
 from serving.model_server import loader
 from serving.model_server import request_errors
+from serving.model_server import servable as servable_lib
 
 _log = logging.getLogger("longtail")
 
 DEFAULT_K = 5
+_EMBEDDED = {signatures.EMBEDDING, signatures.STATUS}
+
+
+def _signature(servable: servable_lib.Servable) -> servable_lib.Signature:
+    signature = servable.signatures.get(signatures.SERVING)
+    if (
+        signature is None
+        or set(signature.inputs) != {signatures.IMAGE_BYTES}
+        or not set(signature.outputs) >= _EMBEDDED
+    ):
+        raise errors.UsageError(
+            f"model {servable.name} version {servable.version} does not turn {signatures.IMAGE_BYTES} into "
+            f"{signatures.EMBEDDING} and {signatures.STATUS}; a gallery needs a model that does"
+        )
+    return signature
 
 
 class Retrieval:
@@ -44,7 +60,7 @@ class Retrieval:
     def _load(self) -> gallery_lib.Gallery:
         gallery = gallery_lib.load(self._folder)
         servable = self._source.get(self._source.name)
-        dimension = servable.signature(signatures.SERVING).outputs[signatures.EMBEDDING].shape[-1]
+        dimension = _signature(servable).outputs[signatures.EMBEDDING].shape[-1]
         if dimension not in (None, gallery.dimension):
             raise errors.UsageError(
                 f"gallery {gallery.path} holds {gallery.dimension}-d embeddings, model {servable.name} version "
@@ -82,13 +98,13 @@ class Retrieval:
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {k!r}")
         gallery, servable = self._gallery, self._source.get(self._source.name)
-        signature = servable.signature(signatures.SERVING)
         wanted = {key: value for key, value in document.items() if key == "instances"}
-        inputs, _ = json_tensors.inputs_of(wanted, signature.inputs)
-        outputs = signature.run(inputs)
         try:
+            signature = _signature(servable)
+            inputs, _ = json_tensors.inputs_of(wanted, signature.inputs)
+            outputs = signature.run(inputs)
             found = gallery.identify(outputs[signatures.EMBEDDING], k)
-        except errors.UsageError as error:  # the model has moved on to another length; the gallery has not yet
+        except errors.UsageError as error:  # the model has moved on to another kind; the gallery has not yet
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
         status = outputs[signatures.STATUS].tolist()
         return {

@@ -1,6 +1,7 @@
 """What the tests of serving share: encoded images, folders of versions to push to, a running server."""
 
 import json
+import logging
 import os
 import shutil
 
@@ -52,6 +53,12 @@ def write_gallery(folder: os.PathLike, vectors: np.ndarray, version: int = 1, **
     with open(os.path.join(path, signatures.GALLERY_CARD), "w") as file:
         said = {"model_name": "tiny", "model_version": 1, "dimension": vectors.shape[1], "count": len(vectors)}
         file.write(json.dumps({**said, **card}))
+
+
+@pytest.fixture(autouse=True)
+def _log_reaches_caplog(monkeypatch):
+    """A command run earlier in this process may have kept longtail's lines to the terminal."""
+    monkeypatch.setattr(logging.getLogger("longtail"), "propagate", True)
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ import base64
 import httpx
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving import errors
 from serving.model_server import loader
+from serving.model_server import request_errors
 from serving.model_server import retrieval
 from serving.model_server import server as server_lib
 from tests.serving import conftest
@@ -59,10 +61,10 @@ def test_five_matches_or_all_there_are_without_k(served):
     assert len(row["matches"]) == 4
 
 
-@pytest.mark.parametrize("k", [0, -1, 1.5, "2", True, None])
-def test_a_k_that_is_no_count_is_refused(served, k):
-    with pytest.raises(Exception, match="'k' must be a whole number"):
-        served.identify({**instances(b"x"), "k": k})
+def test_a_k_that_is_no_count_is_refused(served):
+    for k in (0, -1, 1.5, "2", True, None):
+        with pytest.raises(request_errors.RequestError, match="'k' must be a whole number"):
+            served.identify({**instances(b"x"), "k": k})
 
 
 def test_a_gallery_of_another_model_version_is_told_in_the_answer(source, gallery_folder, model_folder, served):
@@ -91,3 +93,21 @@ def test_a_gallery_of_another_dimension_does_not_start(source, tmp_path):
     conftest.write_gallery(tmp_path / "other", np.eye(5))
     with pytest.raises(errors.UsageError, match="5-d embeddings, model tiny version 1 makes 8-d"):
         retrieval.Retrieval(source, str(tmp_path / "other"))
+
+
+class Doubler(tf.Module):
+    """A model that is no embedder."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def double(self, x):
+        return {"y": 2 * x}
+
+
+def test_a_model_that_is_no_embedder_has_no_gallery(tmp_path):
+    module = Doubler()
+    tf.saved_model.save(module, str(tmp_path / "doubler" / "1"), signatures=module.double)
+    conftest.write_gallery(tmp_path / "gallery", np.eye(8))
+    source = loader.ModelSource("doubler", str(tmp_path / "doubler"))
+    source.poll()
+    with pytest.raises(errors.UsageError, match="does not turn image_bytes into embedding"):
+        retrieval.Retrieval(source, str(tmp_path / "gallery"))

@@ -1,0 +1,103 @@
+"""What ImageExampleGen does with files and parameters that are no good."""
+
+import zipfile
+
+import pytest
+
+from components import features
+from models import errors
+from tests.components import ingestion
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> ingestion.Ingested:
+    """40 good images, and one of each bad kind."""
+    root = tmp_path_factory.mktemp("damaged")
+    folder = ingestion.folder(root / "data", {f"id{number}": 4 for number in range(10)})
+    (folder / "id0" / "empty.png").write_bytes(b"")
+    (folder / "id1" / "text.jpg").write_bytes(b"no image at all")
+    (folder / "id2" / "truncated.png").write_bytes(ingestion.png(0, (90, 90))[:-30])
+    (folder / "id3" / "oversized.png").write_bytes(ingestion.png(0, (200, 101)))
+    (folder / "loose.png").write_bytes(ingestion.png(0))
+    (folder / "id4" / "notes.txt").write_text("not looked at")
+    parameters = {"max_pixels": 20000, "max_quarantine_fraction": 0.2}
+    return ingestion.ingest(root, str(folder), **parameters)
+
+
+@pytest.mark.parametrize(
+    "path, reason",
+    [
+        ("id0/empty.png", "empty file"),
+        ("id1/text.jpg", "not an image"),
+        ("id2/truncated.png", "not decodable as png"),
+        ("id3/oversized.png", "oversized: 200x101 pixels, more than 20000"),
+        ("loose.png", "lies at the top"),
+    ],
+)
+def test_a_bad_file_is_quarantined_with_its_reason(damaged, path, reason):
+    assert damaged.bad()[path].startswith(reason)
+
+
+def test_a_run_goes_on_without_the_bad_files(damaged):
+    assert damaged.count("quarantined") == len(damaged.bad()) == 5
+    assert damaged.count("images") == 40
+    assert len(damaged.rows("train")) + len(damaged.rows("eval")) == 40
+
+
+def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path):
+    folder = ingestion.folder(tmp_path / "data", {"a": 2, "b": 2})
+    (folder / "a" / "0.png").write_bytes(b"")
+    message = (
+        r"1 of 4 files \(25.0%\) are bad, more than max_quarantine_fraction=0.05 allows:"
+        r" a/0.png: empty file; mend or remove them, or raise the limit"
+    )
+    with pytest.raises(errors.WorkError, match=message):
+        ingestion.ingest(tmp_path, str(folder))
+
+
+def test_a_split_that_lost_all_its_images_stops_the_run(tmp_path):
+    folder = ingestion.folder(tmp_path / "data", {"a": 1, "b": 1})
+    (folder / "a" / "0.png").write_bytes(b"")
+    with pytest.raises(errors.WorkError, match="none is left for split"):
+        ingestion.ingest(tmp_path, str(folder), max_quarantine_fraction=0.9)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_the_second_of_two_zip_entries_of_one_path_is_quarantined(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path, grey in (("a/1.png", 1), ("a/1.png", 2), ("b/1.png", 3)):
+            archive.writestr(path, ingestion.png(grey))
+    ingested = ingestion.ingest(tmp_path, str(tmp_path / "data.zip"), max_quarantine_fraction=0.5)
+    assert ingested.bad() == {"a/1.png": "another file has the same path"}
+    rows = [*ingested.rows("train"), *ingested.rows("eval")]
+    assert {row[features.ENCODED] for row in rows} == {ingestion.png(1), ingestion.png(3)}
+
+
+def test_a_layout_without_training_images_is_a_usage_error(tmp_path):
+    for name in ("query/0007_c3s3_0_00.jpg", "bounding_box_test/0008_c4s3_0_00.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(ingestion.png(100))
+    with pytest.raises(errors.UsageError, match="no images for split 'train'"):
+        ingestion.ingest(tmp_path / "out", str(tmp_path), layout="market1501")
+
+
+@pytest.mark.parametrize("where, message", [("missing", "no such folder"), ("one", "one identity")])
+def test_a_source_with_nothing_to_work_with_is_a_usage_error(tmp_path, where, message):
+    ingestion.folder(tmp_path / "one", {"only": 3})
+    with pytest.raises(errors.UsageError, match=message):
+        ingestion.ingest(tmp_path / "out", str(tmp_path / where))
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"eval_fraction": 1.0}, "eval_fraction must be between 0 and 1, not 1.0"),
+        ({"query_fraction": 0}, "query_fraction must be between 0 and 1, not 0.0"),
+        ({"max_quarantine_fraction": 2}, "max_quarantine_fraction must be from 0 to 1, not 2.0"),
+        ({"max_pixels": 0}, "max_pixels must be at least 1, not 0"),
+        ({"span": -1}, "span must be at least 0, not -1"),
+    ],
+)
+def test_a_parameter_out_of_range_is_named(tmp_path, parameters, message):
+    with pytest.raises(errors.UsageError, match=message):
+        ingestion.ingest(tmp_path, ingestion.GLYPHS, **parameters)

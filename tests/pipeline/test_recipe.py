@@ -1,0 +1,89 @@
+"""Recipes: those that come with longtail read and wire, and a mistake in one is a single clear line."""
+
+import pytest
+
+from models import errors
+from pipeline import recipe
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_reads_and_wires_into_a_graph_that_compiles(name, tmp_path):
+    from tfx import v1 as tfx
+    from tfx.dsl.compiler import compiler
+
+    from pipeline import graph
+    from pipeline import run
+
+    loaded = recipe.load(name)
+    components = graph.build(loaded, run.places(str(tmp_path), name), graph.Span("data"), name)
+    compiled = compiler.Compiler().compile(
+        tfx.dsl.Pipeline(
+            pipeline_name="p", pipeline_root=str(tmp_path), components=components, enable_cache=True
+        )
+    )
+    assert len(compiled.nodes) == 13
+
+
+def test_graph_has_no_resolver_and_compiles_for_kubeflow(tmp_path):
+    from tfx import v1 as tfx
+    from tfx.dsl.components.common import resolver
+    from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+    from pipeline import graph
+    from pipeline import run
+
+    loaded = recipe.load("glyphs")
+    components = graph.build(loaded, run.places(str(tmp_path), "m"), graph.Span("data"), "m")
+    assert not [node for node in components if isinstance(node, resolver.Resolver)]
+    output = tmp_path / "pipeline.yaml"
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+            default_image="longtail", use_pipeline_spec_2_1=True
+        ),
+        output_filename=str(output),
+    )
+    runner.run(tfx.dsl.Pipeline(pipeline_name="p", pipeline_root=str(tmp_path), components=components))
+    assert "components.ClassCensus" in output.read_text()
+
+
+def test_the_default_recipes_are_here():
+    assert {"glyphs", "omniglot_lt", "market1501_h20s4", "face_h3k_t10k"} <= set(recipe.names())
+
+
+def test_an_override_replaces_one_value():
+    changed = recipe.load("glyphs", ["head.scale=16", "model.image=[64, 64, 1]"])
+    assert changed.head.scale == 16.0 and changed.model.image == (64, 64, 1)
+    assert changed.head.margin == recipe.load("glyphs").head.margin
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["head.scal=16"], "unknown key 'head.scal'; did you mean 'scale'?"),
+        (["head.scale"], "write it as key.path=value"),
+        (["head.scale.x=1"], "scale holds a value, not keys"),
+        (["training.epochs=many"], "training.epochs must be int, not 'many'"),
+        (["head.scale=[1"], "the value is not YAML"),
+    ],
+)
+def test_a_wrong_override_is_named(overrides, message):
+    with pytest.raises(errors.UsageError) as caught:
+        recipe.load("glyphs", overrides)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(errors.UsageError, match="no recipe 'glyph'; one of .*glyphs"):
+        recipe.load("glyph")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("name: [", "not YAML"), ("- a", "must be a mapping"), ("nam: x", "did you mean 'name'")],
+)
+def test_a_broken_recipe_file_is_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.UsageError) as caught:
+        recipe.load(str(path))
+    assert message in str(caught.value) and "mine.yaml" in str(caught.value)
