@@ -6,6 +6,8 @@ from models import signatures
 
 DEFAULT_MAX_PIXELS = 33_177_600  # 7680 x 4320
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
 
 def normalise(pixels: tf.Tensor) -> tf.Tensor:
     """Maps intensities 0..255 (any dtype) to float32 in [-1, 1]."""
@@ -19,7 +21,9 @@ def _stated_pixels(encoded: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)
 
     def of_png():
-        digits = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.uint8)
+        signature = tf.strings.substr(encoded, 0, 8)
+        with tf.control_dependencies([tf.debugging.assert_equal(signature, _PNG_SIGNATURE)]):
+            digits = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.uint8)
         digits = tf.reshape(tf.cast(digits, tf.int64), [2, 4])
         return tf.reduce_sum(digits * tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64), axis=1)
 

@@ -24,17 +24,28 @@ class _Lines(logging.Handler):
 
 
 @contextlib.contextmanager
+def _handled(*handlers: logging.Handler) -> Iterator[None]:
+    """longtail's own logger speaks to `handlers` alone while the block runs."""
+    before = log.propagate, log.level
+    for handler in handlers:
+        log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+        log.propagate, level = before
+        log.setLevel(level)
+
+
+@contextlib.contextmanager
 def lines() -> Iterator[rich.console.Console]:
     """Shows longtail's own log lines on standard error while the block runs."""
     console = rich.console.Console(stderr=True)
-    handler = _Lines(console)
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
+    with _handled(_Lines(console)):
         yield console
-    finally:
-        log.removeHandler(handler)
 
 
 @contextlib.contextmanager
@@ -48,22 +59,15 @@ def quiet(log_file: str) -> Iterator[rich.console.Console]:
     real = os.dup(2)
     stream = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8")
     console = rich.console.Console(file=stream, force_terminal=os.isatty(real))
-    handler = _Lines(console)
     to_file = logging.StreamHandler(sys.stderr)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     with open(log_file, "a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 2)
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    log.addHandler(to_file)
-    log.propagate = False
     try:
-        with warnings.catch_warnings():
+        with _handled(_Lines(console), to_file), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield console
     finally:
-        log.removeHandler(handler)
-        log.removeHandler(to_file)
         sys.stderr.flush()
         os.dup2(real, 2)
         os.close(real)

@@ -64,7 +64,7 @@ class _Record:
 def run(
     recipe: recipe_lib.Recipe,
     root: str,
-    data: str | None = None,
+    source: str,
     span: int = 1,
     accept_drift: str = "",
     console: rich.console.Console | None = None,
@@ -74,7 +74,7 @@ def run(
     Args:
       recipe: what to do.
       root: folder of everything the run writes; a run that was cut goes on there.
-      data: where the images are; the recipe's own source where None.
+      source: where the images are; an absolute path, or a URI.
       span: number of the span.
       accept_drift: reason to accept the span whatever the gate sees.
       console: where to say what happens; standard error where None.
@@ -83,22 +83,10 @@ def run(
       The summary, as written to `<root>/summary.json`.
 
     Raises:
-      errors.UsageError: data missing or unusable, a root that cannot be written.
+      errors.UsageError: data missing or unusable.
       errors.WorkError: stopped by the gate, or a component failed.
     """
-    data = data or recipe.data.source
-    if not data:
-        raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
-    if span < 1:
-        raise errors.UsageError(f"--span {span}: spans count from 1")
-    source = _absolute(data)
-    sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
     return _run(recipe, os.path.abspath(root), source, span, accept_drift, console)
-
-
-def _absolute(source: str) -> str:
-    is_local = "://" not in source and not source.startswith("glyphs:")
-    return os.path.abspath(source) if is_local else source
 
 
 def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:

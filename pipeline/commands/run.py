@@ -3,9 +3,13 @@
 import datetime
 import json
 import os
+from typing import TYPE_CHECKING
 from typing import Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline import recipe as recipe_lib
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or the path of a .yaml file.")]
 SetOption = Annotated[
@@ -30,16 +34,33 @@ def run(
     from pipeline import workplace
 
     loaded = recipe_lib.load(recipe, set_ or ())
+    source = _source(loaded, data, span)
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
     with workplace.hold(root), console.quiet(log_file) as screen:
         screen.print(f"recipe {loaded.name}, span {span} -> {root}; loading TFX", highlight=False)
         from pipeline import run as run_lib
 
-        summary = run_lib.run(loaded, root, data, span, console=screen)
+        summary = run_lib.run(loaded, root, source, span, console=screen)
     if as_json:
         print(json.dumps(summary))
     else:
         run_lib.print_table(summary, root)
+
+
+def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
+    """Where the images are, once it is known that there are some: nothing is made in the root before."""
+    from components import sources
+    from models import errors
+
+    source = data or recipe.data.source
+    if not source:
+        raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
+    if span < 1:
+        raise errors.UsageError(f"--span {span}: spans count from 1")
+    if "://" not in source and not source.startswith("glyphs:"):
+        source = os.path.abspath(source)
+    sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
+    return source
 
 
 def try_out(

@@ -56,6 +56,11 @@ def test_a_png_that_lies_about_its_size_is_refused_before_it_is_decoded():
     assert status.tolist() == [signatures.STATUS_TOO_LARGE]
 
 
+def test_what_is_no_image_is_not_taken_for_a_large_one():
+    _, status = decode([b"x" * 100, b"GIF89a" + b"\xff" * 90])
+    assert status.tolist() == [signatures.STATUS_UNDECODABLE] * 2
+
+
 def test_grey_palette_alpha_and_one_bit_images_are_all_read():
     images = [encoded(mode) for mode in ("L", "P", "RGBA", "1", "LA")]
     for channels in (1, 3):

@@ -1,0 +1,98 @@
+"""Four spans through the whole pipeline, with real Beam and a real MLMD: first, again, drifted, clean."""
+
+import json
+
+import pytest
+import tensorflow as tf
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from models import signatures
+from tests.e2e import runs
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spans")
+    for number in (1, 3):
+        runs.write_span(folder / "data", number)
+    runs.write_span(folder / "data", 2, inverted=True)
+    return folder
+
+
+@pytest.fixture
+def run(workplace, monkeypatch, capfd):
+    """Runs a span; gives exit status, summary and what was said on standard error."""
+
+    def run_span(number):
+        data = f"{workplace}/data/span-{{SPAN}}"
+        words = ("--recipe", runs.RECIPE, "--data", data, "--root", workplace / "root", "--span", number, "--json")
+        status = runs.longtail(monkeypatch, "run", *words)
+        said = capfd.readouterr()
+        return status, json.loads(said.out) if said.out else None, said.err
+
+    return run_span
+
+
+def versions(workplace):
+    return sorted(path.name for path in (workplace / "root" / "models" / "small").glob("*"))
+
+
+def executions(workplace):
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(workplace / "root" / "metadata.sqlite")
+    store = metadata_store.MetadataStore(config)
+    return {(e.id, e.last_known_state) for e in store.get_executions()}
+
+
+def test_first_span_is_accepted_blessed_pushed_and_searchable(run, workplace):
+    status, summary, said = run(1)
+    assert status == 0, said
+    assert summary == json.loads((workplace / "root" / "summary.json").read_text())
+    assert summary["blessed"] and summary["baseline"] is None
+    assert summary["examples"]["train"] > summary["examples"]["trained_on"] > 0
+    assert summary["metrics"]["head"]["queries"] and summary["metrics"]["tail"]["queries"]
+    assert 0 < summary["metrics"]["mAP"] <= 1
+    assert "epoch 6/6" in said and "cloud vanilla" in said
+    [version] = versions(workplace)
+    model = tf.saved_model.load(str(workplace / "root" / "models" / "small" / version))
+    assert set(model.signatures) == {signatures.SERVING, signatures.PIXELS}
+    gallery = workplace / "root" / "galleries" / "small" / version
+    assert {path.name for path in gallery.iterdir()} == {
+        signatures.GALLERY_INDEX,
+        signatures.GALLERY_ITEMS,
+        signatures.GALLERY_CARD,
+    }
+
+
+def test_the_same_span_again_is_answered_by_the_cache_alone(run, workplace):
+    status, summary, _ = run(1)
+    assert status == 0
+    assert len(summary["cached"]) == 13 and not any(summary["seconds"].values())
+    assert len(versions(workplace)) == 1
+
+
+def test_a_drifted_span_is_stopped_with_its_features_named_and_nothing_trained_or_pushed(run, workplace):
+    before, known = versions(workplace), executions(workplace)
+    status, summary, said = run(2)
+    assert status == 1 and summary is None
+    [error] = [line for line in said.splitlines() if line.startswith("longtail: error:")]
+    assert "span 2" in error and "image/brightness" in error and "image/ink" in error
+    assert versions(workplace) == before
+    new = executions(workplace) - known
+    assert [state for _, state in new].count(metadata_store_pb2.Execution.FAILED) == 1
+    assert "Trainer ..." not in said and "Rebalancer ..." not in said
+
+
+def test_a_clean_span_afterwards_is_compared_with_the_last_accepted_one_and_the_last_blessed_model(run, workplace):
+    status, summary, said = run(3)
+    assert status == 0, said
+    report = json.loads((workplace / "root" / "registry" / "small" / "drift" / "span-00000003.json").read_text())
+    assert report["verdict"] == "accepted" and report["baseline_span"] == 1
+    assert summary["baseline"] is not None
+    assert len(versions(workplace)) == 1 + summary["blessed"]
+
+
+def test_retrying_the_drifted_span_is_stopped_again(run, workplace):
+    status, _, said = run(2)
+    assert status == 1 and "stopped by the drift gate" in said
