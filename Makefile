@@ -26,8 +26,8 @@ setup: .venv/.ready
 	@test -x $(UV) || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
 		--target .tools "uv==$(UV_VERSION)" || \
 		{ echo "longtail: pip could not install uv==$(UV_VERSION); install pip for python3, or check its package index" >&2; exit 1; }
-	@test -x $(BIN)/python || $(UV) venv --quiet --no-project --python "$(or $(PYENV_310),3.10)" .venv || \
-		{ echo "longtail: no Python 3.10 found; install it (e.g. 'pyenv install 3.10') and run make again" >&2; exit 1; }
+	@test -x $(BIN)/python || $(UV) venv --quiet --no-project --python "$(or $(PYENV_310),3.10)" .venv 2>.tools/venv.log || \
+		{ echo "longtail: no Python 3.10 (uv's reason is in .tools/venv.log); install one, e.g. 'pyenv install 3.10', and run make again" >&2; exit 1; }
 	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet --require-hashes requirements-dev.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
