@@ -9,9 +9,13 @@ from collections.abc import Iterator
 
 import rich.console
 import rich.progress
-import rich.table
 
 log = logging.getLogger("longtail")
+
+
+def out() -> rich.console.Console:
+    """Standard output for results. Where it is no terminal lines are as long as they are: none is cut or wrapped."""
+    return rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 class _Lines(logging.Handler):

@@ -169,7 +169,7 @@ def _anomalies(where: graph.Places, done) -> list[Any]:
 
 def print_table(summary: dict[str, Any], root: str) -> None:
     """Prints what a run came to: scores by slice, blessing, seconds, and where things are."""
-    console = rich.console.Console(highlight=False)
+    console = console_lib.out()
     scores = summary["metrics"]
     table = rich.table.Table("", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries")
     slices = {"all": scores, "head": scores["head"], "tail": scores["tail"], "baseline": summary["baseline"]}

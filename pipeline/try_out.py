@@ -10,12 +10,12 @@ import time
 from typing import Any
 
 import numpy as np
-import rich.console
 import tensorflow as tf
 
 from components import features
 from models import errors
 from models import signatures
+from pipeline import console as console_lib
 from serving import client
 from serving import gallery as gallery_lib
 
@@ -134,7 +134,7 @@ def _wait(server: subprocess.Popen, log) -> dict[str, str]:
 
 def print_result(result: dict[str, Any]) -> None:
     """Says how it went, and how to serve."""
-    console = rich.console.Console(highlight=False)
+    console = console_lib.out()
     console.print(
         f"served {result['model']} version {result['version']}: {result['images']} held-out images embedded, "
         f"{result['rank1']:.1%} identified at first rank, {result['rank5']:.1%} within five"

@@ -207,10 +207,11 @@ def _print(figures: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
         return
-    import rich.console
     import rich.table
+
+    from pipeline import console
 
     table = rich.table.Table(show_header=False)
     for name, value in figures.items():
         table.add_row(name, f"{100 * value:.2f} %" if name in _SHARES else f"{value}")
-    rich.console.Console().print(table)
+    console.out().print(table)

@@ -48,8 +48,9 @@ def _split(methods: str) -> list[str]:
 
 
 def _print(rows) -> None:
-    import rich.console
     import rich.table
+
+    from pipeline import console
 
     columns = ("setting", "method", "mAP", "Rank-1", "mINP", "paired mAP", "var head", "var tail", "var held out")
     table = rich.table.Table(*columns)
@@ -69,4 +70,4 @@ def _print(rows) -> None:
             paired,
             *(f"{row[key]:.4f}" for key in ("head_variance", "tail_variance", "held_out_variance")),
         )
-    rich.console.Console().print(table)
+    console.out().print(table)
