@@ -27,3 +27,11 @@ def tiny_saved_model(tmp_path_factory):
     embedder = backbones.build_embedder("conv4", shape, 8)
     export.export(embedder, preprocess.Preprocess(shape), str(folder / "1"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """One strategy for all tests: the collectives of a second one in the same process would take the first one's keys."""
+    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
+    assert strategy.num_replicas_in_sync == 2
+    return strategy

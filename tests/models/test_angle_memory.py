@@ -142,12 +142,11 @@ def test_flat_storage_costs_the_sum_of_the_memories():
     assert layer.angles.shape == [3 * 104 + 1]
 
 
-def test_two_replicas_hold_the_state_of_one_device_that_saw_the_whole_batch():
+def test_two_replicas_hold_the_state_of_one_device_that_saw_the_whole_batch(two_replicas):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(3, 8, 8)).astype(np.float32)
     labels = rng.integers(0, 3, size=(3, 8))
-    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
-    assert strategy.num_replicas_in_sync == 2, "tests/conftest.py makes two logical devices"
+    strategy = two_replicas
     with strategy.scope():
         mirrored = make([6, 4, 2])
     single = make([6, 4, 2])

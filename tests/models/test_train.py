@@ -96,12 +96,11 @@ def test_mixed_precision_keeps_logits_and_memory_in_float32():
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_two_replicas_train_with_one_state():
-    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
+def test_two_replicas_train_with_one_state(two_replicas):
     trained = train.train(
-        config(training={"epochs": 2}), data(), preprocess.Preprocess(SHAPE), strategy=strategy
+        config(training={"epochs": 2}), data(), preprocess.Preprocess(SHAPE), strategy=two_replicas
     )
-    seen = [copy.numpy().sum() for copy in strategy.experimental_local_results(trained.head.cloud.memory.seen)]
+    seen = [copy.numpy().sum() for copy in two_replicas.experimental_local_results(trained.head.cloud.memory.seen)]
     assert seen == [64, 64]
 
 
