@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer  # noqa: E402
 
+from pipeline.commands import bench  # noqa: E402
 from pipeline.commands import data  # noqa: E402
 from pipeline.commands import evaluate  # noqa: E402
 from pipeline.commands import run  # noqa: E402
@@ -30,6 +31,7 @@ app.command()(serving.serve)
 app.command()(serving.embed)
 app.command()(serving.identify)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

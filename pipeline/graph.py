@@ -48,7 +48,8 @@ class Span:
       fingerprint: of the images, part of the cache key; "" lets the executor find it.
       pinned_span: accepted span to compare with: "auto", "none" or a number.
       pinned_version: model version to compare with: "auto", "none" or a number.
-      accept_drift: a reason to accept the span whatever the gate sees; "" for none.
+      accept_drift: a reason to accept the span although it has drifted; "" for none.
+      delivery: another number pushes the same model again.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Span:
     pinned_span: str = "auto"
     pinned_version: str = "auto"
     accept_drift: str = ""
+    delivery: int = 0
 
 
 def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str) -> list[base_node.BaseNode]:
@@ -89,7 +91,7 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
         card=json.dumps({"recipe": recipe.name, "span": span.number}),
     )
     model = trained.outputs["model"]
-    delivered = _delivery(recipe, places, examples, model, baseline.outputs["baseline_model"], model_name)
+    delivered = _delivery(recipe, places, span, examples, model, baseline.outputs["baseline_model"], model_name)
     return [ingested, *checked, rebalanced, transform, trained, *delivered]
 
 
@@ -127,7 +129,7 @@ def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
     return [statistics_gen, validator, drift, schema, baseline, gate]
 
 
-def _delivery(recipe, places, examples, model, baseline_model, model_name) -> list[base_node.BaseNode]:
+def _delivery(recipe, places, span, examples, model, baseline_model, model_name) -> list[base_node.BaseNode]:
     """From a trained model to a served one: score, bless, push, build its gallery."""
     settings = recipe.evaluation
     evaluator = retrieval_evaluator.RetrievalEvaluator(
@@ -146,6 +148,7 @@ def _delivery(recipe, places, examples, model, baseline_model, model_name) -> li
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=places.models)
         ),
+        custom_config={"delivery": span.delivery},
     )
     gallery = gallery_builder.GalleryBuilder(
         examples=examples,

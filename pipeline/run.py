@@ -13,7 +13,6 @@ from tfx import v1 as tfx
 
 from components import sources
 from components.baseline_finder import component as baseline_finder
-from models import errors
 from pipeline import console as console_lib
 from pipeline import graph
 from pipeline import local_runner
@@ -41,24 +40,40 @@ class _Record:
     """What a run pinned when it first started, so that running it again is the same run.
 
     The baselines are looked up once: a resumed run compares with what it first compared with, whatever was accepted
-    or pushed since, and finds all its finished components in the cache. A run that the gate refused looks anew.
+    or pushed since, and finds all its finished components in the cache. A run that failed before its training, at the
+    gate or at a baseline that cannot be read, looks anew; and what a finished run pushed is pushed again if it is gone.
     """
 
     def __init__(self, root: str, run_id: str, where: graph.Places, span: int):
         self._path = os.path.join(root, "records", f"{run_id}.json")
         content = workplace.read_json(self._path)
-        if content is None or content["refused"]:
+        if content is None or not content["accepted"]:
             content = {
-                "refused": False,
+                "accepted": False,
+                "delivery": 0,
+                "delivered": [],
                 "pinned_span": baseline_finder.pin(baseline_finder.last_accepted(where.registry, span)),
                 "pinned_version": baseline_finder.pin(baseline_finder.last_version(where.models)),
             }
-            workplace.write_json(self._path, content)
-        self.pins = {key: content[key] for key in ("pinned_span", "pinned_version")}
+        if not all(os.path.exists(path) for path in content["delivered"]):
+            log.info("what this run pushed is no longer there; it is pushed again")
+            content |= {"delivery": content["delivery"] + 1, "delivered": []}
+        self._content = content
+        workplace.write_json(self._path, content)
 
-    def refuse(self) -> None:
-        """Marks that the gate stopped the run."""
-        workplace.write_json(self._path, {"refused": True, **self.pins})
+    def pins(self) -> dict[str, Any]:
+        """What decides the run beside its data and recipe: fields of `graph.Span`."""
+        return {key: self._content[key] for key in ("pinned_span", "pinned_version", "delivery")}
+
+    def accept(self) -> None:
+        """Marks that the gate let the run pass: from now on its pins stay."""
+        self._content["accepted"] = True
+        workplace.write_json(self._path, self._content)
+
+    def deliver(self, paths: list[str]) -> None:
+        """Notes what the finished run pushed."""
+        self._content["delivered"] = paths
+        workplace.write_json(self._path, self._content)
 
 
 def run(
@@ -76,7 +91,7 @@ def run(
       root: folder of everything the run writes; a run that was cut goes on there.
       source: where the images are; an absolute path, or a URI.
       span: number of the span.
-      accept_drift: reason to accept the span whatever the gate sees.
+      accept_drift: reason to accept the span although it has drifted.
       console: where to say what happens; standard error where None.
 
     Returns:
@@ -95,7 +110,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
     record = _Record(root, run_id, where, span)
-    described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins)
+    described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins())
     pipeline = tfx.dsl.Pipeline(
         pipeline_name=f"longtail-{recipe.name.replace('_', '-')}",
         pipeline_root=os.path.join(root, "artifacts"),
@@ -112,14 +127,14 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
         def end(result: local_runner.StepResult) -> None:
             done[result.name] = result
             steps.end(result.name, result.seconds, result.cached)
+            if result.name == "DriftGate":
+                record.accept()
 
-        try:
-            local_runner.LocalRunner(steps.start, end).run(pipeline)
-        except errors.WorkError:
-            if "DriftGate" not in done and "DistributionValidator" in done:
-                record.refuse()
-            raise
+        local_runner.LocalRunner(steps.start, end).run(pipeline)
     summary = _summarise(recipe, run_id, where, done)
+    if summary["pushed_model"]:
+        version = os.path.basename(summary["pushed_model"])
+        record.deliver([summary["pushed_model"], os.path.join(summary["gallery"], version)])
     workplace.write_json(os.path.join(root, SUMMARY_FILE), summary)
     return summary
 

@@ -25,6 +25,9 @@ def run(
         str | None, typer.Option(help="Folder or .zip of images, one folder an identity; {SPAN} is replaced.")
     ] = None,
     span: Annotated[int, typer.Option(help="Number of this span of data, from 1.")] = 1,
+    accept_drift: Annotated[
+        str, typer.Option(help="Accept this span although it has drifted, for the reason given, which is recorded.")
+    ] = "",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +43,7 @@ def run(
         screen.print(f"recipe {loaded.name}, span {span} -> {root}; loading TFX", highlight=False)
         from pipeline import run as run_lib
 
-        summary = run_lib.run(loaded, root, source, span, console=screen)
+        summary = run_lib.run(loaded, root, source, span, accept_drift, screen)
     if as_json:
         print(json.dumps(summary))
     else:

@@ -1,6 +1,8 @@
 """Four spans through the whole pipeline, with real Beam and a real MLMD: first, again, drifted, clean."""
 
 import json
+import pathlib
+import shutil
 
 import pytest
 import tensorflow as tf
@@ -90,7 +92,16 @@ def test_a_clean_span_afterwards_is_compared_with_the_last_accepted_one_and_the_
     report = json.loads((workplace / "root" / "registry" / "small" / "drift" / "span-00000003.json").read_text())
     assert report["verdict"] == "accepted" and report["baseline_span"] == 1
     assert summary["baseline"] is not None
-    assert len(versions(workplace)) == 1 + summary["blessed"]
+    assert summary["blessed"] and len(versions(workplace)) == 2
+
+
+def test_a_model_that_is_gone_is_pushed_again_and_found_where_the_summary_says(run, workplace):
+    shutil.rmtree(workplace / "root" / "models")
+    status, summary, said = run(3)
+    assert status == 0, said
+    assert set(summary["cached"]) == set(summary["seconds"]) - {"Pusher", "GalleryBuilder"}
+    assert pathlib.Path(summary["pushed_model"]).is_dir()
+    assert versions(workplace) == [pathlib.Path(summary["pushed_model"]).name]
 
 
 def test_retrying_the_drifted_span_is_stopped_again(run, workplace):

@@ -1,0 +1,56 @@
+"""`longtail bench`: the benchmarks, each a module of benchmarks/ that answers one JSON object."""
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="bench", no_args_is_help=True, help="Measure what things cost on this machine.")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Measure what things cost on this machine."""
+
+
+@app.command()
+def head(
+    classes: Annotated[str, typer.Option(help="Numbers of classes, comma-separated.")] = "1000,10000,100000",
+    dim: Annotated[int, typer.Option(help="Length of the embedding.")] = 512,
+    batch: Annotated[int, typer.Option(help="Images in a batch.")] = 128,
+    rounds: Annotated[int, typer.Option(help="How often the largest heads are timed.")] = 15,
+    xla: Annotated[bool, typer.Option(help="Also time steps compiled as a whole.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a head's training step, plain, with LEAP and with the naive forms of it, and count LEAP's state."""
+    # Here, so that `longtail --help` loads no TensorFlow.
+    from benchmarks import head as benchmark
+    from models import errors
+
+    try:
+        numbers = [int(number) for number in classes.split(",")]
+    except ValueError:
+        raise errors.UsageError(f"--classes: whole numbers with commas between, not {classes!r}") from None
+    _print(benchmark.run(numbers, dim, batch, rounds, xla), as_json)
+
+
+def _print(report: dict, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+        return
+    import rich.console
+    import rich.table
+
+    table = rich.table.Table("what", "value", "ratio", "target", "", title=_title(report["machine"]))
+    for row in report["results"]:
+        value = "-" if row["value"] is None else f"{row['value']:.4g} {row['unit']}"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        target = "" if row["target"] is None else f"<= {row['target']:.2f}"
+        table.add_row(row["name"], value, ratio, target, {None: "", True: "ok", False: "missed"}[row["ok"]])
+    rich.console.Console().print(table)
+
+
+def _title(machine: dict) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}"
