@@ -31,7 +31,7 @@ def tiny_saved_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """One strategy for all tests: the collectives of a second one in the same process would take the first one's keys."""
+    """One strategy for all tests: a second one in the process would take the keys of its collectives."""
     strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
     assert strategy.num_replicas_in_sync == 2
     return strategy
