@@ -35,7 +35,7 @@ def augment(images: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
 
 
 def _move(images, seed, how):
-    import tensorflow_addons as tfa  # here alone, so that Addons can be left in one place
+    import tensorflow_addons as tfa  # Addons is at its end of life: imported where it is used, never further
 
     batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform([batch, 3], seed, -1.0, 1.0)

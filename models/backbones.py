@@ -48,17 +48,23 @@ def _resnet18(image: tf.Tensor, decay: float) -> tf.Tensor:
     for filters in (64, 128, 256, 512):
         x = _basic_block(x, filters, 2, decay)
         x = _basic_block(x, filters, 1, decay)
-    return layers.Flatten()(layers.Dropout(0.4)(layers.BatchNormalization()(x)))
+    return layers.Flatten()(layers.BatchNormalization()(x))
 
 
 def _resnet50(image: tf.Tensor, decay: float) -> tf.Tensor:
-    """Keras' ResNet-50, average pooled, fed as its published weights expect. `decay` is the optimiser's here."""
-    del decay
+    """Keras' ResNet-50, average pooled, fed as its published weights expect."""
     bgr = layers.Lambda(_to_imagenet_bgr, name="imagenet_bgr")(image)
     body = tf.keras.applications.ResNet50(
         include_top=False, weights=None, input_shape=image.shape[1:], pooling="avg"
     )
-    return body(bgr)
+    return tf.keras.models.clone_model(body, clone_function=lambda layer: _decayed(layer, decay))(bgr)
+
+
+def _decayed(layer: tf.keras.layers.Layer, decay: float) -> tf.keras.layers.Layer:
+    config = layer.get_config()
+    if decay and isinstance(layer, layers.Conv2D):
+        config["kernel_regularizer"] = tf.keras.regularizers.L2(decay)
+    return type(layer).from_config(config)
 
 
 def _to_imagenet_bgr(image: tf.Tensor) -> tf.Tensor:

@@ -102,6 +102,8 @@ def read(kind: type[T], mapping: Any, where: str, prefix: str = "") -> T:
 
 
 def _value(hint: Any, value: Any, where: str, path: str) -> Any:
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         return read(typing.cast(type, hint), value, where, path)
     origin = typing.get_origin(hint)

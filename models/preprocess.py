@@ -32,11 +32,18 @@ def _stated_pixels(encoded: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
 
 def decode_one(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """Decodes one JPEG or PNG to uint8 [h, w, channels]; an op error where it cannot."""
-    pixels = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=channels),
-        lambda: tf.io.decode_png(encoded, channels=channels),
-    )
+
+    def of_jpeg():
+        if channels != 1:
+            return tf.io.decode_jpeg(encoded, channels=channels)
+        # The decoder makes colours of four inks, but not grey.
+        return tf.cond(
+            tf.image.extract_jpeg_shape(encoded)[2] == 4,
+            lambda: tf.image.rgb_to_grayscale(tf.io.decode_jpeg(encoded, channels=3)),
+            lambda: tf.io.decode_jpeg(encoded, channels=1),
+        )
+
+    pixels = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, lambda: tf.io.decode_png(encoded, channels=channels))
     return tf.ensure_shape(pixels, [None, None, channels])
 
 

@@ -33,6 +33,8 @@ def build_schedule(
         raise errors.UsageError(
             f"`rate` must be positive and 0 <= warm-up < steps. Received: {rate}, {warmup_steps}, {total_steps}"
         )
+    if warmup_steps and name != "cosine":
+        raise errors.UsageError(f"training.warmup_epochs: the {name!r} schedule has no warm-up; set it to 0")
     schedules = tf.keras.optimizers.schedules
     if name == "constant":
         return schedules.PiecewiseConstantDecay([total_steps], [rate, rate])
@@ -46,7 +48,7 @@ def build_schedule(
         at = [int(total_steps * drop) for drop in drops]
         return schedules.PiecewiseConstantDecay(at, [rate * 0.1**i for i in range(len(at) + 1)])
     if name == "triangular":
-        import tensorflow_addons as tfa  # here alone, so that Addons can be left in one place
+        import tensorflow_addons as tfa  # Addons is at its end of life: imported where it is used, never further
 
         return tfa.optimizers.TriangularCyclicalLearningRate(
             initial_learning_rate=rate / 10.0,

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,8 @@ import tensorflow as tf
 
 from models import augment
 from models import backbones
+from models import callbacks as callbacks_lib
+from models import check
 from models import config as config_lib
 from models import errors
 from models import export
@@ -24,6 +25,8 @@ from models import schedules
 from models import signatures
 
 log = logging.getLogger("longtail")
+
+_UNREADABLE = "training set: an image is not decodable"
 
 _OPTIMIZERS = {
     "adam": tf.keras.optimizers.Adam,
@@ -73,16 +76,6 @@ class Classifier(tf.keras.Model):
 def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_per_epoch: int) -> Classifier:
     """Builds embedder, head and (where asked for) feature cloud for classes of `counts` images; all weights made."""
     leap = config.leap
-    if leap.variant not in ("none", *feature_cloud.VARIANTS):
-        raise errors.UsageError(
-            f"leap.variant: unknown {leap.variant!r}; one of none, {', '.join(feature_cloud.VARIANTS)}"
-        )
-    if config.head.name not in heads.HEADS:
-        raise errors.UsageError(f"head.name: unknown {config.head.name!r}; one of {', '.join(heads.HEADS)}")
-    if len(config.model.image) != 3 or config.model.image[2] not in (1, 3):
-        raise errors.UsageError(
-            f"model.image: {list(config.model.image)} is not [height, width, channels] with 1 or 3 channels"
-        )
     cloud = None
     if leap.variant != "none":
         cloud = feature_cloud.FeatureCloud(
@@ -125,6 +118,12 @@ def _pixels(data: TrainingSet, preprocess: Callable, config: config_lib.TrainCon
     return pixels
 
 
+def _steps(data: TrainingSet, training: config_lib.Training) -> tuple[int, int]:
+    """Size of a batch, and batches of an epoch."""
+    batch = min(training.batch, len(data.encoded))
+    return batch, len(data.encoded) // batch
+
+
 def batches(
     data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig, first_epoch: int = 0
 ) -> tuple[tf.data.Dataset, int]:
@@ -136,8 +135,7 @@ def batches(
     """
     training = config.training
     count = len(data.encoded)
-    batch = min(training.batch, count)
-    steps = count // batch
+    batch, steps = _steps(data, training)
     pixels = _pixels(data, preprocess, config)
     with tf.device("/cpu:0"):
         source = tf.constant(data.encoded if pixels is None else pixels)
@@ -151,7 +149,10 @@ def batches(
     def load(step, rows):
         images = tf.gather(source, rows)
         if pixels is None:
-            images, _ = preprocess(images)
+            images, status = preprocess(images)
+            readable = tf.debugging.assert_equal(status, signatures.STATUS_OK, _UNREADABLE)
+            with tf.control_dependencies([readable]):
+                images = tf.identity(images)
         images = tf.ensure_shape(images, [batch, *config.model.image])
         seed = tf.stack([tf.constant(training.seed + 1, tf.int64), step])
         label = tf.gather(labels, rows)
@@ -160,65 +161,6 @@ def batches(
     rows = tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch)
     loaded = rows.enumerate(first_epoch * steps).map(load, num_parallel_calls=tf.data.AUTOTUNE)
     return loaded.prefetch(tf.data.AUTOTUNE), steps
-
-
-class _EpochCheckpoint(tf.keras.callbacks.Callback):
-    """Saves everything a training is at the end of each epoch, and restores it: the sums of the memory made anew."""
-
-    def __init__(self, classifier: Classifier, directory: str):
-        super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self._cloud = classifier.head.cloud
-        checkpoint = tf.train.Checkpoint(
-            classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch
-        )
-        self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=1)
-
-    def restore(self) -> int:
-        """Restores the last saved epoch; returns how many epochs are done, 0 where nothing was saved."""
-        path = self._manager.latest_checkpoint
-        if path is None:
-            return 0
-        try:
-            self._manager.checkpoint.restore(path).assert_existing_objects_matched()
-        except (ValueError, AssertionError) as error:
-            raise errors.WorkError(
-                f"{path}: this checkpoint is of another model ({str(error).splitlines()[0]}); delete its folder"
-            ) from error
-        return int(self.epoch.numpy())
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self._cloud is not None:
-            self._cloud.memory.recompute()
-        self.epoch.assign(epoch + 1)
-        self._manager.save()
-
-
-class _Progress(tf.keras.callbacks.Callback):
-    """One line an epoch for people: loss, speed, and whether the cloud is on."""
-
-    def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int):
-        super().__init__()
-        self._config, self._steps, self._batch = config, steps, batch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = time.monotonic() - self._started
-        leap = self._config.leap
-        cloud = ""
-        if leap.variant != "none":
-            cloud = f"  cloud {leap.variant if epoch >= leap.start_epoch else 'off'}"
-        log.info(
-            "epoch %d/%d  step %d  loss %.4f  %.0f images/s%s",
-            epoch + 1,
-            self._config.training.epochs,
-            (epoch + 1) * self._steps,
-            logs["loss"],
-            self._steps * self._batch / seconds,
-            cloud,
-        )
 
 
 def train(
@@ -244,17 +186,10 @@ def train(
 
     Raises:
       errors.UsageError: a setting out of range.
-      errors.WorkError: unreadable images, a checkpoint of another model, or a loss that is not finite.
+      errors.WorkError: unreadable images, a checkpoint that is damaged or of another model, a loss that is not finite.
     """
+    check.check(config)
     training = config.training
-    if training.epochs < 1 or training.batch < 2:
-        raise errors.UsageError(
-            f"training: epochs must be >= 1 and batch >= 2, not {training.epochs} and {training.batch}"
-        )
-    if training.optimizer not in _OPTIMIZERS:
-        raise errors.UsageError(
-            f"training.optimizer: unknown {training.optimizer!r}; one of {', '.join(_OPTIMIZERS)}"
-        )
     tf.keras.utils.set_random_seed(training.seed)
     tf.keras.mixed_precision.set_global_policy(training.precision)
     try:
@@ -265,8 +200,7 @@ def train(
 
 def _fit(config, data, preprocess, checkpoints, callbacks, strategy) -> Classifier:
     training = config.training
-    batch = min(training.batch, len(data.encoded))
-    steps = len(data.encoded) // batch
+    batch, steps = _steps(data, training)
     schedule = schedules.build_schedule(
         training.schedule,
         training.rate,
@@ -282,26 +216,36 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy) -> Classifi
         )
         classifier.optimizer.build(classifier.trainable_variables)
     done = 0
-    callbacks += [tf.keras.callbacks.TerminateOnNaN(), _Progress(config, steps, batch)]
+    stop_on_nan, progress = tf.keras.callbacks.TerminateOnNaN(), callbacks_lib.Progress(config, steps, batch)
+    callbacks += [stop_on_nan, callbacks_lib.Recompute(), progress]
     if checkpoints:
-        keeper = _EpochCheckpoint(classifier, checkpoints)
+        keeper = callbacks_lib.EpochCheckpoint(classifier, checkpoints)
         done = keeper.restore()
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
         callbacks.append(keeper)
     dataset, steps = batches(data, preprocess, config, done)
     if done < training.epochs:
-        history = classifier.fit(
-            dataset,
-            initial_epoch=done,
-            epochs=training.epochs,
-            steps_per_epoch=steps,
-            callbacks=callbacks,
-            verbose=0,
-        )
-        if not np.isfinite(history.history["loss"]).all():
-            raise errors.WorkError("training: the loss is not finite; lower training.rate or head.scale")
+        rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
+        try:
+            classifier.fit(dataset, callbacks=callbacks, verbose=0, **rest)
+        except tf.errors.InvalidArgumentError as error:
+            if _UNREADABLE not in error.message:
+                raise
+            raise errors.WorkError(f"{_UNREADABLE}; run ingestion again") from error
+    if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
+        raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
+
+
+def _digest(config: str, data: TrainingSet) -> str:
+    """Names a training by its settings and its data, image by image: O(encoded bytes)."""
+    digest = hashlib.sha256(config.encode())
+    digest.update(data.class_ids.tobytes())
+    digest.update(data.counts.tobytes())
+    for image in data.encoded:
+        digest.update(hashlib.sha256(image).digest())
+    return digest.hexdigest()[:16]
 
 
 class TransformGraph(tf.Module):
@@ -353,8 +297,7 @@ def run_fn(fn_args: Any) -> None:
     data = read_training_set(fn_args.train_files, census)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
-    digest = hashlib.sha256(json.dumps([custom["config"], census]).encode()).hexdigest()[:16]
-    checkpoints = os.path.join(custom["checkpoints"], digest)
+    checkpoints = os.path.join(custom["checkpoints"], _digest(custom["config"], data))
     board = tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, profile_batch=0)
     log.info("%d images of %d classes", len(data.encoded), len(data.counts))
     classifier = train(config, data, preprocess, checkpoints, [board])

@@ -11,6 +11,8 @@ from models import augment as augment_lib
 from models import config
 from models import errors
 
+PROTOCOLS = ("query_gallery", "leave_one_out")
+
 _FOLDER = os.path.join(os.path.dirname(__file__), "recipes")
 
 
@@ -101,7 +103,7 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     with open(path, encoding="utf-8") as file:
         try:
             mapping = yaml.safe_load(file) or {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise errors.UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     where = os.path.basename(path)
     if not isinstance(mapping, dict):
@@ -110,6 +112,25 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(mapping, override)
     return config.read(Recipe, mapping, where if not overrides else f"{where} with --set")
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses what a recipe cannot ask for, before a run makes anything. Imports TensorFlow.
+
+    Raises:
+      errors.UsageError: the key, what it holds, and what it may hold.
+    """
+    from components.rebalancer import census
+    from models import check as check_lib
+
+    check_lib.check(recipe.train_config())
+    rebalance = dataclasses.asdict(recipe.rebalance)
+    rebalance.pop("seed")
+    census.check(**rebalance)
+    if recipe.evaluation.protocol not in PROTOCOLS:
+        raise errors.UsageError(
+            f"evaluation.protocol: unknown {recipe.evaluation.protocol!r}; one of {', '.join(PROTOCOLS)}"
+        )
 
 
 def _override(mapping: dict[str, Any], override: str) -> None:

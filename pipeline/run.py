@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from typing import Any
 
 import rich.console
@@ -110,6 +111,9 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
     record = _Record(root, run_id, where, span)
+    summary_file = os.path.join(root, SUMMARY_FILE)
+    if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
+        os.replace(summary_file, os.path.join(root, "summary.previous.json"))
     described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins())
     pipeline = tfx.dsl.Pipeline(
         pipeline_name=f"longtail-{recipe.name.replace('_', '-')}",
@@ -135,7 +139,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
     if summary["pushed_model"]:
         version = os.path.basename(summary["pushed_model"])
         record.deliver([summary["pushed_model"], os.path.join(summary["gallery"], version)])
-    workplace.write_json(os.path.join(root, SUMMARY_FILE), summary)
+    workplace.write_json(summary_file, summary)
     return summary
 
 
@@ -201,10 +205,13 @@ def print_table(summary: dict[str, Any], root: str) -> None:
     steps = "  ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items() if seconds)
     console.print(f"seconds: {steps or 'all cached'}", soft_wrap=True)
     if summary["blessed"]:
-        console.print(f"blessed; pushed {summary['pushed_model']}", soft_wrap=True)
-    else:
-        console.print(f"not blessed: {summary['reason']}", soft_wrap=True)
-    console.print(f"summary {os.path.join(root, SUMMARY_FILE)}", soft_wrap=True)
+        console.print(f"blessed; pushed {summary['pushed_model']}", soft_wrap=True, markup=False)
+    console.print(f"summary {os.path.join(root, SUMMARY_FILE)}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:
-        model = os.path.dirname(summary["pushed_model"])
-        console.print(f"serve it: longtail serve --model {model} --gallery {summary['gallery']}", soft_wrap=True)
+        console.print(f"serve it: {serve_command(summary)}", soft_wrap=True, markup=False)
+
+
+def serve_command(summary: dict[str, Any]) -> str:
+    """The command that serves what a run pushed."""
+    model = os.path.dirname(summary["pushed_model"])
+    return shlex.join(["longtail", "serve", "--model", model, "--gallery", summary["gallery"]])

@@ -62,8 +62,10 @@ class Method:
         return f"{METHODS[base][0]}{colon}{tuned}"
 
 
-def parse_method(text: str) -> Method:
+def parse_method(text: str, own: config_lib.Head) -> Method:
     """Reads "leap-cv" or, with another scale or margin, "leap-cv:s=32,m=0.3".
+
+    A head that is the recipe's `own` has the recipe's scale and margin, any other those of the re-ID experiments.
 
     Raises:
       errors.UsageError: unknown method or setting.
@@ -73,13 +75,14 @@ def parse_method(text: str) -> Method:
         raise errors.UsageError(f"--methods: unknown {base!r}; one of {', '.join(METHODS)}")
     head, variant = METHODS[base]
     changes = {}
+    start = own if own.name == head else _HEADS[head]
     for change in filter(None, tuned.split(",")):
         key, _, value = change.partition("=")
         try:
             changes[_TUNED[key]] = float(value)
         except (KeyError, ValueError) as error:
             raise errors.UsageError(f"--methods: {text!r}: write s=SCALE or m=MARGIN after the colon") from error
-    return Method(text, dataclasses.replace(_HEADS[head], **changes), variant)
+    return Method(text, dataclasses.replace(start, **changes), variant)
 
 
 def parse_setting(text: str) -> tuple[int, int]:
@@ -214,15 +217,20 @@ def study(
     Raises:
       errors.UsageError: unknown method or setting, no data, a `json_path` of another study.
     """
-    parsed = [parse_method(method) for method in methods]
+    parsed = [parse_method(method, recipe.head) for method in methods]
+    recipe_lib.check(recipe)
     for setting in settings:
         parse_setting(setting)
+    if not data:
+        raise errors.UsageError("--data: is empty; name a folder or .zip of images")
     if seeds < 1:
         raise errors.UsageError(f"--seeds {seeds}: at least 1")
     described = {**dataclasses.asdict(recipe), "summary": ""}
     fingerprint = sources.fingerprint(data, recipe.data.layout)
     key = hashlib.sha256(json.dumps([described, fingerprint]).encode()).hexdigest()[:16]
     finished = _finished(json_path, key)
+    if json_path:
+        workplace.write_json(json_path, {"key": key, "runs": list(finished.values())})
     loaded = _Images.load(recipe, data)
     log.info("%d images, %d held out", len(loaded.encoded), int(loaded.held_out.sum()))
     results: dict[str, Any] = {}
@@ -245,7 +253,7 @@ def _finished(path: str | None, key: str) -> dict[tuple, dict[str, Any]]:
     found = workplace.read_json(path) if path else None
     if found is None:
         return {}
-    if found.get("key") != key:
+    if not isinstance(found, dict) or found.get("key") != key:
         raise errors.UsageError(f"--json {path}: holds another study (recipe or data differ); name another file")
     return {(run["setting"], run["method"], run["seed"]): run for run in found["runs"]}
 

@@ -1,6 +1,5 @@
 """Puts a pushed model to use: a real server, real requests, and whether the answers are right."""
 
-import json
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ from components import features
 from models import errors
 from models import signatures
 from pipeline import console as console_lib
+from pipeline import workplace
 from serving import client
 from serving import gallery as gallery_lib
 
@@ -66,21 +66,13 @@ def try_out(root: str, images: int) -> dict[str, Any]:
         "rank5": float(np.mean(five)),
         "largest_difference": difference,
         "images_per_second": round(len(encoded) / seconds, 1),
-        "serve": serve_command(summary),
     }
 
 
-def serve_command(summary: dict[str, Any]) -> str:
-    """The command that serves what a run pushed."""
-    return f"longtail serve --model {os.path.dirname(summary['pushed_model'])} --gallery {summary['gallery']}"
-
-
 def _summary(root: str) -> dict[str, Any]:
-    path = os.path.join(root, "summary.json")
-    if not os.path.exists(path):
+    summary = workplace.read_json(os.path.join(root, "summary.json"))
+    if summary is None:
         raise errors.UsageError(f"--root {root}: no summary.json there; finish `longtail run --root {root}` first")
-    with open(path, encoding="utf-8") as file:
-        summary = json.load(file)
     if summary["pushed_model"] is None:
         raise errors.UsageError(f"--root {root}: its last run pushed no model ({summary['reason']})")
     return summary
@@ -133,7 +125,7 @@ def _wait(server: subprocess.Popen, log) -> dict[str, str]:
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Says how it went, and how to serve."""
+    """Says how it went."""
     console = console_lib.out()
     console.print(
         f"served {result['model']} version {result['version']}: {result['images']} held-out images embedded, "
@@ -143,4 +135,3 @@ def print_result(result: dict[str, Any]) -> None:
         f"largest difference to the model in process {result['largest_difference']:.1e}, "
         f"{result['images_per_second']:.0f} images/s from one client"
     )
-    console.print(f"serve it: {result['serve']}", soft_wrap=True)

@@ -18,6 +18,8 @@ def hold(root: str) -> Iterator[None]:
     Raises:
       errors.UsageError: the root cannot be written, or another run holds it.
     """
+    if "://" in root:
+        raise errors.UsageError(f"--root {root}: a run on this machine keeps its root in a local folder")
     try:
         os.makedirs(root, exist_ok=True)
         file = open(os.path.join(root, ".lock"), "w", encoding="utf-8")  # noqa: SIM115
@@ -36,13 +38,22 @@ def hold(root: str) -> Iterator[None]:
 
 
 def write_json(path: str, content: Any) -> None:
-    """Writes JSON that appears complete, by rename; makes the folder."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """Writes JSON that appears complete, by rename; makes the folder.
+
+    Raises:
+      errors.UsageError: the file cannot be written there.
+    """
     half = f"{path}.{uuid.uuid4().hex}.partial"
-    with open(half, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-    os.replace(half, path)
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(half, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+        os.replace(half, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(half)
+        raise errors.UsageError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 
 
 def read_json(path: str) -> Any:
@@ -53,8 +64,10 @@ def read_json(path: str) -> Any:
     """
     if not os.path.exists(path):
         return None
+    if os.path.isdir(path):
+        raise errors.UsageError(f"{path}: is a folder; name a file")
     with open(path, encoding="utf-8") as file:
         try:
             return json.load(file)
-        except ValueError as error:
+        except ValueError as error:  # JSON's and Unicode's errors are both
             raise errors.WorkError(f"{path}: not JSON ({error}); remove it and run again") from error

@@ -40,7 +40,8 @@ def run(
     source = _source(loaded, data, span)
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
     with workplace.hold(root), console.quiet(log_file) as screen:
-        screen.print(f"recipe {loaded.name}, span {span} -> {root}; loading TFX", highlight=False)
+        screen.print(f"recipe {loaded.name}, span {span} -> {root}", highlight=False)
+        screen.print(f"TensorFlow's and TFX's own words go to {log_file}; loading TFX", highlight=False)
         from pipeline import run as run_lib
 
         summary = run_lib.run(loaded, root, source, span, accept_drift, screen)
@@ -48,12 +49,17 @@ def run(
         print(json.dumps(summary))
     else:
         run_lib.print_table(summary, root)
+    if not summary["blessed"]:
+        from models import errors
+
+        raise errors.WorkError(f"the model was not blessed, nothing was pushed: {summary['reason']}")
 
 
 def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
     """Where the images are, once it is known that there are some: nothing is made in the root before."""
     from components import sources
     from models import errors
+    from pipeline import recipe as recipe_lib
 
     source = data or recipe.data.source
     if not source:
@@ -62,13 +68,14 @@ def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
         raise errors.UsageError(f"--span {span}: spans count from 1")
     if "://" not in source and not source.startswith("glyphs:"):
         source = os.path.abspath(source)
+    recipe_lib.check(recipe)
     sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
     return source
 
 
 def try_out(
     root: Annotated[str, typer.Option(help="Root of a finished run that pushed a model.")],
-    images: Annotated[int, typer.Option(help="How many held-out query images to identify.")] = 200,
+    images: Annotated[int, typer.Option(help="How many held-out query images to identify.", min=1)] = 200,
     as_json: JsonOption = False,
 ) -> None:
     """Serve the pushed model, embed and identify held-out images through the server, and say how it went."""

@@ -104,6 +104,15 @@ def test_a_model_that_is_gone_is_pushed_again_and_found_where_the_summary_says(r
     assert versions(workplace) == [pathlib.Path(summary["pushed_model"]).name]
 
 
+def test_a_model_below_its_floor_is_not_pushed_and_ends_with_status_1(workplace, monkeypatch, capfd):
+    words = ("--data", workplace / "data" / "span-3", "--root", workplace / "root", "--span", 3)
+    before = versions(workplace)
+    floor = ("--set", "evaluation.floor_map=1.0", "--set", "training.epochs=1")
+    assert runs.longtail(monkeypatch, "run", "--recipe", runs.RECIPE, *words, *floor) == 1
+    assert "not blessed" in capfd.readouterr().err and versions(workplace) == before
+    assert not json.loads((workplace / "root" / "summary.json").read_text())["blessed"]
+
+
 def test_retrying_the_drifted_span_is_stopped_again(run, workplace):
     status, _, said = run(2)
     assert status == 1 and "stopped by the drift gate" in said

@@ -75,11 +75,6 @@ def test_card_tells_shape_and_dimension(tiny_saved_model):
     assert card["image_shape"] == [16, 16, 1] and card["dimension"] == 8
 
 
-def test_state_of_training_is_not_exported(tiny_saved_model):
-    names = [name for name, _ in tf.train.list_variables(str(tiny_saved_model / "1" / "variables" / "variables"))]
-    assert names and not [name for name in names if "memory" in name or "head" in name or "optimizer" in name]
-
-
 def test_a_model_is_never_written_over_another(tiny_saved_model):
     with pytest.raises(FileExistsError, match="never written over"):
         export.export(tf.keras.Sequential(), None, str(tiny_saved_model / "1"))

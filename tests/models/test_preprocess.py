@@ -68,6 +68,12 @@ def test_grey_palette_alpha_and_one_bit_images_are_all_read():
         assert not status.any() and pixels.shape[-1] == channels
 
 
+def test_a_jpeg_of_four_inks_is_read_as_grey_and_as_colour():
+    for channels in (1, 3):
+        pixels, status = decode([encoded("CMYK", kind="JPEG"), encoded()], channels)
+        assert not status.any() and pixels[0].any()
+
+
 def test_pixels_of_the_right_size_are_what_pillow_reads():
     image = encoded("L")
     pixels, _ = decode([image])

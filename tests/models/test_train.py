@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from models import augment
+from models import backbones
 from models import config as config_lib
 from models import errors
+from models import export
 from models import preprocess
 from models import train
 
@@ -59,8 +61,9 @@ def test_leap_training_learns_to_tell_the_classes_apart():
     assert trained.head.cloud.step.numpy() == 48
 
 
-def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path):
-    settings, images, decode = config(), data(), preprocess.Preprocess(SHAPE)
+@pytest.mark.parametrize("backbone", ["conv4", "resnet18"])
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, backbone):
+    settings, images, decode = config(model={"backbone": backbone}), data(), preprocess.Preprocess(SHAPE)
     whole, first, second = Losses(), Losses(die_at=2), Losses()
     train.train(settings, images, decode, str(tmp_path / "a"), [whole])
     with pytest.raises(KeyboardInterrupt):
@@ -96,9 +99,18 @@ def test_mixed_precision_keeps_logits_and_memory_in_float32():
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_two_replicas_train_with_one_state(two_replicas):
+def test_two_replicas_train_with_one_state_and_resume(two_replicas, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train.train(
+            config(training={"epochs": 2}),
+            data(),
+            preprocess.Preprocess(SHAPE),
+            str(tmp_path),
+            [Losses(die_at=1)],
+            two_replicas,
+        )
     trained = train.train(
-        config(training={"epochs": 2}), data(), preprocess.Preprocess(SHAPE), strategy=two_replicas
+        config(training={"epochs": 2}), data(), preprocess.Preprocess(SHAPE), str(tmp_path), strategy=two_replicas
     )
     seen = [copy.numpy().sum() for copy in two_replicas.experimental_local_results(trained.head.cloud.memory.seen)]
     assert seen == [64, 64]
@@ -112,9 +124,24 @@ def test_two_replicas_train_with_one_state(two_replicas):
         ({"model": {"backbone": "vgg"}}, "model.backbone: unknown 'vgg'"),
         ({"model": {"weights": "none.h5"}}, "takes none"),
         ({"model": {"image": (16, 16)}}, "model.image"),
-        ({"training": {"epochs": 0}}, "epochs must be >= 1"),
+        ({"model": {"image": (0, 0, 1)}}, "model.image"),
+        ({"model": {"backbone": "resnet50", "image": (64, 64, 1)}}, "3 channels, as resnet50 takes"),
+        ({"model": {"dimension": 0}}, "model.dimension: 0"),
+        ({"model": {"weight_decay": -1.0}}, "model.weight_decay: -1.0"),
+        ({"head": {"name": "softmax"}}, "no angles for a cloud"),
+        ({"head": {"scale": float("nan")}}, "head.scale: nan"),
+        ({"head": {"margin": 2.0}}, "head.margin: 2.0 is not from 0.0 to 1.6"),
+        ({"leap": {"centre_momentum": 1.4}}, "leap.centre_momentum: 1.4"),
+        ({"leap": {"images_kept": 0}}, "leap.images_kept: 0"),
+        ({"augment": {"erase": 5.0}}, "augment.erase: 5.0"),
+        ({"training": {"epochs": 0}}, "training.epochs: 0"),
+        ({"training": {"seed": -1}}, "training.seed: -1"),
+        ({"training": {"rate": float("nan")}}, "training.rate: nan"),
+        ({"training": {"precision": "fp16"}}, "training.precision: unknown 'fp16'"),
+        ({"training": {"schedule": "triangular", "cycles": 0}}, "training.cycles: 0"),
+        ({"training": {"schedule": "step", "warmup_epochs": 1.0}}, "has no warm-up"),
         ({"training": {"optimizer": "lion"}}, "training.optimizer: unknown 'lion'"),
-        ({"training": {"schedule": "linear"}}, "unknown schedule 'linear'"),
+        ({"training": {"schedule": "linear"}}, "training.schedule: unknown 'linear'"),
     ],
 )
 def test_settings_that_cannot_be_are_named(recipe, message):
@@ -134,21 +161,76 @@ def test_an_unreadable_image_stops_training_with_its_number():
         train.train(config(), images, preprocess.Preprocess(SHAPE))
 
 
+def test_an_unreadable_image_stops_training_where_images_are_decoded_as_needed():
+    images = data()
+    images.encoded[3] = b"broken"
+    with pytest.raises(errors.WorkError, match="is not decodable"):
+        train.train(config(training={"cache_megabytes": 0}), images, preprocess.Preprocess(SHAPE))
+
+
+def test_a_training_that_breaks_down_leaves_its_last_good_epoch_and_never_returns(tmp_path):
+    class BreakDown(tf.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                self.model.head.prototypes.assign(self.model.head.prototypes * float("nan"))
+
+    for _ in range(2):
+        with pytest.raises(errors.WorkError, match="not finite"):
+            train.train(config(), data(), preprocess.Preprocess(SHAPE), str(tmp_path), [BreakDown()])
+    trained = train.train(config(), data(), preprocess.Preprocess(SHAPE), str(tmp_path))
+    assert all(np.isfinite(weight.numpy()).all() for weight in trained.weights)
+
+
+def test_a_training_is_named_by_its_images_not_by_their_number():
+    one, other = data(), data()
+    other.encoded[[0, 8]] = other.encoded[[8, 0]]
+    assert train._digest("{}", one) == train._digest("{}", data()) != train._digest("{}", other)
+
+
+def test_exported_embedder_of_a_trained_classifier_holds_no_state_of_training(tmp_path):
+    trained = train.train(config(training={"epochs": 1}), data(), preprocess.Preprocess(SHAPE))
+    export.export(trained.embedder, preprocess.Preprocess(SHAPE), str(tmp_path / "1"))
+    saved = {name for name, _ in tf.train.list_variables(str(tmp_path / "1" / "variables" / "variables"))}
+    sizes = {tuple(shape) for _, shape in tf.train.list_variables(str(tmp_path / "1" / "variables" / "variables"))}
+    assert saved and tuple(trained.head.cloud.memory.angles.shape) not in sizes
+    assert not [name for name in saved if "head" in name or "memory" in name or "optimizer" in name]
+
+
+def test_weight_decay_reaches_every_convolution_of_every_backbone():
+    for name, shape in (("conv4", (16, 16, 1)), ("resnet18", (16, 16, 1)), ("resnet50", (32, 32, 3))):
+        embedder = backbones.build_embedder(name, shape, 8, weight_decay=1e-3)
+        layers = [layer for layer in embedder._flatten_layers() if isinstance(layer, tf.keras.layers.Conv2D)]
+        assert layers and all(layer.kernel_regularizer for layer in layers), name
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train.train(config(), data(), preprocess.Preprocess(SHAPE), str(tmp_path))
     with pytest.raises(errors.WorkError, match="another model"):
         train.train(config(model={"dimension": 6}), data(), preprocess.Preprocess(SHAPE), str(tmp_path))
 
 
-@pytest.mark.parametrize("recipe", ["market1501_h20s4", "face_h3k_t10k"])
-def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images(recipe):
+MADE_FILES = {
+    "market1501_h20s4": ("bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_train/0007_c3s2_000001_00.jpg"),
+    "face_h3k_t10k": ("m.0107_f/1.jpg", "m.0a0f/17.jpg"),
+}
+
+
+@pytest.mark.parametrize("recipe", MADE_FILES)
+def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_layout(recipe, tmp_path):
+    from components import sources
     from pipeline import recipe as recipe_lib
 
     loaded = recipe_lib.load(recipe, ["training.epochs=1", "training.batch=2", "leap.start_epoch=0"])
     rng = np.random.default_rng(0)
-    height, width, channels = loaded.model.image
-    pixels = rng.integers(0, 256, (2, height, width, channels)).astype(np.uint8)
-    encoded = np.array([tf.io.encode_jpeg(p).numpy() for p in pixels], object)
+    for name in MADE_FILES[recipe]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, loaded.model.image).astype(np.uint8)
+        (tmp_path / name).write_bytes(tf.io.encode_jpeg(pixels).numpy())
+    source = sources.open_source(str(tmp_path), loaded.data.layout)
+    items = source.items()
+    assert len({item.identity for item in items}) == 2
+    assert [item.camera for item in items] == ([1, 3] if loaded.data.layout == "market1501" else [-1, -1])
+    encoded = np.array([source.read(item) for item in items], object)
     images = train.TrainingSet(encoded, np.array([0, 1]), np.array([30, 4]))
     losses = Losses()
     trained = train.train(

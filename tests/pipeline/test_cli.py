@@ -90,5 +90,21 @@ def test_study_that_cannot_be(monkeypatch, capfd, tmp_path, option, value, said)
     assert said in fails(monkeypatch, capfd, *words)
 
 
+def test_study_that_would_write_over_another(monkeypatch, capfd, tmp_path):
+    words = ("study", "--recipe", "omniglot_lt", "--data", images(tmp_path / "d"), "--json")
+    (tmp_path / "list.json").write_text("[]")
+    assert "holds another study" in fails(monkeypatch, capfd, *words, tmp_path / "list.json")
+    assert "is a folder" in fails(monkeypatch, capfd, *words, tmp_path)
+    assert "cannot be written" in fails(monkeypatch, capfd, *words, tmp_path / "list.json" / "x.json")
+
+
+def test_data_that_is_an_empty_word(monkeypatch, capfd):
+    assert "--data" in fails(monkeypatch, capfd, "study", "--recipe", "omniglot_lt", "--data", "")
+
+
+def test_root_in_a_bucket(monkeypatch, capfd):
+    assert "local folder" in fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", "gs://b/root")
+
+
 def test_unknown_command_is_bad_usage(monkeypatch, capfd):
     assert runs.longtail(monkeypatch, "trian") == 2

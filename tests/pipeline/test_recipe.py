@@ -72,6 +72,24 @@ def test_a_wrong_override_is_named(overrides, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_bounds_of_the_schema_are_taken_as_they_are():
+    changed = recipe.load("glyphs", ["drift.bounds={image/brightness: {min: 0.1}}"])
+    assert changed.drift.bounds == {"image/brightness": {"min": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "override", ["evaluation.protocol=nope", "rebalance.strategy=nope", "head.name=cosfase", "training.batch=1"]
+)
+def test_what_a_run_would_find_out_late_is_refused_early(override):
+    with pytest.raises(errors.UsageError, match=override.split("=")[1]):
+        recipe.check(recipe.load("glyphs", [override]))
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_passes_its_own_check(name):
+    recipe.check(recipe.load(name))
+
+
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(errors.UsageError, match="no recipe 'glyph'; one of .*glyphs"):
         recipe.load("glyph")

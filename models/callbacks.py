@@ -1,0 +1,78 @@
+"""What happens at the end of an epoch: sums made anew, everything saved, a line for people."""
+
+import logging
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from models import config as config_lib
+from models import errors
+
+log = logging.getLogger("longtail")
+
+
+class EpochCheckpoint(tf.keras.callbacks.Callback):
+    """Saves everything a training is at the end of each epoch, and restores it."""
+
+    def __init__(self, classifier: tf.keras.Model, directory: str):
+        super().__init__()
+        self.epoch = tf.Variable(0, dtype=tf.int64)
+        checkpoint = tf.train.Checkpoint(
+            classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch
+        )
+        self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=1)
+
+    def restore(self) -> int:
+        """Restores the last saved epoch; returns how many epochs are done, 0 where nothing was saved."""
+        path = self._manager.latest_checkpoint
+        if path is None:
+            return 0
+        try:
+            self._manager.checkpoint.restore(path).assert_existing_objects_matched()
+        except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
+            raise errors.WorkError(
+                f"{path}: damaged, or of another model ({str(error).splitlines()[0]}); delete its folder"
+            ) from error
+        return int(self.epoch.numpy())
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            return  # the last good epoch must not give way to a broken one
+        self.epoch.assign(epoch + 1)
+        self._manager.save()
+
+
+class Recompute(tf.keras.callbacks.Callback):
+    """Makes the running sums of the angle memory anew at the end of each epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model.head.cloud is not None:
+            self.model.head.cloud.memory.recompute()
+
+
+class Progress(tf.keras.callbacks.Callback):
+    """One line an epoch for people: loss, speed, and whether the cloud is on."""
+
+    def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int):
+        super().__init__()
+        self._config, self._steps, self._batch = config, steps, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self._started
+        leap = self._config.leap
+        cloud = ""
+        if leap.variant != "none":
+            cloud = f"  cloud {leap.variant if epoch >= leap.start_epoch else 'off'}"
+        log.info(
+            "epoch %d/%d  step %d  loss %.4f  %.0f images/s%s",
+            epoch + 1,
+            self._config.training.epochs,
+            (epoch + 1) * self._steps,
+            logs["loss"],
+            self._steps * self._batch / seconds,
+            cloud,
+        )

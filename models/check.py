@@ -1,0 +1,72 @@
+"""Refuses training settings that cannot be, before anything is read or made."""
+
+from collections.abc import Iterable
+
+from models import angle_memory
+from models import backbones
+from models import config as config_lib
+from models import errors
+from models import feature_cloud
+from models import heads
+from models import schedules
+
+OPTIMIZERS = ("adam", "sgd")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+def check(config: config_lib.TrainConfig) -> None:
+    """Refuses settings that cannot be, before anything is read or trained.
+
+    Raises:
+      errors.UsageError: the key, what it holds, and what it may hold.
+    """
+    model, leap, training, augmentation = config.model, config.leap, config.training, config.augment
+    _among("head.name", config.head.name, heads.HEADS)
+    _among("model.backbone", model.backbone, backbones.BACKBONES)
+    _among("leap.variant", leap.variant, ("none", *feature_cloud.VARIANTS))
+    _among("leap.angle_order", leap.angle_order, angle_memory.ANGLE_ORDERS)
+    _among("training.optimizer", training.optimizer, OPTIMIZERS)
+    _among("training.schedule", training.schedule, schedules.SCHEDULES)
+    _among("training.precision", training.precision, PRECISIONS)
+    ranges = [
+        ("head.scale", config.head.scale, 1e-6, 1e6),
+        ("head.margin", config.head.margin, 0.0, 1.6),
+        ("model.dimension", model.dimension, 2, 1 << 20),
+        ("model.weight_decay", model.weight_decay, 0.0, 1.0),
+        ("leap.start_epoch", leap.start_epoch, 0, 1 << 30),
+        ("leap.images_kept", leap.images_kept, 1, 1 << 20),
+        ("leap.centre_momentum", leap.centre_momentum, 0.0, 0.999999),
+        ("leap.refresh_every", leap.refresh_every, 1, 1 << 30),
+        ("augment.shift", augmentation.shift, 0.0, 1.0),
+        ("augment.rotation", augmentation.rotation, 0.0, 180.0),
+        ("augment.erase", augmentation.erase, 0.0, 1.0),
+        ("training.epochs", training.epochs, 1, 1 << 30),
+        ("training.batch", training.batch, 2, 1 << 20),
+        ("training.rate", training.rate, 1e-12, 1e3),
+        ("training.warmup_epochs", training.warmup_epochs, 0.0, float(training.epochs)),
+        ("training.cycles", training.cycles, 1, 1 << 20),
+        ("training.seed", training.seed, 0, (1 << 31) - 1),
+        ("training.cache_megabytes", training.cache_megabytes, 0, 1 << 30),
+    ]
+    for key, value, least, most in ranges:
+        if not least <= value <= most:  # not a number is refused too
+            raise errors.UsageError(f"{key}: {value} is not from {least} to {most}")
+    _check_image(model)
+    if leap.variant != "none" and not heads.HEADS[config.head.name].takes_cloud:
+        raise errors.UsageError(f"leap.variant: head {config.head.name!r} has no angles for a cloud; set it to none")
+
+
+def _among(key: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise errors.UsageError(f"{key}: unknown {value!r}; one of {', '.join(known)}")
+
+
+def _check_image(model: config_lib.Model) -> None:
+    least = 32 if model.backbone == "resnet50" else 8
+    channels = (3,) if model.backbone == "resnet50" else (1, 3)
+    fits = len(model.image) == 3 and model.image[2] in channels and min(model.image[:2]) >= least
+    if not fits:
+        raise errors.UsageError(
+            f"model.image: {list(model.image)} is not [height, width, channels] of at least {least} pixels a side "
+            f"and {' or '.join(map(str, channels))} channels, as {model.backbone} takes"
+        )
