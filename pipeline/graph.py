@@ -124,6 +124,7 @@ def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
         drift_anomalies=drift.outputs["anomalies"],
         span=span.number,
         registry=places.registry,
+        fingerprint=span.fingerprint,
         accept_drift=span.accept_drift,
     )
     return [statistics_gen, validator, drift, schema, baseline, gate]
@@ -141,6 +142,7 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         tail_max_images=settings.tail_max_images,
         floor_map=settings.floor_map,
         margin=settings.margin,
+        max_undecodable=settings.max_undecodable,
     )
     pusher = pusher_lib.Pusher(
         model=model,

@@ -52,13 +52,17 @@ class Rebalance:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How a model is scored and when it is blessed; `margin` is how far below the last blessed mAP it may be."""
+    """How a model is scored and when it is blessed.
+
+    `margin` is how far below the last blessed mAP it may be, `max_undecodable` which share of images it may refuse.
+    """
 
     protocol: str = "query_gallery"
     cross_camera: bool = False
     tail_max_images: int = 5
     floor_map: float = 0.0
     margin: float = 0.02
+    max_undecodable: float = 0.05
 
 
 @dataclasses.dataclass(frozen=True)

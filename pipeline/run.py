@@ -45,7 +45,7 @@ class _Record:
     gate or at a baseline that cannot be read, looks anew; and what a finished run pushed is pushed again if it is gone.
     """
 
-    def __init__(self, root: str, run_id: str, where: graph.Places, span: int):
+    def __init__(self, root: str, run_id: str, where: graph.Places, span: int, fingerprint: str):
         self._path = os.path.join(root, "records", f"{run_id}.json")
         content = workplace.read_json(self._path)
         if content is None or not content["accepted"]:
@@ -53,7 +53,7 @@ class _Record:
                 "accepted": False,
                 "delivery": 0,
                 "delivered": [],
-                "pinned_span": baseline_finder.pin(baseline_finder.last_accepted(where.registry, span)),
+                "pinned_span": baseline_finder.pin_span(where.registry, span, fingerprint),
                 "pinned_version": baseline_finder.pin(baseline_finder.last_version(where.models)),
             }
         if not all(os.path.exists(path) for path in content["delivered"]):
@@ -110,7 +110,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
     identity = json.dumps([dataclasses.asdict(recipe), source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
-    record = _Record(root, run_id, where, span)
+    record = _Record(root, run_id, where, span, fingerprint)
     summary_file = os.path.join(root, SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))

@@ -6,17 +6,32 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
+from components import versions
 from components.baseline_finder import executor
-from components.baseline_finder import models as pushed_models
 from components.drift_gate import registry as registry_lib
 
 last_accepted = registry_lib.last_accepted
-last_version = pushed_models.last_version
+last_version = versions.last_complete
 
 
 def pin(found: int | None) -> str:
     """Returns the pin of what `last_accepted` or `last_version` found."""
     return executor.NONE if found is None else str(found)
+
+
+def pin_span(registry: str, span: int, fingerprint: str = "") -> str:
+    """Returns the pin of what `last_accepted` finds, `<span>@<digest of its statistics>`.
+
+    The digest is there for the cache alone, which must not answer with what a span's entry held
+    before it was replaced.
+
+    Raises:
+        errors.WorkError: the entry that is found cannot be read.
+    """
+    found = registry_lib.last_accepted(registry, span, fingerprint)
+    if found is None:
+        return executor.NONE
+    return f"{found}@{registry_lib.accepted_fingerprint(registry, found)}"
 
 
 class BaselineFinderSpec(component_spec.ComponentSpec):
@@ -50,9 +65,9 @@ class BaselineFinder(base_component.BaseComponent):
     the cache off.
 
     Outputs:
-        baseline_statistics: of the nearest accepted span below `span`, else the nearest above; the
-            span's own at a cold start. Custom properties `cold_start` (1 or 0) and `baseline_span`
-            (-1 at a cold start).
+        baseline_statistics: of the nearest accepted span below `span`, else the nearest above, else
+            what was accepted as `span` itself from other data; the span's own at a cold start.
+            Custom properties `cold_start` (1 or 0) and `baseline_span` (-1 at a cold start).
         baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
             (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
     """
@@ -76,7 +91,8 @@ class BaselineFinder(base_component.BaseComponent):
             span: the span's number.
             registry: folder of accepted baselines.
             models: folder of pushed versions, `<models>/<version>/`.
-            pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span.
+            pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span; what follows
+                an '@' only tells one pin from another. See `pin_span`.
             pinned_version: likewise, of the model.
         """
         spec = BaselineFinderSpec(

@@ -1,6 +1,5 @@
 """Copies the baselines of a run into artifacts, since no Resolver runs on Kubeflow v2."""
 
-import os
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +12,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
-from components.baseline_finder import models as pushed_models
+from components import versions
 from components.drift_gate import registry as registry_lib
 from models import errors
 
@@ -61,12 +60,13 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Copies the accepted span's statistics, or at a cold start those of the span itself."""
         registry = properties[REGISTRY_KEY]
-        pinned = _number(properties.get(PINNED_SPAN_KEY, AUTO), PINNED_SPAN_KEY)
+        pinned = _number(properties.get(PINNED_SPAN_KEY, AUTO).partition("@")[0], PINNED_SPAN_KEY)
+        splits = artifact_utils.decode_split_names(current.split_names)
         if pinned == AUTO:
-            span = registry_lib.last_accepted(registry, int(properties[SPAN_KEY]))
+            mark = registry_lib.fingerprint(current.uri, splits)
+            span = registry_lib.last_accepted(registry, int(properties[SPAN_KEY]), mark)
         else:
             span = None if pinned == NONE else pinned
-        splits = artifact_utils.decode_split_names(current.split_names)
         if span is None:
             folder = current.uri
         else:
@@ -82,8 +82,10 @@ class Executor(base_executor.BaseExecutor):
         """Copies the model, so that later clean-ups of the model folder do not reach this run."""
         models = properties[MODELS_KEY]
         pinned = _number(properties.get(PINNED_VERSION_KEY, AUTO), PINNED_VERSION_KEY)
+        complete = versions.find_complete(models)
+        last = next(iter(complete), None)
         if pinned == AUTO:
-            version = pushed_models.last_version(models)
+            version = last
         else:
             version = None if pinned == NONE else pinned
         baseline.set_int_custom_property(FOUND_PROPERTY, int(version is not None))
@@ -91,13 +93,12 @@ class Executor(base_executor.BaseExecutor):
         if version is None:
             fileio.makedirs(baseline.uri)
             return
-        if not pushed_models.is_complete(models, version):
+        if version not in complete:
             raise errors.WorkError(
                 f"there is no complete model version {version} in {models}; the last one is "
-                f"{pushed_models.last_version(models)}; pin that one, or 'auto'"
+                f"{'none' if last is None else last}; run again to be compared with what is there now"
             )
-        source = os.path.join(models, str(version))
-        io_utils.copy_dir(source, path_utils.serving_model_dir(baseline.uri))
+        io_utils.copy_dir(complete[version], path_utils.serving_model_dir(baseline.uri))
 
 
 def _check_readable(folder: str, splits: list[str], registry: str, span: int) -> None:

@@ -16,6 +16,7 @@ class DriftGateSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
         executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
+        executor.FINGERPRINT_KEY: component_spec.ExecutionParameter(type=str),
         executor.ACCEPT_DRIFT_KEY: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -42,7 +43,10 @@ class DriftGate(base_component.BaseComponent):
 
     A refused span fails the component, so there is no blessing for anything downstream to consume;
     its report is `<registry>/drift/span-NNNNNNNN.json`. Only an accepted span's statistics are
-    archived as a baseline: a refused one must never become what the next is compared with.
+    archived as a baseline: a refused one must never become what the next is compared with. Other
+    data under the number of an accepted span is compared like any other, and takes its place only
+    when accepted. A gate that is answered from the cache judges and archives nothing: the very same
+    data was accepted here before, and the registry keeps what was accepted last.
 
     Outputs:
         blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
@@ -61,6 +65,7 @@ class DriftGate(base_component.BaseComponent):
         span: int,
         registry: str,
         accept_drift: str = "",
+        fingerprint: str = "",
     ):
         """Makes the component.
 
@@ -73,6 +78,8 @@ class DriftGate(base_component.BaseComponent):
             registry: folder of accepted baselines and of reports.
             accept_drift: why drift is accepted this once; kept in the metadata store. It does not
                 excuse a broken schema, whose bounds are to be changed instead.
+            fingerprint: `sources.fingerprint` of the span's data, by which BaselineFinder knows the
+                same data again; "" leaves it to know them by their statistics.
         """
         spec = DriftGateSpec(
             statistics=statistics,
@@ -81,6 +88,7 @@ class DriftGate(base_component.BaseComponent):
             drift_anomalies=drift_anomalies,
             span=span,
             registry=registry,
+            fingerprint=fingerprint,
             accept_drift=accept_drift,
             blessing=channel.Channel(type=artifacts.DataBlessing),
         )

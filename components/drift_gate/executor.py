@@ -18,6 +18,7 @@ BASELINE_STATISTICS_KEY = "baseline_statistics"
 SCHEMA_ANOMALIES_KEY = "schema_anomalies"
 DRIFT_ANOMALIES_KEY = "drift_anomalies"
 SPAN_KEY = "span"
+FINGERPRINT_KEY = "fingerprint"
 REGISTRY_KEY = "registry"
 ACCEPT_DRIFT_KEY = "accept_drift"
 BLESSING_KEY = "blessing"
@@ -55,8 +56,9 @@ class Executor(base_executor.BaseExecutor):
             registry_lib.write_json(path, report)
             raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
         splits = artifact_utils.decode_split_names(statistics.split_names)
+        data = exec_properties.get(FINGERPRINT_KEY) or ""
         report["fingerprint"] = registry_lib.accept(
-            registry, report["span"], statistics.uri, splits, report["baseline_span"]
+            registry, report["span"], statistics.uri, splits, report["baseline_span"], data
         )
         registry_lib.write_json(path, report)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
@@ -114,8 +116,15 @@ def _refusal(report: dict[str, Any]) -> str:
             worst.setdefault(row["feature"], _distance(row))
     if worst and not report["accept_drift"]:
         parts = ", ".join(f"{feature} ({distance})" for feature, distance in worst.items())
-        reasons.append(f"differs from accepted span {report['baseline_span']} in {parts}")
+        reasons.append(f"differs from {_baseline(report)} in {parts}")
     return f"stopped by the drift gate: span {report['span']} {' and '.join(reasons)}"
+
+
+def _baseline(report: dict[str, Any]) -> str:
+    """Returns what a span was compared with."""
+    if report["baseline_span"] == report["span"]:
+        return f"the data accepted as span {report['span']} before"
+    return f"accepted span {report['baseline_span']}"
 
 
 def _distance(row: dict[str, Any]) -> str:
@@ -129,9 +138,7 @@ def _acceptance(report: dict[str, Any]) -> str:
     """Returns one line on an accepted span."""
     if report["cold_start"]:
         return f"span {report['span']} accepted: the first, with nothing to compare it with"
-    line = (
-        f"span {report['span']} {report['verdict']}, compared with span {report['baseline_span']}"
-    )
+    line = f"span {report['span']} {report['verdict']}, compared with {_baseline(report)}"
     if not report["features"]:
         return line
     row = report["features"][0]

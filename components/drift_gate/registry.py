@@ -1,8 +1,9 @@
 """What the gate remembers beyond one run: the statistics of accepted spans, and its reports.
 
 `<registry>/baselines/span-NNNNNNNN/accepted.json` names the folder beside it that holds the span's
-statistics, `<folder>/Split-<name>/FeatureStats.pb`. A span is accepted once that file is there; it
-is replaced by rename, so a reader sees the old entry or the new one, whole, on object stores too.
+statistics, `<folder>/Split-<name>/FeatureStats.pb`, and holds the digests of the statistics and of
+the data. A span is accepted once that file is there; it is replaced by rename, so a reader sees the
+old entry or the new one, whole, on object stores too.
 `<registry>/drift/span-NNNNNNNN.json` is what the gate last saw of a span, accepted or refused.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import uuid
+from typing import Any
 
 import tensorflow as tf
 
@@ -42,20 +44,33 @@ def accepted_spans(registry: str) -> list[int]:
     return [s for s in spans if _exists(os.path.join(baseline_folder(registry, s), ACCEPTED_FILE))]
 
 
-def last_accepted(registry: str, span: int) -> int | None:
+def last_accepted(registry: str, span: int, fingerprint: str = "") -> int | None:
     """Returns the span that `span` is to be compared with.
 
-    The nearest accepted span below it, else, where spans came out of order, the nearest above.
-    Never `span` itself: a span compared with itself shows no drift, whatever is in it.
+    The nearest accepted span below it, else, where spans came out of order, the nearest above. Where
+    `span` itself is the only accepted one it is that, so that other data cannot pass under a number
+    that was accepted before; but the same data again is the cold start it was.
+
+    Args:
+        registry: the registry's folder.
+        span: the span at hand.
+        fingerprint: of its data or of its statistics; "" where unknown.
 
     Returns:
         The accepted span, or None where there is none: a cold start.
+
+    Raises:
+        errors.WorkError: the only accepted entry cannot be read.
     """
-    others = [other for other in accepted_spans(registry) if other != span]
+    accepted = accepted_spans(registry)
+    others = [other for other in accepted if other != span]
     below = [other for other in others if other < span]
-    if below:
-        return below[-1]
-    return others[0] if others else None
+    if others:
+        return below[-1] if below else others[0]
+    if not accepted:
+        return None
+    entry = _entry(registry, span)
+    return None if fingerprint and fingerprint in (entry.get("data"), entry.get("fingerprint")) else span
 
 
 def statistics_folder(registry: str, span: int) -> str:
@@ -69,19 +84,25 @@ def statistics_folder(registry: str, span: int) -> str:
     if not _exists(path):
         raise errors.WorkError(
             f"span {span} is no accepted baseline: {path} is missing; accepted are "
-            f"{accepted_spans(registry) or 'none'}; pin one of them, or 'auto'"
+            f"{accepted_spans(registry) or 'none'}; run again to be compared with what is there now"
         )
-    try:
-        return os.path.join(folder, json.loads(_read(path))["statistics"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise unreadable(path, registry, span) from error
+    return os.path.join(folder, _entry(registry, span)["statistics"])
+
+
+def accepted_fingerprint(registry: str, span: int) -> str:
+    """Returns the digest of an accepted span's statistics.
+
+    Raises:
+        errors.WorkError: the span's entry cannot be read.
+    """
+    return str(_entry(registry, span).get("fingerprint", ""))
 
 
 def unreadable(path: str, registry: str, span: int) -> errors.WorkError:
     """Returns the error that says what to do about a baseline that cannot be read."""
     return errors.WorkError(
         f"cannot read the accepted baseline {path}: restore the file, or delete "
-        f"{baseline_folder(registry, span)} to compare with another accepted span"
+        f"{baseline_folder(registry, span)} and run again to be compared with another accepted span"
     )
 
 
@@ -107,7 +128,9 @@ def fingerprint(folder: str, splits: list[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def accept(registry: str, span: int, statistics: str, splits: list[str], baseline: int) -> str:
+def accept(
+    registry: str, span: int, statistics: str, splits: list[str], baseline: int, data: str = ""
+) -> str:
     """Archives the statistics of an accepted span; an entry of the same span is replaced.
 
     Args:
@@ -116,6 +139,7 @@ def accept(registry: str, span: int, statistics: str, splits: list[str], baselin
         statistics: folder of the statistics to copy.
         splits: their splits.
         baseline: the span they were compared with, -1 where there was none.
+        data: fingerprint of the data they are of, "" where unknown.
 
     Returns:
         The fingerprint of the statistics.
@@ -124,7 +148,7 @@ def accept(registry: str, span: int, statistics: str, splits: list[str], baselin
     mark = fingerprint(statistics, splits)
     name = f"statistics-{mark}-{uuid.uuid4().hex[:8]}"  # Never the folder a reader may be in.
     copy_statistics(statistics, os.path.join(folder, name), splits)
-    entry = {"span": span, "fingerprint": mark, "baseline_span": baseline, "statistics": name}
+    entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "statistics": name}
     write_json(os.path.join(folder, ACCEPTED_FILE), entry)
     _forget_others(folder, (name, ACCEPTED_FILE))
     return mark
@@ -149,6 +173,16 @@ def _forget_others(folder: str, keep: tuple[str, ...]) -> None:
             tf.io.gfile.rmtree(path)
         else:
             tf.io.gfile.remove(path)
+
+
+def _entry(registry: str, span: int) -> dict[str, Any]:
+    """Returns what an accepted span's file says."""
+    path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
+    try:
+        entry = json.loads(_read(path))
+        return {**entry, "statistics": str(entry["statistics"])}
+    except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, registry, span) from error
 
 
 def _exists(path: str) -> bool:

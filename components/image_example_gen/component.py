@@ -45,7 +45,8 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         quarantine: `quarantine.jsonl`: every file set aside, with the reason.
 
     Cost: reading and decoding, all of it in Beam, grow with the pixels and spread over workers. The
-    executor's own process lists the files: O(files) time, about 300 bytes of memory a file. Eval
+    executor's own process lists the files: O(files) time, about 300 bytes of memory a file; and the
+    list goes to the workers inside the pipeline's description, whose size a runner may limit. Eval
     images are shuffled once by identity, all images once by shard; a worker holds one identity of
     eval, or one shard of about 1000 images, at a time.
     """

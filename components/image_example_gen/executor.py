@@ -69,7 +69,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             errors.UsageError: parameters out of range, or a source with nothing to work with in it.
-            errors.WorkError: too many bad files, or too little left without them.
+            errors.WorkError: too many bad files, too little left without them, or images lost on the way.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
@@ -77,8 +77,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _check(exec_properties)
         plan = _plan(exec_properties)
         quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
-        self._ingest(plan, examples, quarantine_file, exec_properties)
-        counts = _account(plan, quarantine_file, exec_properties)
+        written = self._ingest(plan, examples, quarantine_file, exec_properties)
+        counts = _account(plan, quarantine_file, written, exec_properties)
         fingerprint = exec_properties[FINGERPRINT] or plan.source.fingerprint()
         _describe(examples, exec_properties[SPAN], counts, fingerprint)
         quarantine.set_int_custom_property("quarantined", counts["quarantined"])
@@ -90,10 +90,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples: types.Artifact,
         quarantine_file: str,
         exec_properties: dict[str, Any],
-    ) -> None:
-        """Runs the Beam pipeline; afterwards all files lie under their final names."""
+    ) -> dict[str, int]:
+        """Runs the Beam pipeline; all files lie under their final names. Returns the records written by split."""
         folders = {split: os.path.join(examples.uri, f"Split-{split}") for split in _SPLITS}
         partial = os.path.join(examples.uri, "partial")
+        counts_file = os.path.join(partial, "written.json")
         _renew([*folders.values(), partial])
         tf.io.gfile.makedirs(os.path.dirname(quarantine_file))
         with self._make_beam_pipeline() as pipeline:
@@ -103,9 +104,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Spread" >> beam.Reshuffle()
                 | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS])
             )
-            _write_rows(_divide(checked.rows, plan, exec_properties), plan.shards, folders, partial)
+            rows = _divide(checked.rows, plan, exec_properties)
+            _write_rows(rows, plan.shards, folders, counts_file, partial)
             _write_quarantine(pipeline, checked[steps.BAD], plan.listing, quarantine_file, partial)
+        with tf.io.gfile.GFile(counts_file) as file:
+            written = json.loads(file.read())
         tf.io.gfile.rmtree(partial)
+        return written
 
 
 def _check(exec_properties: dict[str, Any]) -> None:
@@ -172,13 +177,15 @@ def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:
 
 
 def _write_rows(
-    rows: beam.PCollection, shards: Mapping[str, int], folders: Mapping[str, str], partial: str
+    rows: beam.PCollection, shards: Mapping[str, int], folders: Mapping[str, str], counts_file: str, partial: str
 ) -> None:
     _ = (
         rows
         | "Shard" >> beam.Map(functools.partial(steps.shard_key, shards=shards))
         | "ByShard" >> beam.GroupByKey()
         | "Write" >> beam.ParDo(steps.WriteShard(folders, shards, partial))
+        | "GatherCounts" >> beam.combiners.ToList()
+        | "WriteCounts" >> beam.Map(steps.write_counts, counts_file, partial)
     )
 
 
@@ -207,11 +214,13 @@ def _renew(folders: list[str]) -> None:
         tf.io.gfile.makedirs(folder)
 
 
-def _account(plan: _Plan, quarantine_file: str, exec_properties: dict[str, Any]) -> dict[str, int]:
-    """Counts what went where.
+def _account(
+    plan: _Plan, quarantine_file: str, written: Mapping[str, int], exec_properties: dict[str, Any]
+) -> dict[str, int]:
+    """Counts what went where, and checks that what was listed was either written or set aside.
 
     Raises:
-        errors.WorkError: too much was set aside, or too little is left.
+        errors.WorkError: too much was set aside, or too little is left or was written.
     """
     listing, source = plan.listing, exec_properties[SOURCE]
     dropped = set(listing.dropped)
@@ -229,6 +238,11 @@ def _account(plan: _Plan, quarantine_file: str, exec_properties: dict[str, Any])
             raise errors.WorkError(
                 f"{source}: {len(bad)} files were set aside and none is left for split '{split}';"
                 f" add identities or mend the files, first {bad[0]['path']}: {bad[0]['reason']}"
+            )
+        if written.get(split, 0) != len(here):
+            raise errors.WorkError(
+                f"{source}: split '{split}' should have {len(here)} images, but {written.get(split, 0)} were written;"
+                " see the log for what became of the others, and run again"
             )
         counts[f"{split}_images"] = len(here)
         counts[f"{split}_identities"] = len({item.identity for item in here})

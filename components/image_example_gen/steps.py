@@ -1,5 +1,6 @@
 """The Beam steps of ingestion. Each is picklable and holds nothing but what it was made with."""
 
+import collections
 import functools
 import hashlib
 import json
@@ -137,19 +138,34 @@ class WriteShard(beam.DoFn):
         self._shards = shards
         self._partial = partial
 
-    def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[str]:
+    def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[tuple[str, int]]:
+        """Yields (split, number of records written)."""
         (split, shard), records = element
+        records = sorted(records)
         name = f"data_tfrecord-{shard:05d}-of-{self._shards[split]:05d}.gz"
         path = os.path.join(self._folders[split], name)
-        write = functools.partial(_write_records, records=sorted(records))
-        _write_complete(path, self._partial, write)
-        yield path
+        _write_complete(path, self._partial, functools.partial(_write_records, records=records))
+        yield split, len(records)
 
 
 def _write_records(path: str, records: list[tuple[int, str, bytes]]) -> None:
     with tf.io.TFRecordWriter(path, "GZIP") as writer:
         for _, _, serialized in records:
             writer.write(serialized)
+
+
+def write_counts(counts: list[tuple[str, int]], path: str, partial: str) -> str:
+    """Writes what the shards counted, summed by split, as a JSON object."""
+    total = collections.Counter()
+    for split, count in counts:
+        total[split] += count
+
+    def write(temporary: str) -> None:
+        with tf.io.gfile.GFile(temporary, "w") as file:
+            file.write(json.dumps(total))
+
+    _write_complete(path, partial, write)
+    return path
 
 
 def write_quarantine(rows: list[dict], path: str, partial: str) -> str:

@@ -1,6 +1,7 @@
 """Pusher's work: TFX's own, but that a version folder appears by rename."""
 
 import hashlib
+import json
 import logging
 import os
 import time
@@ -16,7 +17,11 @@ from tfx.types import standard_component_specs
 from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
+from components import versions
 from models import errors
+
+# Of a version folder: which model it is.
+MARK_FILE = os.path.join("assets.extra", "pushed.json")
 
 _LOG = logging.getLogger("longtail")
 
@@ -32,6 +37,9 @@ class Executor(executor.Executor):
     ) -> None:
         """Pushes the model if it is blessed, else marks the artifact as not pushed.
 
+        A version that holds the very same model already is taken for this push: one that was killed
+        before the metadata store heard of it, for the most part. Finding out reads the model once.
+
         Raises:
             errors.UsageError: the destination is not a folder to be versioned by time.
             errors.WorkError: there is no SavedModel, or the destination cannot be written.
@@ -45,14 +53,14 @@ class Executor(executor.Executor):
             _LOG.info("not pushed: the model is not blessed")
             return
         model_path = self.GetModelPath(input_dict)
-        if not tf.io.gfile.exists(os.path.join(model_path, tf.saved_model.SAVED_MODEL_FILENAME_PB)):
+        if not versions.is_complete(model_path):
             raise errors.WorkError(f"{model_path}: no SavedModel to push; train and export it anew")
         base = _base_directory(exec_properties)
         # The archived copy first: nothing is served that the metadata store could not give back.
         io_utils.copy_dir(model_path, pushed.uri)
-        version = _push(model_path, base)
-        destination = os.path.join(base, str(version))
-        self._MarkPushed(pushed, pushed_destination=destination, pushed_version=str(version))
+        destination = _push(model_path, base)
+        version = os.path.basename(destination)
+        self._MarkPushed(pushed, pushed_destination=destination, pushed_version=version)
         _LOG.info("pushed to %s", destination)
 
 
@@ -66,23 +74,50 @@ def _base_directory(exec_properties: dict[str, Any]) -> str:
     return destination.filesystem.base_directory
 
 
-def _push(model_path: str, base: str) -> int:
-    """Copies the model beside its destination, then renames it into place. Returns its version."""
+def _push(model_path: str, base: str) -> str:
+    """Copies the model beside its destination, then renames it into place. Returns its folder."""
+    digest = _digest(model_path)
     # Named after the model, so that trying again clears away what a killed push of it has left.
-    digest = hashlib.sha256(model_path.encode()).hexdigest()[:16]
-    unfinished = os.path.join(base, f".pushing-{digest}")
+    unfinished = os.path.join(base, f".pushing-{digest[:16]}")
+    mark = json.dumps({"sha256": digest}).encode()
     try:
         io_utils.delete_dir(unfinished)
+        pushed = _find(base, mark)
+        if pushed is not None:
+            return pushed
         fileio.makedirs(base)
         io_utils.copy_dir(model_path, unfinished)
-        version = _next_version(base)
-        fileio.rename(unfinished, os.path.join(base, str(version)))
+        io_utils.write_bytes_file(os.path.join(unfinished, MARK_FILE), mark)
+        destination = os.path.join(base, str(_next_version(base)))
+        fileio.rename(unfinished, destination)
     except (OSError, tf.errors.OpError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise errors.WorkError(f"{base}: the model cannot be pushed here: {line}") from error
     finally:
         io_utils.delete_dir(unfinished)
-    return version
+    return destination
+
+
+def _find(base: str, mark: bytes) -> str | None:
+    """The folder of the latest complete version that bears `mark`, or None."""
+    for folder in versions.find_complete(base).values():
+        path = os.path.join(folder, MARK_FILE)
+        if fileio.exists(path) and io_utils.read_bytes_file(path) == mark:
+            return folder
+    return None
+
+
+def _digest(folder: str) -> str:
+    """Hex digest of a folder's files and of their names."""
+    files = (os.path.join(parent, name) for parent, _, names in fileio.walk(folder) for name in names)
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        content = hashlib.sha256()
+        with fileio.open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                content.update(chunk)
+        digest.update(f"{path[len(folder) :].strip('/')}\0{content.hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _next_version(base: str) -> int:
@@ -90,6 +125,4 @@ def _next_version(base: str) -> int:
 
     A time is never given twice, even where a withdrawn version's folder was deleted.
     """
-    names = (os.path.basename(name.rstrip("/")) for name in fileio.listdir(base))
-    newest = max((int(name) for name in names if name.isdigit()), default=0)
-    return max(int(time.time()), newest + 1)
+    return max(int(time.time()), max(versions.find(base), default=0) + 1)

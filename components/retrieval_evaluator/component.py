@@ -18,6 +18,7 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
         executor.TAIL_MAX_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
         executor.FLOOR_MAP_KEY: component_spec.ExecutionParameter(type=float),
         executor.MARGIN_KEY: component_spec.ExecutionParameter(type=float),
+        executor.MAX_UNDECODABLE_KEY: component_spec.ExecutionParameter(type=float),
     }
     INPUTS = {
         executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -39,8 +40,9 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
 class RetrievalEvaluator(base_component.BaseComponent):
     """Scores the candidate, and the last blessed model beside it, on the same eval images.
 
-    Blessed is a candidate whose mAP reaches the floor, is at most `margin` below the last blessed
-    model's, and which embeds every image that model embeds. A refusal is no failure: the blessing
+    Blessed is a candidate whose mAP reaches the floor and is at most `margin` below the last blessed
+    model's, and which leaves out at most `max_undecodable` of the images and no more than that model
+    does. Both are scored on the images that both can embed. A refusal is no failure: the blessing
     says so, with its `reason`, and Pusher pushes nothing.
 
     Component `outputs` contains:
@@ -61,6 +63,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         tail_max_images: int = 5,
         floor_map: float = 0.0,
         margin: float = 0.01,
+        max_undecodable: float = 0.05,
     ):
         """Names what flows in.
 
@@ -75,6 +78,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
             tail_max_images: an eval identity with more images than this is head, else tail.
             floor_map: least mAP to be blessed, a fraction of 1.
             margin: how far mAP may lie below the last blessed model's, a fraction of 1.
+            max_undecodable: largest share of the eval images that the candidate may fail to embed.
         """
         super().__init__(
             RetrievalEvaluatorSpec(
@@ -86,6 +90,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 tail_max_images=tail_max_images,
                 floor_map=float(floor_map),
                 margin=float(margin),
+                max_undecodable=float(max_undecodable),
                 evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
             )

@@ -35,6 +35,7 @@ CROSS_CAMERA_KEY = "cross_camera"
 TAIL_MAX_IMAGES_KEY = "tail_max_images"
 FLOOR_MAP_KEY = "floor_map"
 MARGIN_KEY = "margin"
+MAX_UNDECODABLE_KEY = "max_undecodable"
 
 QUERY_GALLERY = "query_gallery"
 LEAVE_ONE_OUT = "leave_one_out"
@@ -69,7 +70,7 @@ class Executor(base_executor.BaseExecutor):
         Raises:
             errors.UsageError: an unknown protocol.
             errors.WorkError: there is nothing to score, cameras are crossed but unknown, or a model
-                cannot be loaded or gives values that are not finite.
+                cannot be loaded, embeds no image, or gives values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
@@ -78,15 +79,7 @@ class Executor(base_executor.BaseExecutor):
         rows = _read_rows(files)
         _check(rows, exec_properties, files)
 
-        candidate_scores = _score(model, files, rows, exec_properties)
-        baseline_scores = None
-        if baseline is not None:
-            try:
-                baseline_scores = _score(baseline, files, rows, exec_properties)
-            except errors.WorkError as error:
-                raise errors.WorkError(
-                    f"the last blessed model cannot be scored: {error}"
-                ) from error
+        candidate_scores, baseline_scores = _compare(model, baseline, files, rows, exec_properties)
         reason = _reason_against(candidate_scores, baseline_scores, exec_properties)
 
         evaluation = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
@@ -149,15 +142,43 @@ def _check(rows: _EvalRows, properties: dict[str, Any], files: list[str]) -> Non
         )
 
 
-def _score(
-    model: types.Artifact, files: list[str], rows: _EvalRows, properties: dict[str, Any]
-) -> dict:
-    """Retrieval figures of one model: overall, `head`, `tail`, and how many images it refused."""
+def _compare(
+    model: types.Artifact,
+    baseline: types.Artifact | None,
+    files: list[str],
+    rows: _EvalRows,
+    properties: dict[str, Any],
+) -> tuple[dict, dict | None]:
+    """Figures of both models over the images that both can embed, since others are no comparison."""
+    vectors, usable = _embed(model, files)
+    if baseline is None:
+        return _score(vectors, usable, usable, rows, properties), None
+    try:
+        baseline_vectors, baseline_usable = _embed(baseline, files)
+    except errors.WorkError as error:
+        raise errors.WorkError(f"the last blessed model cannot be scored: {error}") from error
+    both = usable & baseline_usable
+    return (
+        _score(vectors, usable, both, rows, properties),
+        _score(baseline_vectors, baseline_usable, both, rows, properties),
+    )
+
+
+def _embed(model: types.Artifact, files: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings float32 [N, d] of the eval images, and which of them are any: bool [N]."""
     embedder = embedding.Embedder(path_utils.serving_model_path(model.uri))
     images = (row.features.feature[features.ENCODED].bytes_list.value[0] for row in _records(files))
     vectors, status = embedding.embed_images(embedder, images)
-
     usable = status == signatures.STATUS_OK
+    if not usable.any():
+        raise errors.WorkError(f"{embedder.uri}: cannot embed any of {len(status)} eval images; export it anew")
+    return vectors, usable
+
+
+def _score(
+    vectors: np.ndarray, own: np.ndarray, usable: np.ndarray, rows: _EvalRows, properties: dict[str, Any]
+) -> dict:
+    """Retrieval figures over the `usable` images: overall, `head`, `tail`; and how many are not the model's `own`."""
     everyone = properties[PROTOCOL_KEY] == LEAVE_ONE_OUT
     query = usable & (everyone | (rows.split == features.QUERY))
     gallery = usable & (everyone | (rows.split == features.GALLERY))
@@ -174,7 +195,7 @@ def _score(
         slices={"head": head, "tail": ~head},
     )
     slices = scores.pop("slices")
-    return {**scores, **slices, "undecodable": int((~usable).sum())}
+    return {**scores, **slices, "images": len(own), "undecodable": int((~own).sum())}
 
 
 def _head(rows: _EvalRows, tail_max_images: int) -> np.ndarray:
@@ -185,7 +206,10 @@ def _head(rows: _EvalRows, tail_max_images: int) -> np.ndarray:
 
 def _reason_against(candidate: dict, baseline: dict | None, properties: dict[str, Any]) -> str:
     """Why the candidate must not be pushed, in one line; empty where nothing speaks against it."""
-    floor, margin = properties[FLOOR_MAP_KEY], properties[MARGIN_KEY]
+    floor, margin, most = properties[FLOOR_MAP_KEY], properties[MARGIN_KEY], properties[MAX_UNDECODABLE_KEY]
+    refused, images = candidate["undecodable"], candidate["images"]
+    if refused > most * images:
+        return f"{refused} of {images} images cannot be embedded, more than {MAX_UNDECODABLE_KEY}={most:g} allows"
     if candidate["mAP"] < floor:
         return f"mAP {candidate['mAP']:.4f} is below the floor of {floor:.4f}"
     if baseline is None:
@@ -197,7 +221,7 @@ def _reason_against(candidate: dict, baseline: dict | None, properties: dict[str
         )
     if candidate["undecodable"] > baseline["undecodable"]:
         return (
-            f"{candidate['undecodable']} images cannot be embedded, where the last blessed model "
+            f"{refused} images cannot be embedded, where the last blessed model "
             f"leaves out {baseline['undecodable']}"
         )
     return ""
@@ -212,6 +236,7 @@ def _write_metrics(
         "tail_max_images": properties[TAIL_MAX_IMAGES_KEY],
         "floor_map": properties[FLOOR_MAP_KEY],
         "margin": properties[MARGIN_KEY],
+        "max_undecodable": properties[MAX_UNDECODABLE_KEY],
         **{name: candidate[name] for name in ("queries", "gallery", "undecodable")},
         "candidate": candidate,
         "baseline": baseline,

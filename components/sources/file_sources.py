@@ -2,6 +2,8 @@
 
 import abc
 import hashlib
+import lzma
+import os
 import posixpath
 import zipfile
 import zlib
@@ -12,6 +14,15 @@ import tensorflow as tf
 from components.sources import base
 from components.sources import layouts
 from models import errors
+
+# What a .zip raises whose list of entries is damaged: beside its own errors, a place before the first byte or a name
+# that is not UTF-8 (ValueError), or a version of the format that does not exist.
+_UNREADABLE = (zipfile.BadZipFile, ValueError, NotImplementedError)
+# And what an entry raises: its decompressor's errors (bz2's are OSErrors); a RuntimeError says that a password is
+# needed; one of its kind, an unknown compression.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError, tf.errors.OpError,
+)  # fmt: skip
 
 
 def open_files(uri: str, layout: str, camera_pattern: str) -> base.Source:
@@ -59,32 +70,62 @@ class _FileSource(base.Source):
 
 
 class FolderSource(_FileSource):
-    """A folder. Listing costs one request a folder and entry, a fingerprint one stat a file."""
+    """A folder. Listing costs one request a folder and entry, a fingerprint one stat a file.
+
+    Links are followed, but no local folder is listed twice: a link to a folder that lies in the
+    source already, or to one above it, adds nothing.
+    """
 
     def _paths(self) -> list[str]:
-        paths = []
-        try:
-            for folder, _, names in tf.io.gfile.walk(self._uri):
-                below = folder[len(self._uri) :].strip("/")
-                paths.extend(posixpath.join(below, name) for name in names)
-        except tf.errors.PermissionDeniedError as error:
-            raise errors.UsageError(f"{self._uri}: cannot be read: {error.message}") from error
+        paths, ahead, links, seen = [], [self._uri], [], set()
+        while ahead or links:
+            # Links last, so that of two ways to a folder the one without a link is taken.
+            folder = ahead.pop() if ahead else links.pop(0)
+            if "://" not in folder:
+                real = os.path.realpath(folder)
+                if real in seen:
+                    continue
+                seen.add(real)
+            for path in _entries_of(folder):
+                if not tf.io.gfile.isdir(path):
+                    paths.append(path[len(self._uri) :].strip("/"))
+                elif os.path.islink(path):
+                    links.append(path)
+                else:
+                    ahead.append(path)
         return paths
 
     def _marks(self) -> Iterator[tuple]:
         for path in sorted(path for path in self._paths() if not layouts.is_hidden(path)):
-            stat = tf.io.gfile.stat(posixpath.join(self._uri, path))
-            yield path, stat.length, stat.mtime_nsec
+            try:
+                stat = tf.io.gfile.stat(posixpath.join(self._uri, path))
+            except tf.errors.OpError:  # such as a link to nowhere; reading says so, of this file alone
+                yield path, None
+            else:
+                yield path, stat.length, stat.mtime_nsec
 
     def read(self, item: base.Item, max_bytes: int | None = None) -> bytes:
         try:
             with tf.io.gfile.GFile(posixpath.join(self._uri, item.path), "rb") as file:
                 data = file.read(-1 if max_bytes is None else max_bytes + 1)
-        except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
+        except tf.errors.OpError as error:
             raise base.ReadError(f"cannot be read: {error.message}") from error
         if max_bytes is not None and len(data) > max_bytes:
             raise base.ReadError(f"more than {max_bytes} bytes")
         return data
+
+
+def _entries_of(folder: str) -> list[str]:
+    """Paths of what lies in a folder, sorted."""
+    try:
+        names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    except tf.errors.OpError as error:
+        raise errors.UsageError(f"{folder}: cannot be read: {error.message}") from error
+    except UnicodeDecodeError as error:
+        raise errors.UsageError(
+            f"{folder}: the name of a file in it is not UTF-8 ({error.object!r}); rename the file"
+        ) from error
+    return [posixpath.join(folder, name) for name in names]
 
 
 class ZipSource(_FileSource):
@@ -120,17 +161,16 @@ class ZipSource(_FileSource):
             raise base.ReadError(f"{info.file_size} bytes, more than {max_bytes}")
         try:
             return archive.read(info)
-        # A RuntimeError says that a password is needed; one of its kind, an unknown compression.
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        except _DAMAGED as error:
             raise base.ReadError(f"cannot be unpacked: {error}") from error
 
     def _archive(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(tf.io.gfile.GFile(self._uri, "rb"))
         # TensorFlow's files refuse to seek before the first byte of one too short to be a .zip.
-        except (zipfile.BadZipFile, tf.errors.InvalidArgumentError) as error:
+        except (*_UNREADABLE, tf.errors.InvalidArgumentError) as error:
             raise errors.UsageError(f"{self._uri}: not a readable .zip: {error}") from error
-        except tf.errors.PermissionDeniedError as error:
+        except tf.errors.OpError as error:
             raise errors.UsageError(f"{self._uri}: cannot be read: {error.message}") from error
 
     @staticmethod

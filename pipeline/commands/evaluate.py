@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import hashlib
 import json
 import logging
 import os
@@ -53,7 +54,9 @@ def evaluate(
     ],
     data: Annotated[str, typer.Option(help="Folder, .zip or glyphs: to evaluate on.")] = "",
     query: Annotated[str, typer.Option(help="Instead of --data: the queries.")] = "",
-    gallery: Annotated[str, typer.Option(help="Instead of --data: what they are sought in.")] = "",
+    gallery: Annotated[
+        str, typer.Option(help="And what they are sought in; a file that is byte for byte the query is left out.")
+    ] = "",
     protocol: Annotated[
         str, typer.Option(help="retrieval; or reid, which crosses cameras.")
     ] = RETRIEVAL,
@@ -71,13 +74,17 @@ def evaluate(
     _check_arguments(protocol, data, query, gallery)
     # Here, since TensorFlow takes seconds to import.
     from components import embedding
+    from pipeline import console
 
-    embedder = embedding.Embedder(_model_folder(model))
-    task = _task(data, query, gallery, layout, camera_pattern)
-    _check_task(task, crossed := cross_camera or protocol == REID)
-    _LOG.info("embedding %d images with %s", len(task.images), embedder.uri)
-    vectors, status = embedding.embed_images(embedder, _read_ahead(task.images))
-    figures = _figures(task, vectors, status, crossed)
+    with console.lines():
+        embedder = embedding.Embedder(_model_folder(model))
+        task = _task(data, query, gallery, layout, camera_pattern)
+        _check_task(task, crossed := cross_camera or protocol == REID)
+        _LOG.info("embedding %d images with %s", len(task.images), embedder.uri)
+        files: list[str] = []
+        vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
+        _say_what_was_refused(task, files, status)
+        figures = _figures(task, files, vectors, status, crossed)
     figures["seconds"] = round(time.perf_counter() - begin, 3)
     _print(figures, as_json)
 
@@ -99,17 +106,17 @@ def _model_folder(model: str) -> str:
     """
     import tensorflow as tf
 
-    from components.baseline_finder import models as pushed_models
+    from components import versions
 
     for folder in (model, os.path.join(model, "Format-Serving")):
         if tf.io.gfile.exists(os.path.join(folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)):
             return folder
-    version = pushed_models.last_version(model)
-    if version is None:
+    complete = versions.find_complete(model)
+    if not complete:
         raise errors.UsageError(
             f"--model {model}: no SavedModel: neither saved_model.pb nor a version folder with one"
         )
-    return os.path.join(model, str(version))
+    return next(iter(complete.values()))
 
 
 def _task(data: str, query: str, gallery: str, layout: str, camera_pattern: str) -> _Task:
@@ -177,8 +184,24 @@ def _encoded(image: _Image) -> bytes:
         return b""
 
 
-def _figures(task: _Task, vectors, status, crossed: bool) -> dict:
-    """Ranks what could be embedded. `vectors` [N, d] and `status` [N] follow `task.images`."""
+def _noted(encoded: Iterable[bytes], files: list[str]) -> Iterator[bytes]:
+    """Passes images on and notes in `files` the digest of each, "" of what could not be read."""
+    for data in encoded:
+        files.append(hashlib.sha256(data).hexdigest() if data else "")
+        yield data
+
+
+def _say_what_was_refused(task: _Task, files: list[str], status) -> None:
+    """Names the images that were read, and so were not named yet, but that the model left out."""
+    from models import signatures
+
+    for image, file, state in zip(task.images, files, status.tolist(), strict=True):
+        if file and state != signatures.STATUS_OK:
+            _LOG.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
+
+
+def _figures(task: _Task, files: list[str], vectors, status, crossed: bool) -> dict:
+    """Ranks what could be embedded. `files`, `vectors` [N, d] and `status` [N] follow `task.images`."""
     import numpy as np
 
     from models import signatures
@@ -186,7 +209,13 @@ def _figures(task: _Task, vectors, status, crossed: bool) -> dict:
 
     usable = status == signatures.STATUS_OK
     identity = np.array([image.item.identity for image in task.images])
-    camera = np.array([image.item.camera for image in task.images])
+    # What shares a query's identity and this is left out of its gallery: where cameras are not crossed, the query's
+    # own file. Where they are, it is left out by its camera.
+    own = None
+    if crossed:
+        own = np.array([image.item.camera for image in task.images])
+    elif task.gallery is not None:
+        own = np.unique(files, return_inverse=True)[1]
     is_query = np.arange(len(usable)) < len(task.queries)
     query = usable & is_query
     gallery = query if task.gallery is None else usable & ~is_query
@@ -195,8 +224,8 @@ def _figures(task: _Task, vectors, status, crossed: bool) -> dict:
         identity[query],
         vectors[gallery],
         identity[gallery],
-        query_cameras=camera[query] if crossed else None,
-        gallery_cameras=camera[gallery] if crossed else None,
+        query_cameras=None if own is None else own[query],
+        gallery_cameras=None if own is None else own[gallery],
         exclude_self=task.gallery is None,
     )
     kept = (*_SHARES, "queries", "gallery", "unmatched")

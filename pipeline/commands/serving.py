@@ -17,6 +17,7 @@ from models import signatures
 
 if TYPE_CHECKING:
     from serving import client
+    from serving import gallery as gallery_lib
     from serving.model_server import server as server_lib
 
 _log = logging.getLogger("longtail")
@@ -90,7 +91,8 @@ def _signalled() -> Iterator[threading.Event]:
 def _ready(server: "server_lib.ModelServer") -> str:
     servable = server.source.latest()
     assert servable is not None
-    with_gallery = f" with gallery {server.options.gallery}" if server.options.gallery else ""
+    answers = server.retrieval is not None and server.retrieval.refusal is None
+    with_gallery = f" with gallery {server.options.gallery}" if answers else ""
     return (
         f"serving model {servable.name} version {servable.version}{with_gallery}: "
         f"gRPC {server.grpc_address}, REST http://{server.rest_address}/v1/models/{servable.name}"
@@ -122,6 +124,8 @@ def embed(
     from serving import client
     from serving import errors
 
+    if os.path.isdir(output):
+        raise errors.UsageError(f"--output {output} is a folder; name a file in it")
     if output and not os.path.isdir(os.path.dirname(output) or ".") and "://" not in output:
         raise errors.UsageError(f"--output {output}: its folder does not exist; make it first")
     with client.Client(server, model_name, timeout, batch_size) as connection:
@@ -162,7 +166,11 @@ def _write_array(path: str, embedded: "client.Embedded") -> None:
             np.save(file, embedded.embedding)
         tf.io.gfile.rename(half, path, overwrite=True)
     except tf.errors.OpError as error:
-        raise errors.WorkError(f"--output {path} cannot be written: {error.message}") from error
+        why = error.message.rpartition("; ")[2]  # what stands before it is the temporary name
+        raise errors.WorkError(f"--output {path} cannot be written: {why}") from error
+    finally:
+        if tf.io.gfile.exists(half):
+            tf.io.gfile.remove(half)
 
 
 def _print_embeddings(images: list[str], embedded: "client.Embedded", output: str) -> None:
@@ -201,7 +209,7 @@ def identify(
 ) -> None:
     """Says who is on each image: the nearest images of a gallery, by cosine similarity.
 
-    The images are embedded through the model server.
+    The images are embedded through the model server, by the version that built the gallery.
     The gallery is searched here, exactly.
     """
     from pipeline import console
@@ -211,8 +219,8 @@ def identify(
     people = gallery_lib.load(gallery)
     name = model_name or people.model_name
     with client.Client(server, name, timeout, batch_size) as connection:
-        embedded = connection.embed(images)
-    note = people.mismatch(name, embedded.model_version)
+        embedded = _embed_for(people, connection, images)
+    note = people.mismatch(name)
     status = embedded.status.tolist()
     found = [
         matches if code == signatures.STATUS_OK else []
@@ -226,6 +234,22 @@ def identify(
         if note:
             _log.warning("%s", note)
         _report_unreadable(images, status)
+
+
+def _embed_for(people: "gallery_lib.Gallery", connection: "client.Client", images: list[str]) -> "client.Embedded":
+    """Embeds images with the version that built the gallery; embeddings of two versions cannot be compared."""
+    from serving import client
+    from serving import errors
+
+    try:
+        return connection.embed(images, people.model_version)
+    except client.VersionNotServedError as error:
+        answering = " and ".join(map(str, error.available)) or "none"
+        raise errors.WorkError(
+            f"gallery {people.path} was built by model {people.model_name} version {people.model_version}, but the "
+            f"server at {connection.server} answers with version {answering}; build the gallery with that version, or "
+            f"serve version {people.model_version}"
+        ) from error
 
 
 def _identified(

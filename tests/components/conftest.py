@@ -12,7 +12,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def vector_model(tmp_path_factory):
-    """Returns f(change) -> folder of a SavedModel; `change` alters its embeddings, "" does not."""
+    """Returns f(change) -> folder of a SavedModel; `change` alters its embeddings, "" does not.
+
+    The model "picky" decodes no negative numbers.
+    """
     import tensorflow as tf
 
     from models import signatures
@@ -20,6 +23,7 @@ def vector_model(tmp_path_factory):
     changes = {
         "": lambda vectors: vectors,
         "collapsed": lambda vectors: tf.ones_like(vectors),
+        "picky": lambda vectors: vectors,
         "diverged": lambda vectors: vectors * float("nan"),
     }
     folders = {}
@@ -28,10 +32,11 @@ def vector_model(tmp_path_factory):
         def __init__(self, change):
             super().__init__()
             self._change = changes[change]
+            self._pattern = r"[0-9.]+,[0-9.]+" if change == "picky" else r"[-0-9.]+,[-0-9.]+"
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, signatures.IMAGE_BYTES)])
         def serving(self, image_bytes):
-            readable = tf.strings.regex_full_match(image_bytes, r"[-0-9.]+,[-0-9.]+")
+            readable = tf.strings.regex_full_match(image_bytes, self._pattern)
             text = tf.where(readable, image_bytes, "0,0")
             numbers = tf.strings.split(text, ",").to_tensor(shape=[None, 2])
             vectors = self._change(tf.strings.to_number(numbers))

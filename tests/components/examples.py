@@ -182,7 +182,7 @@ def find_baseline(folder, current, span, registry, models="", **pins):
     return outputs["baseline_statistics"], outputs["baseline_model"]
 
 
-def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}"):
+def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}", fingerprint=""):
     """Takes a span's statistics from BaselineFinder to DriftGate, and returns the blessing."""
     folder = os.path.join(folder, f"run-{span}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -194,6 +194,11 @@ def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}"):
         "schema_anomalies": validate_schema(folder, current, schemas(folder, bounds)[1]),
         "drift_anomalies": validate_drift(folder, current, baseline),
     }
-    properties = {"span": span, "registry": str(registry), "accept_drift": accept_drift}
+    properties = {
+        "span": span,
+        "registry": str(registry),
+        "accept_drift": accept_drift,
+        "fingerprint": fingerprint,
+    }
     drift_gate.Executor().Do(inputs, {"blessing": blessing}, properties)
     return blessing[0]

@@ -28,7 +28,7 @@ def _model(folder, *versions):
     for version in versions:
         path = folder / str(version)
         path.mkdir(parents=True)
-        (path / "saved_model.pb").write_bytes(b"model %d" % version)
+        (path / "saved_model.pb").write_bytes(f"model {version}".encode())
         (path / "variables").mkdir()
         (path / "variables" / "variables.index").write_bytes(b"v")
     return folder
@@ -41,8 +41,37 @@ def _baseline_span(statistics):
 @pytest.mark.parametrize(
     ("span", "expected"), [(1, 2), (2, 5), (3, 2), (5, 2), (9, 5)], ids=lambda value: f"{value}"
 )
-def test_the_baseline_is_the_nearest_accepted_span_but_never_itself(registry, span, expected):
+def test_the_baseline_is_the_nearest_other_accepted_span(registry, span, expected):
     assert component.last_accepted(registry, span) == expected
+
+
+@pytest.fixture
+def lone(tmp_path, current):
+    """A registry where only span 1 is accepted, its data known by the fingerprint `data`."""
+    folder = str(tmp_path / "lone")
+    registry_lib.accept(folder, 1, current[0].uri, ["train", "eval"], -1, "data")
+    return folder
+
+
+@pytest.mark.parametrize("fingerprint", ["other data", ""])
+def test_where_only_the_span_itself_is_accepted_other_data_is_compared_with_it(lone, fingerprint):
+    assert component.last_accepted(lone, 1, fingerprint) == 1
+
+
+def test_where_only_the_span_itself_is_accepted_the_same_data_is_a_cold_start(lone):
+    assert component.last_accepted(lone, 1, "data") is None
+
+
+def test_where_only_the_span_itself_is_accepted_the_same_statistics_are_a_cold_start(
+    tmp_path, current, lone
+):
+    found, _ = examples.find_baseline(str(tmp_path), current, 1, lone)
+    assert found[0].get_int_custom_property("cold_start") == 1
+
+
+def test_an_entry_whose_data_is_unknown_is_compared_with(tmp_path, current):
+    registry_lib.accept(str(tmp_path), 1, current[0].uri, ["train", "eval"], -1)
+    assert component.last_accepted(str(tmp_path), 1, "") == 1
 
 
 def test_an_empty_registry_has_no_accepted_span(tmp_path):
@@ -74,13 +103,31 @@ def test_a_pinned_span_is_taken(tmp_path, current, registry):
     assert _baseline_span(found) == 2
 
 
+def test_a_pin_changes_when_the_entry_of_its_span_is_replaced(tmp_path, registry):
+    before = component.pin_span(registry, 9)
+    other = examples.statistics(str(tmp_path / "other"), examples.images(1))
+    registry_lib.accept(registry, 5, other[0].uri, ["train", "eval"], 2)
+    after = component.pin_span(registry, 9)
+    assert before != after and before.startswith("5@") and after.startswith("5@")
+
+
+def test_what_was_pinned_is_found(tmp_path, current, registry):
+    pinned = component.pin_span(registry, 3)
+    found, _ = examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span=pinned)
+    assert _baseline_span(found) == 2
+
+
+def test_a_cold_start_is_pinned_as_none(lone):
+    assert component.pin_span(lone, 1, "data") == "none"
+
+
 def test_a_span_pinned_to_none_is_a_cold_start(tmp_path, current, registry):
     found, _ = examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span="none")
     assert found[0].get_int_custom_property("cold_start") == 1
 
 
 def test_a_pinned_span_that_is_not_accepted_is_an_error(tmp_path, current, registry):
-    with pytest.raises(errors.WorkError, match=r"span 4 is no accepted baseline.*\[2, 5\]"):
+    with pytest.raises(errors.WorkError, match=r"span 4 is no accepted baseline.*\[2, 5\]; run again"):
         examples.find_baseline(str(tmp_path), current, 9, registry, pinned_span="4")
 
 
@@ -115,15 +162,11 @@ def test_the_last_version_is_the_highest_number(tmp_path):
     assert component.last_version(str(_model(tmp_path, 9, 10))) == 10
 
 
-def test_an_incomplete_version_is_passed_over(tmp_path):
-    _model(tmp_path, 3)
-    (tmp_path / "4").mkdir()
-    (tmp_path / "latest").mkdir()
-    assert component.last_version(str(tmp_path)) == 3
-
-
-def test_a_model_folder_that_is_not_there_has_no_version(tmp_path):
-    assert component.last_version(str(tmp_path / "none")) is None
+def test_a_version_with_leading_zeros_is_copied(tmp_path, current):
+    models = _model(tmp_path / "models", "0001")
+    _, found = examples.find_baseline(str(tmp_path), current, 1, tmp_path / "r", models)
+    assert found[0].get_int_custom_property("version") == 1
+    assert os.path.exists(os.path.join(found[0].uri, "Format-Serving", "saved_model.pb"))
 
 
 def test_the_last_model_is_copied_whole(tmp_path, current):
@@ -145,7 +188,7 @@ def test_no_model_is_said_and_not_an_error(tmp_path, current):
 
 def test_a_pinned_version_that_is_missing_is_an_error(tmp_path, current):
     models = _model(tmp_path / "models", 1)
-    with pytest.raises(errors.WorkError, match="no complete model version 7.*last one is 1"):
+    with pytest.raises(errors.WorkError, match="no complete model version 7.*last one is 1; run again"):
         examples.find_baseline(
             str(tmp_path), current, 1, tmp_path / "r", models, pinned_version="7"
         )

@@ -83,6 +83,33 @@ def test_a_refused_span_leaves_a_report_and_neither_baseline_nor_blessing(gate, 
     assert not os.path.exists(tmp_path / "run-2" / "blessing")
 
 
+def test_other_data_under_the_number_of_the_only_accepted_span_is_compared_and_refused(gate):
+    gate(1, "clean")
+    before = registry_lib.statistics_folder(gate.registry, 1)
+    with pytest.raises(errors.WorkError, match="span 1 differs from the data accepted as span 1 before in "):
+        gate(1, "drifted")
+    assert registry_lib.statistics_folder(gate.registry, 1) == before
+
+
+def test_other_clean_data_under_the_number_of_the_only_accepted_span_takes_its_place(gate, spans):
+    gate(1, "clean")
+    assert gate(1, "clean too").get_int_custom_property("baseline_span") == 1
+    statistics = registry_lib.statistics_folder(gate.registry, 1)
+    assert registry_lib.fingerprint(statistics, ["train", "eval"]) == registry_lib.fingerprint(
+        spans["clean too"][0].uri, ["train", "eval"]
+    )
+
+
+def test_the_only_accepted_span_again_is_a_cold_start_again(gate):
+    gate(1, "clean")
+    assert gate(1, "clean").get_int_custom_property("baseline_span") == -1
+
+
+def test_the_mark_of_an_accepted_span_says_which_data_it_was(gate):
+    gate(1, "clean", fingerprint="data")
+    assert registry_lib.last_accepted(gate.registry, 1, "data") is None
+
+
 def test_a_clean_span_after_a_refused_one_is_compared_with_the_last_accepted(gate):
     gate(1, "clean")
     with pytest.raises(errors.WorkError):

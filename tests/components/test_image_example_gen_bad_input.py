@@ -5,6 +5,7 @@ import zipfile
 import pytest
 
 from components import features
+from components.image_example_gen import steps
 from models import errors
 from tests.components import ingestion
 
@@ -19,6 +20,7 @@ def damaged(tmp_path_factory) -> ingestion.Ingested:
     (folder / "id2" / "truncated.png").write_bytes(ingestion.png(0, (90, 90))[:-30])
     (folder / "id3" / "oversized.png").write_bytes(ingestion.png(0, (200, 101)))
     (folder / "loose.png").write_bytes(ingestion.png(0))
+    (folder / "id5" / "gone.png").symlink_to("nowhere")
     (folder / "id4" / "notes.txt").write_text("not looked at")
     parameters = {"max_pixels": 20000, "max_quarantine_fraction": 0.2}
     return ingestion.ingest(root, str(folder), **parameters)
@@ -31,6 +33,7 @@ def damaged(tmp_path_factory) -> ingestion.Ingested:
         ("id1/text.jpg", "not an image"),
         ("id2/truncated.png", "not decodable as png"),
         ("id3/oversized.png", "oversized: 200x101 pixels, more than 20000"),
+        ("id5/gone.png", "cannot be read"),
         ("loose.png", "lies at the top"),
     ],
 )
@@ -39,7 +42,7 @@ def test_a_bad_file_is_quarantined_with_its_reason(damaged, path, reason):
 
 
 def test_a_run_goes_on_without_the_bad_files(damaged):
-    assert damaged.count("quarantined") == len(damaged.bad()) == 5
+    assert damaged.count("quarantined") == len(damaged.bad()) == 6
     assert damaged.count("images") == 40
     assert len(damaged.rows("train")) + len(damaged.rows("eval")) == 40
 
@@ -60,6 +63,13 @@ def test_a_split_that_lost_all_its_images_stops_the_run(tmp_path):
     (folder / "a" / "0.png").write_bytes(b"")
     with pytest.raises(errors.WorkError, match="none is left for split"):
         ingestion.ingest(tmp_path, str(folder), max_quarantine_fraction=0.9)
+
+
+def test_images_that_are_lost_on_the_way_stop_the_run(tmp_path, monkeypatch):
+    folder = ingestion.folder(tmp_path / "data", {"a": 3, "b": 3, "c": 3, "d": 3})
+    monkeypatch.setattr(steps.DivideIdentity, "process", lambda self, element: list(element[1])[1:])
+    with pytest.raises(errors.WorkError, match=r"split 'eval' should have (\d+) images, but \d+ were written"):
+        ingestion.ingest(tmp_path, str(folder))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -10,21 +10,27 @@ from tfx.utils import proto_utils
 from components.pusher import executor
 from models import errors
 
+MODEL_FILES = ["saved_model.pb", "variables/variables.index"]
+
 
 @pytest.fixture
 def push(tmp_path):
-    """Returns f(blessed) -> the PushedModel artifact of a real run into the folder `served`."""
+    """Returns f(blessed) -> the PushedModel artifact of a real run into the folder `served`.
+
+    Every run has a model of its own, unless it is given the `number` of an earlier one.
+    """
     served = tmp_path / "served"
     runs = []
 
-    def run(blessed=1):
+    def run(blessed=1, number=None):
+        number = len(runs) if number is None else number
         model = standard_artifacts.Model()
-        model.uri = str(tmp_path / f"model{len(runs)}")
+        model.uri = str(tmp_path / f"model{number}")
         folder = os.path.join(model.uri, "Format-Serving")
-        os.makedirs(os.path.join(folder, "variables"))
+        os.makedirs(os.path.join(folder, "variables"), exist_ok=True)
         for name in ("saved_model.pb", "variables/variables.index"):
             with open(os.path.join(folder, name), "w") as file:
-                file.write(f"{name} of model {len(runs)}")
+                file.write(f"{name} of model {number}")
         blessing = standard_artifacts.ModelBlessing()
         blessing.set_int_custom_property("blessed", blessed)
         pushed = standard_artifacts.PushedModel()
@@ -55,8 +61,8 @@ def _files(folder):
 def test_a_blessed_model_is_copied_whole_to_its_version_and_to_the_artifact(push):
     pushed = push()
     destination = pushed.get_string_custom_property("pushed_destination")
-    assert _files(destination) == ["saved_model.pb", "variables/variables.index"]
-    assert _files(pushed.uri) == _files(destination)
+    assert _files(destination) == ["assets.extra/pushed.json", *MODEL_FILES]
+    assert _files(pushed.uri) == MODEL_FILES
 
 
 def test_a_pushed_model_is_marked_as_tfx_marks_it(push):
@@ -98,7 +104,7 @@ def test_the_version_folder_does_not_exist_before_it_is_complete(push, monkeypat
 
     monkeypatch.setattr(executor.fileio, "rename", watch)
     push()
-    assert seen == [(["saved_model.pb", "variables/variables.index"], False)]
+    assert seen == [(["assets.extra/pushed.json", *MODEL_FILES], False)]
 
 
 def test_a_push_that_fails_leaves_nothing_behind_and_names_the_folder(push, monkeypatch):
@@ -130,7 +136,7 @@ def test_an_empty_model_is_not_pushed(tmp_path):
         )
 
 
-def test_what_a_killed_push_of_the_same_model_left_is_cleared_away(push, monkeypatch, tmp_path):
+def test_what_a_killed_push_of_the_same_model_left_is_cleared_away(push, monkeypatch):
     # Clean-up does not run in a killed process; the next push of model 0 finds its leavings.
     with monkeypatch.context() as killed:
         killed.setattr(executor.io_utils, "delete_dir", lambda path: None)
@@ -138,6 +144,23 @@ def test_what_a_killed_push_of_the_same_model_left_is_cleared_away(push, monkeyp
         with pytest.raises(ZeroDivisionError):
             push()
     assert len(os.listdir(push.served)) == 1
-    model_path = str(tmp_path / "model0" / "Format-Serving")
-    version = executor._push(model_path, str(push.served))
-    assert os.listdir(push.served) == [str(version)]
+    version = push(number=0).get_string_custom_property("pushed_version")
+    assert os.listdir(push.served) == [version]
+
+
+def test_a_model_that_is_there_already_keeps_its_version(push):
+    destinations = [push(number=0).get_string_custom_property("pushed_destination") for _ in range(2)]
+    assert destinations[0] == destinations[1]
+    assert [str(push.served / name) for name in os.listdir(push.served)] == destinations[:1]
+
+
+def test_a_model_whose_version_is_not_whole_is_pushed_again(push):
+    first = push().get_string_custom_property("pushed_destination")
+    os.remove(os.path.join(first, "saved_model.pb"))
+    second = push(number=0).get_string_custom_property("pushed_destination")
+    assert first != second and "saved_model.pb" in _files(second)
+
+
+def test_a_name_of_other_digits_is_no_version(push):
+    (push.served / "²").mkdir(parents=True)
+    assert push().get_int_custom_property("pushed") == 1

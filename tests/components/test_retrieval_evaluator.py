@@ -51,6 +51,7 @@ def evaluate(tmp_path, eval_examples, vector_model):
             "tail_max_images": 2,
             "floor_map": 0.0,
             "margin": 0.1,
+            "max_undecodable": 0.05,
         }
         executor.Executor().Do(
             inputs,
@@ -132,6 +133,37 @@ def test_a_model_worse_than_the_last_blessed_one_by_more_than_the_margin_is_not_
 def test_a_model_within_the_margin_is_blessed(evaluate):
     _, blessing = evaluate(SEPARATED, "collapsed", evaluate.model_artifact(""), margin=0.5)
     assert model_utils.is_model_blessed(blessing)
+
+
+def test_a_first_model_that_refuses_too_many_images_is_not_blessed(evaluate):
+    metrics, blessing = evaluate([*SEPARATED, (b"broken", "a", "query")])
+    assert metrics["candidate"]["mAP"] == 1.0
+    assert metrics["reason"] == "1 of 5 images cannot be embedded, more than max_undecodable=0.05 allows"
+    assert not model_utils.is_model_blessed(blessing)
+
+
+def test_a_first_model_that_refuses_few_images_is_blessed(evaluate):
+    _, blessing = evaluate([*SEPARATED, (b"broken", "a", "query")], max_undecodable=0.2)
+    assert model_utils.is_model_blessed(blessing)
+
+
+def test_a_model_that_refuses_every_image_is_an_error(evaluate):
+    with pytest.raises(errors.WorkError, match="cannot embed any of 2 eval images"):
+        evaluate([(b"broken", "a", "query"), (b"broken", "a", "gallery")])
+
+
+def test_both_models_are_scored_on_the_images_both_embed(evaluate):
+    hard = (b"-0.1,0.9", "a", "query")  # the last blessed model does not even try
+    metrics, blessing = evaluate([*SEPARATED, hard], baseline=evaluate.model_artifact("picky"))
+    assert metrics["candidate"]["mAP"] == metrics["baseline"]["mAP"] == 1.0
+    assert (metrics["candidate"]["undecodable"], metrics["baseline"]["undecodable"]) == (0, 1)
+    assert model_utils.is_model_blessed(blessing)
+
+
+def test_a_model_that_refuses_more_images_than_the_last_blessed_one_is_not_blessed(evaluate):
+    rows = [*SEPARATED, (b"-0.1,0.9", "a", "query")]
+    metrics, _ = evaluate(rows, "picky", evaluate.model_artifact(""), max_undecodable=0.5)
+    assert metrics["reason"] == "1 images cannot be embedded, where the last blessed model leaves out 0"
 
 
 def test_a_baseline_that_was_not_found_is_a_cold_start(evaluate):

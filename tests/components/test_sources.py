@@ -1,5 +1,6 @@
 """Listing and reading images, whatever they lie in."""
 
+import os
 import pathlib
 import pickle
 import zipfile
@@ -104,6 +105,76 @@ def test_a_damaged_zip_entry_cannot_be_read_and_says_so(tmp_path):
     source = sources.open_source(str(uri))
     with pytest.raises(sources.ReadError, match="cannot be unpacked: Bad CRC-32"):
         source.read(source.items()[0])
+
+
+@pytest.mark.parametrize(
+    "compression, damage, message",
+    [(zipfile.ZIP_BZIP2, b"\0", "Invalid data stream"), (zipfile.ZIP_LZMA, b"\xff", "Corrupt input data")],
+)
+def test_a_zip_entry_that_cannot_be_decompressed_says_so(tmp_path, compression, damage, message):
+    uri = tmp_path / "x.zip"
+    with zipfile.ZipFile(uri, "w", compression) as archive:
+        for path in ("a/1.png", "b/1.png"):
+            archive.writestr(path, bytes(range(256)))
+    data = bytearray(uri.read_bytes())
+    begin = data.index(b"a/1.png") + len("a/1.png")
+    data[begin + 20 : begin + 40] = damage * 20
+    uri.write_bytes(data)
+    source = sources.open_source(str(uri))
+    with pytest.raises(sources.ReadError, match=f"cannot be unpacked: {message}"):
+        source.read(source.items()[0])
+
+
+def test_a_zip_with_a_name_that_is_not_utf8_is_named(tmp_path):
+    uri = tmp_path / "x.zip"
+    _zip(uri, "a/é.png", "b/1.png")
+    uri.write_bytes(uri.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(errors.UsageError, match="x.zip: not a readable .zip: 'utf-8' codec"):
+        sources.open_source(str(uri)).items()
+
+
+def test_a_name_in_a_folder_that_is_not_utf8_is_an_error_that_shows_it(tmp_path):
+    _folder(tmp_path, "a/1.png", "b/1.png")
+    with open(os.fsencode(tmp_path) + b"/b/\xff.png", "wb"):
+        pass
+    for look in (sources.fingerprint, lambda uri: sources.open_source(uri).items()):
+        with pytest.raises(errors.UsageError, match=r"/b: the name of a file .* not UTF-8 .*xff\.png"):
+            look(str(tmp_path))
+
+
+def test_a_link_to_nowhere_is_listed_marked_and_cannot_be_read(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "a" / "0.png").symlink_to("nowhere")
+    source = sources.open_source(uri)
+    assert sources.fingerprint(uri)
+    with pytest.raises(sources.ReadError, match="cannot be read"):
+        source.read(source.items()[0])
+
+
+def test_a_link_to_itself_cannot_be_read_and_says_so(tmp_path):
+    source = sources.open_source(_folder(tmp_path, "a/1.png", "b/1.png"))
+    (tmp_path / "a" / "0.png").symlink_to("0.png")
+    with pytest.raises(sources.ReadError, match="cannot be read"):
+        source.read(source.items()[0])
+
+
+def test_a_link_to_a_folder_above_adds_nothing(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    (tmp_path / "a" / "up").symlink_to("..")
+    assert _identities(sources.open_source(uri)) == ["a", "a", "b", "b"]
+
+
+def test_of_a_folder_and_a_link_to_it_the_folder_is_listed(tmp_path):
+    uri = _folder(tmp_path, "b/1.png", "c/1.png")
+    (tmp_path / "a").symlink_to("c")
+    assert _identities(sources.open_source(uri)) == ["b", "c"]
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path):
+    elsewhere = _folder(tmp_path / "elsewhere", "x/1.png")
+    uri = _folder(tmp_path / "data", "b/1.png")
+    (tmp_path / "data" / "a").symlink_to(elsewhere)
+    assert _identities(sources.open_source(uri)) == ["a/x", "b"]
 
 
 def test_a_file_that_is_gone_cannot_be_read_and_says_so(tmp_path):

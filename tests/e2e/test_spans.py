@@ -113,6 +113,15 @@ def test_a_model_below_its_floor_is_not_pushed_and_ends_with_status_1(workplace,
     assert not json.loads((workplace / "root" / "summary.json").read_text())["blessed"]
 
 
+def test_other_data_under_an_accepted_spans_number_is_compared_with_it_and_stopped(workplace, monkeypatch, capfd):
+    words = ("--recipe", runs.RECIPE, "--root", workplace / "other", "--set", "training.epochs=1", "--span", 1)
+    floor = ("--set", "evaluation.floor_map=0.0")
+    first = runs.longtail(monkeypatch, "run", *words, *floor, "--data", workplace / "data" / "span-1")
+    assert first == 0, capfd.readouterr().err
+    assert runs.longtail(monkeypatch, "run", *words, *floor, "--data", workplace / "data" / "span-2") == 1
+    assert "stopped by the drift gate" in capfd.readouterr().err
+
+
 def test_retrying_the_drifted_span_is_stopped_again(run, workplace):
     status, _, said = run(2)
     assert status == 1 and "stopped by the drift gate" in said

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from PIL import PngImagePlugin
 from typer import testing
 
 from models import errors
@@ -16,7 +17,10 @@ IMAGES_A_CAMERA = 2
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Three identities by two cameras; images of an identity are equal, so that every rank is 1."""
+    """Three identities by two cameras; images of an identity have equal pixels, so that every rank is 1.
+
+    No two files are equal.
+    """
     random = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("images")
     for identity in ("a", "b", "c"):
@@ -24,7 +28,9 @@ def images(tmp_path_factory):
         picture = Image.fromarray(random.integers(0, 255, (20, 20), np.uint8))
         for camera in (1, 2):
             for number in range(IMAGES_A_CAMERA):
-                picture.save(root / identity / f"c{camera}_{number}.png")
+                text = PngImagePlugin.PngInfo()
+                text.add_text("name", f"{camera} {number}")
+                picture.save(root / identity / f"c{camera}_{number}.png", pnginfo=text)
     return root
 
 
@@ -38,6 +44,7 @@ def run(tiny_saved_model):
         line = ["--model", str(model), *map(str, arguments), "--json"]
         result = testing.CliRunner().invoke(app, line, catch_exceptions=False)
         assert result.exit_code == 0, result.output
+        invoke.said = result.stderr
         return json.loads(result.stdout)
 
     return invoke
@@ -60,6 +67,24 @@ def test_queries_are_sought_in_a_gallery_of_their_own(run, images, tmp_path):
     (tmp_path / "query" / "a" / "new.png").write_bytes(source.read_bytes())
     figures = run("--query", tmp_path / "query", "--gallery", images)
     assert (figures["queries"], figures["gallery"], figures["rank1"]) == (1, 12, 1.0)
+
+
+def test_no_query_is_found_by_its_own_file(run, images, tmp_path):
+    for identity in ("a", "b"):
+        (tmp_path / identity).mkdir()
+        (tmp_path / identity / "0.png").write_bytes((images / identity / "c1_0.png").read_bytes())
+    with pytest.raises(errors.WorkError, match="none of 2 queries has a match"):
+        run("--query", tmp_path, "--gallery", tmp_path)
+
+
+def test_a_folder_against_itself_scores_as_every_image_against_all_others(run, tmp_path):
+    random = np.random.default_rng(1)
+    for name in ("a/0", "a/1", "b/0", "b/1", "c/0", "c/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (20, 20), np.uint8)).save(tmp_path / f"{name}.png")
+    twice, once = run("--query", tmp_path, "--gallery", tmp_path), run("--data", tmp_path)
+    assert twice["mAP"] < 1.0
+    assert twice | {"seconds": 0} == once | {"seconds": 0}
 
 
 def test_reid_leaves_out_images_by_the_querys_camera(run, images, tmp_path):
@@ -88,7 +113,7 @@ def test_an_image_of_another_format_is_read(run, images, tmp_path):
     assert run("--data", tmp_path)["rank1"] == 1.0
 
 
-def test_an_image_that_cannot_be_read_is_left_out_and_counted(run, images, tmp_path):
+def test_an_image_that_cannot_be_read_is_left_out_counted_and_named(run, images, tmp_path):
     for identity in ("a", "b"):
         (tmp_path / identity).mkdir()
         for number in range(2):
@@ -96,8 +121,16 @@ def test_an_image_that_cannot_be_read_is_left_out_and_counted(run, images, tmp_p
             (tmp_path / identity / f"{number}.png").write_bytes(source.read_bytes())
     (tmp_path / "a" / "empty.png").write_bytes(b"")
     (tmp_path / "a" / "broken.pgm").write_bytes(b"P5 broken")
+    (tmp_path / "b" / "cut.png").write_bytes((images / "b" / "c1_0.png").read_bytes()[:60])
     figures = run("--data", tmp_path)
-    assert (figures["queries"], figures["undecodable"]) == (4, 2)
+    assert (figures["queries"], figures["undecodable"]) == (4, 3)
+    left_out = sorted(line.split(":")[1].strip() for line in run.said.splitlines() if "left out:" in line)
+    assert left_out == ["a/broken.pgm", "a/empty.png", "b/cut.png"]
+
+
+def test_progress_is_said_beside_the_figures(run, images):
+    run("--data", images)
+    assert "embedding 12 images with " in run.said
 
 
 def test_the_last_version_of_a_folder_of_versions_is_taken(run, images, tiny_saved_model, tmp_path):
