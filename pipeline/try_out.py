@@ -43,7 +43,7 @@ def try_out(root: str, images: int) -> dict[str, Any]:
         ready = _wait(server, log)
         with client.Client(ready["address"], ready["name"]) as connection:
             started = time.monotonic()
-            embedded = connection.embed(encoded)
+            embedded = connection.embed(encoded, int(ready["version"]))
             seconds = time.monotonic() - started
     model = tf.saved_model.load(summary["pushed_model"]).signatures[signatures.SERVING]
     in_process = model(image_bytes=tf.constant(encoded))[signatures.EMBEDDING].numpy()

@@ -56,6 +56,18 @@ class VersionStatus:
     error: str
 
 
+class VersionNotServedError(errors.WorkError):
+    """The server has the model, but not the version asked for.
+
+    Attributes:
+      available: the versions it answers with, latest first.
+    """
+
+    def __init__(self, message: str, available: list[int]):
+        super().__init__(message)
+        self.available = available
+
+
 def _channel(server: str) -> grpc.Channel:
     host, colon, port = server.rpartition(":")
     if not (host and colon and port.isdecimal()) or "/" in server:
@@ -107,20 +119,22 @@ class Client:
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def embed(self, images: Sequence[Image]) -> Embedded:
+    def embed(self, images: Sequence[Image], version: int | None = None) -> Embedded:
         """Embeds images, all of them by one version of the model.
 
         Args:
           images: paths, or encoded JPEG or PNG bytes; at least one.
+          version: the version to ask, which may be one the server has besides the latest; the latest where None.
 
         Raises:
+          VersionNotServedError: the server does not answer with `version`.
           UsageError: there is no image, one cannot be read, or the server has no such model.
           WorkError: the server cannot be reached, is too slow, or fails.
         """
         if not images:
             raise errors.UsageError("no images to embed; name at least one")
         for _ in range(_TRIES):
-            answers = self._answers(images)
+            answers = self._answers(images, version)
             if answers is not None:
                 return Embedded(
                     embedding=np.concatenate([answer.embedding for answer in answers]),
@@ -132,11 +146,11 @@ class Client:
             "these images; try again when no new model is being pushed"
         )
 
-    def _answers(self, images: Sequence[Image]) -> list[Embedded] | None:
+    def _answers(self, images: Sequence[Image], version: int | None) -> list[Embedded] | None:
         """An answer for each batch; None where a new version began to serve in between."""
         answers: list[Embedded] = []
         for batch in self._batches(images):
-            answers.append(self._predict(batch))
+            answers.append(self._predict(batch, version))
             if answers[-1].model_version != answers[0].model_version:
                 return None
         return answers
@@ -153,17 +167,12 @@ class Client:
             size += len(encoded)
         yield batch
 
-    def _predict(self, images: list[bytes]) -> Embedded:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = self.model_name
-        request.model_spec.signature_name = signatures.SERVING
-        tensor = request.inputs[signatures.IMAGE_BYTES]
-        tensor.dtype = types_pb2.DT_STRING
-        tensor.tensor_shape.dim.add(size=len(images))
-        tensor.string_val.extend(images)
+    def _predict(self, images: list[bytes], version: int | None) -> Embedded:
         try:
-            response = self._prediction.Predict(request, timeout=self._timeout_s)
+            response = self._prediction.Predict(self._request(images, version), timeout=self._timeout_s)
         except grpc.RpcError as error:
+            if version is not None and error.code() == grpc.StatusCode.NOT_FOUND:
+                raise self._not_served(version) from error
             raise self._failure(error) from error
         for output in (signatures.EMBEDDING, signatures.STATUS):
             if output not in response.outputs:
@@ -174,6 +183,28 @@ class Client:
             embedding=tf.make_ndarray(response.outputs[signatures.EMBEDDING]),
             status=tf.make_ndarray(response.outputs[signatures.STATUS]),
             model_version=response.model_spec.version.value,
+        )
+
+    def _request(self, images: list[bytes], version: int | None) -> predict_pb2.PredictRequest:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self.model_name
+        request.model_spec.signature_name = signatures.SERVING
+        if version is not None:
+            request.model_spec.version.value = version
+        tensor = request.inputs[signatures.IMAGE_BYTES]
+        tensor.dtype = types_pb2.DT_STRING
+        tensor.tensor_shape.dim.add(size=len(images))
+        tensor.string_val.extend(images)
+        return request
+
+    def _not_served(self, version: int) -> VersionNotServedError:
+        """What to raise for `version`; raises UsageError itself where there is no such model at all."""
+        available = [entry.version for entry in self.status() if entry.state == "AVAILABLE"]
+        answering = " and ".join(map(str, available)) or "no version"
+        return VersionNotServedError(
+            f"the model server at {self.server} answers with {answering} of model {self.model_name}, not with version "
+            f"{version}; ask for one it has",
+            available,
         )
 
     def status(self) -> list[VersionStatus]:

@@ -105,14 +105,21 @@ class Gallery:
             camera=item["camera"],
         )
 
-    def mismatch(self, model_name: str, model_version: int) -> str | None:
-        """One line where the gallery was built by another model than the one named, else None."""
-        if (model_name, model_version) == (self.model_name, self.model_version):
+    def mismatch(self, model_name: str) -> str | None:
+        """One line where the gallery was built by a model of another name than the one asked, else None."""
+        if model_name == self.model_name:
             return None
         return (
-            f"gallery {self.path} was built by model {self.model_name} version {self.model_version}, but "
-            f"{model_name} version {model_version} answered: similarities may mean nothing; rebuild the gallery"
+            f"gallery {self.path} was built by model {self.model_name}, but {model_name} answered: unless the one is "
+            "the other by another name, similarities mean nothing; name the model that built it or rebuild the gallery"
         )
+
+
+def _version(said: Any) -> int:
+    version = versions.parse(str(said))
+    if version is None:
+        raise ValueError(f"model_version {said!r} is no version")
+    return version
 
 
 def _read_card(path: str) -> dict[str, Any]:
@@ -122,7 +129,7 @@ def _read_card(path: str) -> dict[str, Any]:
             card = json.loads(stream.read())
         return {
             "model_name": str(card["model_name"]),
-            "model_version": int(card["model_version"]),
+            "model_version": _version(card["model_version"]),
             "dimension": int(card["dimension"]),
             "count": int(card["count"]),
         }

@@ -4,11 +4,27 @@ import os
 
 import tensorflow as tf
 
+_LARGEST = 2**63 - 1  # TF Serving's versions are int64
+
+
+def parse(name: str) -> int | None:
+    """The version that `name` says, None where it says none.
+
+    A version is decimal ASCII digits within int64, as TF Serving parses it: `0001` is version 1.
+    """
+    if not (name.isascii() and name.isdecimal()):
+        return None
+    digits = name.lstrip("0") or "0"
+    if len(digits) > len(str(_LARGEST)) or int(digits) > _LARGEST:
+        return None
+    return int(digits)
+
 
 def find(folder: str) -> dict[int, str]:
     """Version -> path of its folder, latest first; empty where there is none.
 
-    Names that are no integers, such as the temporary name a version has before its rename, do not count.
+    A version folder's name is decimal ASCII digits, as TF Serving parses it: `0001` is version 1, and where `1` is
+    there too, `1` is read. Other names, such as the temporary one a version has before its rename, do not count.
 
     Raises:
       tf.errors.OpError: `folder` cannot be listed.
@@ -16,9 +32,9 @@ def find(folder: str) -> dict[int, str]:
     if not tf.io.gfile.isdir(folder):
         return {}
     found: dict[int, str] = {}
-    for entry in tf.io.gfile.listdir(folder):
-        name = entry.rstrip("/")
+    for name in sorted(entry.rstrip("/") for entry in tf.io.gfile.listdir(folder)):
         path = os.path.join(folder, name)
-        if name.isascii() and name.isdecimal() and tf.io.gfile.isdir(path):
-            found[int(name)] = path
+        version = parse(name)
+        if version is not None and tf.io.gfile.isdir(path):
+            found[version] = path
     return dict(sorted(found.items(), reverse=True))

@@ -1,4 +1,4 @@
-"""TF Serving's gRPC services over a ModelSource: PredictionService.Predict, ModelService.GetModelStatus, health."""
+"""TF Serving's gRPC services over a ModelSource: Predict, GetModelMetadata, GetModelStatus, health."""
 
 import functools
 import logging
@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health
 from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
@@ -55,7 +56,7 @@ def _unimplemented(context: grpc.ServicerContext, method: str) -> Any:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict; the other methods, which are for models that read tf.Examples, say that they are not there."""
+    """Predict and GetModelMetadata; the others, which are for models that read tf.Examples, say they are not there."""
 
     def __init__(self, source: loader.ModelSource):
         self._source = source
@@ -68,6 +69,16 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         servable = self._source.get(*model_info.name_and_version(request.model_spec))
         return inference.predict(servable, request)
 
+    @_answered
+    def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Says what a version takes and gives."""
+        if not request.HasField("model_spec"):
+            raise request_errors.invalid("Missing ModelSpec")
+        model_info.check_fields(request.metadata_field)
+        return model_info.metadata(self._source, *model_info.name_and_version(request.model_spec))
+
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Not there."""
         return _unimplemented(context, "Classify")
@@ -79,10 +90,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Not there."""
         return _unimplemented(context, "MultiInference")
-
-    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Not there."""
-        return _unimplemented(context, "GetModelMetadata")
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):

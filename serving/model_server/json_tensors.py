@@ -53,17 +53,24 @@ def _is_object(value: Any) -> bool:
 
 def _bytes_of(alias: str, value: Any) -> bytes:
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:  # JSON can say half of a surrogate pair, UTF-8 cannot
+            raise request_errors.invalid(f"input {alias}: {short(value)} holds an invalid surrogate pair") from error
     if not _is_b64(value):
-        raise request_errors.invalid(f'input {alias}: expects a string or {{"b64": "..."}}, got {_short(value)}')
+        raise request_errors.invalid(f'input {alias}: expects a string or {{"b64": "..."}}, got {short(value)}')
     try:
         return base64.b64decode("".join(value["b64"].split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise request_errors.invalid(f"input {alias}: unable to base64 decode: {error}") from error
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
+def short(value: Any) -> str:
+    """What a client sent, cut so that it fits into the line that says what is wrong with it."""
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "a value nested too deep"
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
@@ -93,15 +100,16 @@ def _numbers(alias: str, value: Any, dtype: tf.DType) -> np.ndarray:
         raise request_errors.invalid(f"input {alias}: its rows differ in size") from error
     kind = "f" if dtype.is_floating else np.dtype(wanted).kind  # bfloat16 is of no kind of NumPy's
     if found.size and found.dtype.kind not in _KINDS.get(kind, ""):
-        raise request_errors.invalid(f"input {alias}: JSON value {_short(value)} is not of type {dtype.name}")
+        raise request_errors.invalid(f"input {alias}: JSON value {short(value)} is not of type {dtype.name}")
     if found.size and kind in "iu" and not dtype.min <= found.min() <= found.max() <= dtype.max:
         raise request_errors.invalid(f"input {alias}: a value is out of the range of {dtype.name}")
     return found.astype(wanted)
 
 
 def _tensor(alias: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
+    shape = _shape(value)
+    tensors.check_rank(alias, len(shape))
     if spec.dtype == tf.string:
-        shape = _shape(value)
         values = [_bytes_of(alias, leaf) for leaf in _leaves(alias, value, shape)]
         tensor = tf.constant(values, tf.string, shape)
     else:

@@ -54,15 +54,28 @@ def check_folder(folder: str) -> None:
     raise errors.UsageError(f"model {folder} has no version folder (1, 2, ...) in it; export or push a model first")
 
 
+def _stat(file: str) -> tuple[Any, ...]:
+    try:
+        stat = tf.io.gfile.stat(file)
+    except tf.errors.OpError as error:  # a dangling link, or a file deleted since it was listed
+        return file, error.error_code
+    return file, stat.length, stat.mtime_nsec
+
+
 def _fingerprint(path: str) -> tuple[Any, ...]:
-    """Changes when any file below `path` does; a broken version is tried again only then."""
-    files = [os.path.join(at, name) for at, _, names in tf.io.gfile.walk(path) for name in names]
-    stats = [(file, tf.io.gfile.stat(file)) for file in sorted(files)]
-    return tuple((file, stat.length, stat.mtime_nsec) for file, stat in stats)
+    """Changes when any file below `path` does; a broken version is tried again only then.
+
+    A file that cannot be read is part of it too: whether the version can do without is for loading to say.
+    """
+    try:
+        files = [os.path.join(at, name) for at, _, names in tf.io.gfile.walk(path) for name in names]
+    except tf.errors.OpError as error:
+        return (error.error_code,)
+    return tuple(_stat(file) for file in sorted(files))
 
 
 class ModelSource:
-    """The versions of one model.
+    """The versions of one model: the latest serves, and one that is held answers to those who name it.
 
     Args:
       name: what clients call the model.
@@ -73,6 +86,8 @@ class ModelSource:
         self.name = name
         self.folder = folder
         self._serving: servable_lib.Servable | None = None
+        self._loaded: dict[int, servable_lib.Servable] = {}
+        self._held: set[int] = set()
         self._states: dict[int, VersionState] = {}
         self._broken: dict[int, tuple[Any, ...]] = {}
         self._changed = threading.Condition()
@@ -86,12 +101,52 @@ class ModelSource:
         for version, path in versions.find(self.folder).items():
             if self._serving is not None and version == self._serving.version:
                 return
-            if self._broken.get(version) == (seen := _fingerprint(path)):
-                continue
-            if self._load(version, path):
-                self._broken.pop(version, None)
+            if self._is_loaded(version, path):
+                old, self._serving = self._serving, self._loaded[version]
+                self._set(VersionState(version, _STATE.AVAILABLE))  # not before: who waits for it may ask at once
+                _log.info("model %s version %d serves", self.name, version)
+                if old is not None:
+                    self._end_unless_needed(old.version)
                 return
-            self._broken[version] = seen
+
+    def hold(self, version: int) -> servable_lib.Servable | None:
+        """Keeps `version` answering to those who name it, whichever is the latest, until it is released.
+
+        Call it from the thread that polls.
+
+        Returns:
+          The version, loaded now where it was not; None where its folder is not there or does not load.
+        """
+        path = versions.find(self.folder).get(version, "")
+        if not self._is_loaded(version, path):
+            return None
+        self._held.add(version)
+        self._set(VersionState(version, _STATE.AVAILABLE))
+        return self._loaded[version]
+
+    def release(self, version: int) -> None:
+        """Ends what `hold` began; the version answers on only where it is the latest."""
+        self._held.discard(version)
+        self._end_unless_needed(version)
+
+    def _end_unless_needed(self, version: int) -> None:
+        is_latest = self._serving is not None and version == self._serving.version
+        if is_latest or version in self._held or version not in self._loaded:
+            return
+        del self._loaded[version]
+        self._set(VersionState(version, _STATE.END))
+
+    def _is_loaded(self, version: int, path: str) -> bool:
+        """Whether `version` is in memory; loads it where it is not, but not again what failed and has not changed."""
+        if version in self._loaded:
+            return True
+        if not path or self._broken.get(version) == (seen := _fingerprint(path)):
+            return False
+        if self._load(version, path):
+            self._broken.pop(version, None)
+            return True
+        self._broken[version] = seen
+        return False
 
     def _load(self, version: int, path: str) -> bool:
         self._set(VersionState(version, _STATE.LOADING))
@@ -103,11 +158,8 @@ class ModelSource:
             _log.error("model %s version %d does not load: %s", self.name, version, line)
             self._set(VersionState(version, _STATE.END, grpc.StatusCode.UNKNOWN.value[0], line))
             return False
-        old, self._serving = self._serving, servable
-        self._set(VersionState(version, _STATE.AVAILABLE))
-        if old is not None:
-            self._set(VersionState(old.version, _STATE.END))
-        _log.info("model %s version %d serves, %d warm-up requests run", self.name, version, warmed)
+        self._loaded[version] = servable
+        _log.info("model %s version %d is loaded, %d warm-up requests run", self.name, version, warmed)
         return True
 
     def _set(self, state: VersionState) -> None:
@@ -123,7 +175,7 @@ class ModelSource:
             )
 
     def latest(self) -> servable_lib.Servable | None:
-        """The version that serves, None where none does."""
+        """The version that serves those who name none, None where none does."""
         return self._serving
 
     def get(self, name: str, version: int | None = None) -> servable_lib.Servable:
@@ -132,9 +184,9 @@ class ModelSource:
         Raises:
           RequestError: NOT_FOUND, another model or a version that does not serve.
         """
-        serving = self._serving
-        if serving is not None and name == self.name and version in (None, serving.version):
-            return serving
+        servable = self._serving if version is None else self._loaded.get(version)
+        if servable is not None and name == self.name:
+            return servable
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise request_errors.not_found(f"Servable not found for request: {wanted}")
 

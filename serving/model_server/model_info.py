@@ -1,5 +1,7 @@
 """What a client can ask of a model besides its answers: which versions there are, and what they take and give."""
 
+from collections.abc import Sequence
+
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
@@ -39,10 +41,19 @@ def status(source: loader.ModelSource, name: str, version: int | None) -> get_mo
     return response
 
 
+def check_fields(fields: Sequence[str]) -> None:
+    """Raises INVALID_ARGUMENT unless the metadata asked for is what TF Serving has."""
+    if not fields:
+        raise request_errors.invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in fields:
+        if field != SIGNATURE_DEF:
+            raise request_errors.invalid(f"Metadata field {field} is not supported")
+
+
 def metadata(
     source: loader.ModelSource, name: str, version: int | None
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of the version that serves.
+    """The signatures of the latest version, or of one.
 
     Raises:
       RequestError: NOT_FOUND, there is no such model or version.

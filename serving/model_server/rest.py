@@ -14,6 +14,7 @@ from starlette import requests
 from starlette import responses
 from starlette import routing
 
+from serving import versions
 from serving.model_server import json_tensors
 from serving.model_server import loader
 from serving.model_server import model_info
@@ -22,7 +23,7 @@ from serving.model_server import retrieval as retrieval_lib
 
 _log = logging.getLogger("longtail")
 
-_VERSIONED = ("/v1/models/{name}", "/v1/models/{name}/versions/{version:int}")
+_VERSIONED = ("/v1/models/{name}", "/v1/models/{name}/versions/{version}")
 
 # path parameters, body -> JSON object
 Answer = Callable[[dict[str, Any], bytes], dict[str, Any]]
@@ -33,11 +34,32 @@ def _reply(content: dict[str, Any], status: int = 200) -> responses.Response:
     return responses.Response(json.dumps(content), status, media_type="application/json")
 
 
+def _malformed(request: requests.Request) -> str:
+    return f"Malformed request: {request.method} {request.url.path}"
+
+
+def _parameters(request: requests.Request) -> dict[str, Any]:
+    """The model's name, and its version where the path has one, as TF Serving reads them.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT, a verb that is not there, or a version that is no int64.
+    """
+    parameters = dict(request.path_params)
+    version = parameters.get("version")
+    if ":" in parameters.get("name", "") or (version is not None and not (version.isascii() and version.isdecimal())):
+        raise request_errors.invalid(_malformed(request))
+    if version is not None:
+        parameters["version"] = versions.parse(version)
+        if parameters["version"] is None:
+            raise request_errors.invalid(f"Failed to convert version: {version} to numeric.")
+    return parameters
+
+
 def _endpoint(answer: Answer) -> Callable[[requests.Request], Any]:
     async def endpoint(request: requests.Request) -> responses.Response:
         body = await request.body()
         try:
-            return _reply(await concurrency.run_in_threadpool(answer, request.path_params, body))
+            return _reply(await concurrency.run_in_threadpool(answer, _parameters(request), body))
         except request_errors.RequestError as error:
             failure = error
         except Exception:  # whatever it was, this request alone fails
@@ -50,9 +72,8 @@ def _endpoint(answer: Answer) -> Callable[[requests.Request], Any]:
 
 async def _unknown_path(request: requests.Request, error: Exception) -> responses.Response:
     assert isinstance(error, exceptions.HTTPException)
-    path = request.url.path
-    if path.startswith("/v1/"):
-        return _reply({"error": f"Malformed request: {request.method} {path}"}, 400)
+    if request.url.path.startswith("/v1/"):
+        return _reply({"error": _malformed(request)}, 400)
     return _reply({"error": "Not Found"}, error.status_code)
 
 

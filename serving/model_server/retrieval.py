@@ -1,7 +1,8 @@
-"""Answers "who is this": embeds images with the model that serves and searches the gallery beside it."""
+"""Answers "who is this": embeds images with the version of the model that built the gallery, and searches it."""
 
 import dataclasses
 import logging
+import os
 from typing import Any
 
 import grpc
@@ -21,7 +22,8 @@ DEFAULT_K = 5
 _EMBEDDED = {signatures.EMBEDDING, signatures.STATUS}
 
 
-def _signature(servable: servable_lib.Servable) -> servable_lib.Signature:
+def _signature(servable: servable_lib.Servable, gallery: gallery_lib.Gallery) -> servable_lib.Signature:
+    """What embeds images as `gallery` was; UsageError where `servable` has no such thing."""
     signature = servable.signatures.get(signatures.SERVING)
     if (
         signature is None
@@ -32,94 +34,148 @@ def _signature(servable: servable_lib.Servable) -> servable_lib.Signature:
             f"model {servable.name} version {servable.version} does not turn {signatures.IMAGE_BYTES} into "
             f"{signatures.EMBEDDING} and {signatures.STATUS}; a gallery needs a model that does"
         )
+    dimension = signature.outputs[signatures.EMBEDDING].shape[-1]
+    if dimension not in (None, gallery.dimension):
+        raise errors.UsageError(
+            f"gallery {gallery.path} holds {gallery.dimension}-d embeddings, model {servable.name} version "
+            f"{servable.version} makes {dimension}-d ones; build the gallery with this model"
+        )
     return signature
 
 
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """A gallery and the version that built it. Swapped as one, so that no query meets vectors of another version."""
+
+    gallery: gallery_lib.Gallery
+    servable: servable_lib.Servable
+    signature: servable_lib.Signature
+
+
 class Retrieval:
-    """A model and a gallery, each at its latest version.
+    """The latest gallery whose version of the model there is, and that version.
+
+    Between a push and the gallery of the pushed version, the version before it is held for its gallery. A gallery
+    whose version of the model is not there waits for it; the one before it answers on, if there is one.
 
     Args:
       source: the model, already serving.
       folder: the gallery's folder.
 
     Raises:
-      UsageError: the gallery is broken, or its vectors are not of the model's length.
+      UsageError: the gallery is broken, or its vectors are not of its model's length.
     """
 
     def __init__(self, source: loader.ModelSource, folder: str):
         self._source = source
         self._folder = folder
-        self._gallery = self._load()
-        self._tried = self._versions()
+        self._pair: _Pair | None = None
+        self._refusal = ""
+        self._waiting: gallery_lib.Gallery | None = gallery_lib.load(folder)
+        self._tried = self._waiting.version
+        self._take_up(self._waiting)
 
-    def _versions(self) -> tuple[int, int]:
-        """The latest gallery on disk and the model that serves: while neither changes, loading again is idle."""
-        latest = next(iter(versions.find(self._folder)), self._gallery.version)
-        return latest, self._source.get(self._source.name).version
-
-    def _load(self) -> gallery_lib.Gallery:
-        gallery = gallery_lib.load(self._folder)
-        servable = self._source.get(self._source.name)
-        dimension = _signature(servable).outputs[signatures.EMBEDDING].shape[-1]
-        if dimension not in (None, gallery.dimension):
-            raise errors.UsageError(
-                f"gallery {gallery.path} holds {gallery.dimension}-d embeddings, model {servable.name} version "
-                f"{servable.version} makes {dimension}-d ones; build the gallery with this model"
-            )
-        note = gallery.mismatch(servable.name, servable.version)
-        if note:
-            _log.warning("%s", note)
-        return gallery
+    @property
+    def refusal(self) -> str | None:
+        """One line of why no query is answered; None where they are."""
+        return None if self._pair is not None else self._refusal
 
     def poll(self) -> None:
-        """Takes up a new version of the gallery; a broken one is told once, and the old one answers on."""
-        seen = self._versions()
-        if seen == self._tried:
-            return
-        self._tried = seen
+        """Takes up a new version of the gallery; a broken one is told once, and the old one answers on.
+
+        Call it from the thread that polls the model.
+        """
+        latest = next(iter(versions.find(self._folder)), self._tried)
         try:
-            self._gallery = self._load()
+            if latest != self._tried:
+                self._tried = latest
+                self._waiting = gallery_lib.load(self._folder)
+            if self._waiting is not None:
+                self._take_up(self._waiting)
         except errors.UsageError as error:
             _log.error("%s", error)
+
+    def _take_up(self, gallery: gallery_lib.Gallery) -> None:
+        """Answers from `gallery` from now on, if the version that built it is there; else leaves it waiting."""
+        servable = self._source.hold(gallery.model_version) if self._is_of_this_model(gallery) else None
+        if servable is None:
+            self._refuse(gallery)
+            return
+        self._waiting = None
+        old = self._pair
+        try:
+            self._pair = _Pair(gallery, servable, _signature(servable, gallery))
+        except errors.UsageError as error:
+            self._refusal = str(error)
+            self._release(servable, keep=old)
+            raise
+        if old is not None:
+            self._release(old.servable, keep=self._pair)
+        _log.info("gallery %s serves, %d images, with version %d", gallery.path, gallery.count, gallery.model_version)
+
+    def _is_of_this_model(self, gallery: gallery_lib.Gallery) -> bool:
+        # Clients may call a model otherwise than its folder, after which the gallery calls it.
+        return gallery.model_name in (self._source.name, os.path.basename(os.path.abspath(self._source.folder)))
+
+    def _release(self, servable: servable_lib.Servable, keep: _Pair | None) -> None:
+        if keep is None or keep.servable.version != servable.version:
+            self._source.release(servable.version)
+
+    def _refuse(self, gallery: gallery_lib.Gallery) -> None:
+        name, latest = self._source.name, self._source.get(self._source.name).version
+        if self._is_of_this_model(gallery):
+            mend = f"put version {gallery.model_version} back, or build the gallery of version {latest}"
         else:
-            _log.info("gallery %s serves, %d images", self._gallery.path, self._gallery.count)
+            mend = f"build a gallery of {name}, or start with --model-name {gallery.model_name} if the two are one"
+        line = (
+            f"gallery {gallery.path} was built by model {gallery.model_name} version {gallery.model_version}, but here "
+            f"is only {name} version {latest}, whose embeddings cannot be compared with it; {mend}"
+        )
+        if line != self._refusal:
+            self._refusal = line
+            _log.error("%s", line)
 
     def identify(self, document: dict[str, Any]) -> dict[str, Any]:
         """Answers {"instances": [{"b64": ...}, ...], "k": 5}.
 
         Returns:
-          {"predictions": [{"status", "matches": [{"identity", "similarity", ...}]}], "model", "gallery", "note"},
-          `matches` empty where `status` is not 0, `note` null unless another model built the gallery.
+          {"predictions": [{"status", "matches": [{"identity", "similarity", ...}]}], "model", "gallery"}, `matches`
+          empty where `status` is not 0. `model` is the version that built the gallery, the latest or not.
 
         Raises:
-          RequestError: the request is not of this form, or the model failed.
+          RequestError: the request is not of this form, the model failed, or (FAILED_PRECONDITION) the version that
+            built the gallery is not there.
         """
         k = document.get("k", DEFAULT_K)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {k!r}")
-        gallery, servable = self._gallery, self._source.get(self._source.name)
+            raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {json_tensors.short(k)}")
+        pair = self._pair
+        if pair is None:
+            raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, self._refusal)
         wanted = {key: value for key, value in document.items() if key == "instances"}
+        inputs, _ = json_tensors.inputs_of(wanted, pair.signature.inputs)
+        outputs = pair.signature.run(inputs)
         try:
-            signature = _signature(servable)
-            inputs, _ = json_tensors.inputs_of(wanted, signature.inputs)
-            outputs = signature.run(inputs)
-            found = gallery.identify(outputs[signatures.EMBEDDING], k)
-        except errors.UsageError as error:  # the model has moved on to another kind; the gallery has not yet
+            found = pair.gallery.identify(outputs[signatures.EMBEDDING], k)
+        except errors.UsageError as error:  # embeddings of a length the signature did not say, or not finite
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
-        status = outputs[signatures.STATUS].tolist()
-        return {
-            "predictions": [
-                {
-                    "status": code,
-                    "matches": [dataclasses.asdict(match) for match in matches] if code == signatures.STATUS_OK else [],
-                }
-                for code, matches in zip(status, found, strict=True)
-            ],
-            "model": {"name": servable.name, "version": servable.version},
-            "gallery": {
-                "version": gallery.version,
-                "model_name": gallery.model_name,
-                "model_version": gallery.model_version,
-            },
-            "note": gallery.mismatch(servable.name, servable.version),
-        }
+        return _answer(pair, outputs[signatures.STATUS].tolist(), found)
+
+
+def _answer(pair: _Pair, status: list[int], found: list[list[gallery_lib.Match]]) -> dict[str, Any]:
+    gallery, servable = pair.gallery, pair.servable
+    return {
+        "predictions": [
+            {
+                "status": code,
+                "matches": [dataclasses.asdict(match) for match in matches] if code == signatures.STATUS_OK else [],
+            }
+            for code, matches in zip(status, found, strict=True)
+        ],
+        "model": {"name": servable.name, "version": servable.version},
+        "gallery": {
+            "version": gallery.version,
+            "model_name": gallery.model_name,
+            "model_version": gallery.model_version,
+        },
+    }

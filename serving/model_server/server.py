@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import socket
+import time
 from types import TracebackType
 
 from serving import errors
@@ -82,6 +83,7 @@ class ModelServer:
     def __init__(self, options: Options):
         self.options = options
         self.source = loader.ModelSource(options.model_name, options.model)
+        self.retrieval: retrieval_lib.Retrieval | None = None
         self._grpc: grpc_service.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
         self._watcher: watcher.Watcher | None = None
@@ -118,23 +120,27 @@ class ModelServer:
             states = self.source.states(options.model_name)
             why = "; ".join(f"version {state.version}: {state.error_message}" for state in states)
             raise errors.WorkError(f"model {options.model}: no version loads ({why}); export it again")
-        retrieval = retrieval_lib.Retrieval(self.source, options.gallery) if options.gallery else None
-        self._rest.start(rest.application(self.source, retrieval), options.grace_s)
+        if options.gallery:
+            self.retrieval = retrieval_lib.Retrieval(self.source, options.gallery)
+        self._rest.start(rest.application(self.source, self.retrieval), options.grace_s)
         self._grpc.start()
-        polls = [self.source.poll, *([retrieval.poll] if retrieval else [])]
+        polls = [self.source.poll, *([self.retrieval.poll] if self.retrieval else [])]
         self._watcher = watcher.Watcher(polls, options.poll_s)
         self._watcher.start()
 
     def stop(self) -> None:
         """Drains: no new requests, those under way are finished within the grace, then the ports are free."""
+        until = time.monotonic() + self.options.grace_s
         if self._watcher is not None:
-            self._watcher.stop()
+            self._watcher.begin_stop()
         if self._rest is not None:
             self._rest.begin_stop()
         if self._grpc is not None:
             self._grpc.stop(self.options.grace_s)
         if self._rest is not None:
             self._rest.stop()
+        if self._watcher is not None:
+            self._watcher.stop(max(0.0, until - time.monotonic()))  # a daemon: a longer load dies with the process
 
     @property
     def grpc_address(self) -> str:

@@ -9,7 +9,14 @@ from serving.model_server import request_errors
 
 # A proto may state a large shape and one value to fill it with. This is the most such a short request may grow to.
 _MAX_FILLED_BYTES = 1 << 28
+_MAX_RANK = 253  # more dimensions TensorFlow's tensors cannot have
 _STRING_BYTES = 24  # what an empty string takes in a tensor
+
+
+def check_rank(alias: str, rank: int) -> None:
+    """Raises INVALID_ARGUMENT where no tensor could have so many dimensions."""
+    if rank > _MAX_RANK:
+        raise request_errors.invalid(f"input {alias}: it has {rank} dimensions; a tensor has at most {_MAX_RANK}")
 
 
 def check(alias: str, dtype: int, shape: tf.TensorShape, spec: tf.TensorSpec) -> None:
@@ -32,6 +39,7 @@ def _shape(alias: str, proto: tensor_pb2.TensorProto) -> tf.TensorShape:
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise request_errors.invalid(f"input {alias}: its shape is not fully stated")
+    check_rank(alias, len(sizes))
     return tf.TensorShape(sizes)
 
 

@@ -34,8 +34,12 @@ class Watcher:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the thread; a load under way is finished first."""
+    def begin_stop(self) -> None:
+        """Begins no more rounds, and does not wait for the one under way."""
         self._stop.set()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Ends the thread; a load under way is finished first, where that takes no longer than `timeout_s` seconds."""
+        self.begin_stop()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import backbones
+from models import export
+from models import preprocess
 from models import signatures
 from serving import client
 from serving.model_server import server as server_lib
@@ -40,8 +43,11 @@ def push_broken(folder: os.PathLike, version: int) -> None:
 
 
 def write_gallery(folder: os.PathLike, vectors: np.ndarray, version: int = 1, **card) -> None:
-    """A gallery of `vectors`; row i is identity "person i". `card` overrides what gallery.json says."""
-    path = os.path.join(folder, str(version))
+    """A gallery of `vectors`; row i is identity "person i". `card` overrides what gallery.json says.
+
+    It appears complete, by rename.
+    """
+    path = os.path.join(folder, f"{version}.partial")
     os.makedirs(path)
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.asarray(vectors, np.float32))
@@ -53,6 +59,7 @@ def write_gallery(folder: os.PathLike, vectors: np.ndarray, version: int = 1, **
     with open(os.path.join(path, signatures.GALLERY_CARD), "w") as file:
         said = {"model_name": "tiny", "model_version": 1, "dimension": vectors.shape[1], "count": len(vectors)}
         file.write(json.dumps({**said, **card}))
+    os.rename(path, os.path.join(folder, str(version)))
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +78,30 @@ def model_folder(tiny_saved_model, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def retrained_saved_model(tmp_path_factory):
+    """The tiny model's next version, of other weights: its embeddings and the tiny model's mean nothing together."""
+    tf.keras.utils.set_random_seed(1)
+    shape = (16, 16, 1)
+    folder = tmp_path_factory.mktemp("retrained") / "tiny"
+    export.export(backbones.build_embedder("conv4", shape, 8), preprocess.Preprocess(shape), str(folder / "2"))
+    return folder
+
+
+def _in_process(path: os.PathLike):
+    function = tf.saved_model.load(str(path)).signatures[signatures.SERVING]
+    return lambda images: function(image_bytes=tf.constant(images))[signatures.EMBEDDING].numpy()
+
+
+@pytest.fixture(scope="session")
 def in_process(tiny_saved_model):
     """The tiny model's embeddings computed without any server: bytes -> float32 [N, 8]."""
-    function = tf.saved_model.load(str(tiny_saved_model / "1")).signatures[signatures.SERVING]
-    return lambda images: function(image_bytes=tf.constant(images))[signatures.EMBEDDING].numpy()
+    return _in_process(tiny_saved_model / "1")
+
+
+@pytest.fixture(scope="session")
+def retrained_in_process(retrained_saved_model):
+    """The same of its next version."""
+    return _in_process(retrained_saved_model / "2")
 
 
 @pytest.fixture(scope="session")

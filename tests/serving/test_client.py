@@ -46,6 +46,23 @@ def test_the_version_that_answered_is_told(tiny_client):
     assert tiny_client.embed([conftest.encode(0)]).model_version == 1
 
 
+def test_a_version_can_be_asked_for(tiny_client):
+    assert tiny_client.embed([conftest.encode(0)], version=1).model_version == 1
+
+
+def test_a_version_the_server_does_not_answer_with_is_failed_work_that_says_what_it_has(tiny_client):
+    with pytest.raises(
+        client.VersionNotServedError, match="answers with 1 of model tiny, not with version 9"
+    ) as raised:
+        tiny_client.embed([conftest.encode(0)], version=9)
+    assert isinstance(raised.value, errors.WorkError) and raised.value.available == [1]
+
+
+def test_a_version_of_a_model_that_is_not_there_is_bad_usage(server):
+    with client.Client(server.grpc_address, "other") as opened, pytest.raises(errors.UsageError, match="'other'"):
+        opened.embed([conftest.encode(0)], version=1)
+
+
 def test_status_names_the_version_and_its_state(tiny_client):
     assert tiny_client.status() == [client.VersionStatus(1, "AVAILABLE", "")]
 

@@ -13,6 +13,7 @@ from pipeline import cli
 from pipeline.commands import serving
 from serving import client
 from serving import errors
+from serving.model_server import server as server_lib
 from tests.serving import conftest
 
 
@@ -70,6 +71,19 @@ def test_embedding_nothing_but_broken_images_is_failed_work(longtail, images):
         longtail("embed", images[3], "--model-name", "tiny")
 
 
+def test_output_onto_a_folder_is_bad_usage(longtail, images, tmp_path):
+    with pytest.raises(errors.UsageError, match="is a folder"):
+        longtail("embed", *images, "--model-name", "tiny", "--output", str(tmp_path))
+
+
+def test_an_output_that_cannot_be_renamed_into_place_leaves_nothing_and_names_the_target(tmp_path):
+    (tmp_path / "e.npy").mkdir()
+    embedded = client.Embedded(np.zeros((1, 2), np.float32), np.zeros(1, np.int32), 1)
+    with pytest.raises(errors.WorkError, match=f"--output {tmp_path / 'e.npy'} cannot be written: Is a directory$"):
+        serving._write_array(str(tmp_path / "e.npy"), embedded)
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npy"]
+
+
 def test_output_into_a_missing_folder_is_bad_usage(longtail, images, tmp_path):
     with pytest.raises(errors.UsageError, match="folder does not exist"):
         longtail("embed", *images, "--model-name", "tiny", "--output", str(tmp_path / "nowhere" / "e.npy"))
@@ -82,11 +96,33 @@ def test_identify_finds_the_images_of_the_gallery(longtail, images, gallery_fold
     assert printed["images"][3]["matches"] == [] and printed["note"] is None
 
 
-def test_identify_says_when_another_model_version_built_the_gallery(longtail, images, tmp_path):
+def test_identify_with_a_gallery_of_another_version_is_failed_work_that_says_both_and_what_to_do(
+    longtail, images, tmp_path
+):
     conftest.write_gallery(tmp_path / "old", np.eye(8), model_version=6)
-    result = longtail("identify", images[0], "--gallery", str(tmp_path / "old"), "--json")
-    assert "built by model tiny version 6, but tiny version 1 answered" in json.loads(result.stdout)["note"]
-    assert "built by model tiny version 6" in result.stderr
+    with pytest.raises(errors.WorkError, match="tiny version 6, but .* with version 1; build the gallery") as raised:
+        longtail("identify", images[0], "--gallery", str(tmp_path / "old"), "--json")
+    assert "\n" not in str(raised.value)
+
+
+def test_identify_asks_for_the_version_that_built_the_gallery(
+    model_folder, retrained_saved_model, gallery_folder, images
+):
+    conftest.push(retrained_saved_model / "2", model_folder, 2)
+    options = server_lib.Options(str(model_folder), gallery=gallery_folder, grpc_port=0, rest_port=0)
+    with server_lib.ModelServer(options) as server:
+        command = ["identify", images[0], "--gallery", gallery_folder, "--server", server.grpc_address, "--json"]
+        printed = json.loads(testing.CliRunner().invoke(cli.app, command, catch_exceptions=False).stdout)
+        latest = server.source.get("tiny").version
+    [best, *_] = printed["images"][0]["matches"]
+    assert (latest, printed["model_version"]) == (2, 1)
+    assert (best["identity"], round(best["similarity"], 4)) == ("person 0", 1.0)
+
+
+def test_identify_notes_that_the_model_asked_has_another_name(longtail, images, tmp_path):
+    conftest.write_gallery(tmp_path / "cats", np.eye(8), model_name="cats")
+    command = ["identify", images[0], "--gallery", str(tmp_path / "cats"), "--model-name", "tiny", "--json"]
+    assert "built by model cats, but tiny answered" in json.loads(longtail(*command).stdout)["note"]
 
 
 def test_identify_prints_the_matches_below_each_image(longtail, images, gallery_folder):
@@ -114,6 +150,14 @@ def test_serve_returns_on_a_signal_and_leaves_the_handlers_as_they_were(tiny_sav
     monkeypatch.setattr(serving.typer, "echo", lambda line: signal.raise_signal(number))
     serving.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0)
     assert signal.getsignal(number) == before
+
+
+def test_serve_does_not_say_with_gallery_where_the_gallery_is_refused(tiny_saved_model, tmp_path, monkeypatch):
+    conftest.write_gallery(tmp_path / "old", np.eye(8), model_version=6)
+    said = []
+    monkeypatch.setattr(serving.typer, "echo", lambda line: (said.append(line), signal.raise_signal(signal.SIGTERM)))
+    serving.serve(model=str(tiny_saved_model), gallery=str(tmp_path / "old"), grpc_port=0, rest_port=0)
+    assert "serving model tiny version 1: gRPC" in said[0]
 
 
 def test_serve_without_a_version_is_bad_usage(tmp_path):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import classification_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
@@ -148,7 +149,7 @@ def test_what_does_not_fit_the_signature_is_an_invalid_argument_in_one_line(stub
     assert code == grpc.StatusCode.INVALID_ARGUMENT and said in details and "\n" not in details
 
 
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference", "GetModelMetadata"])
+@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
 def test_other_methods_are_unimplemented(stub, method):
     call = getattr(stub, method)
     with pytest.raises(grpc.RpcError) as raised:
@@ -158,7 +159,6 @@ def test_other_methods_are_unimplemented(stub, method):
 
 
 def _empty(method):
-    from tensorflow_serving.apis import get_model_metadata_pb2
     from tensorflow_serving.apis import inference_pb2
     from tensorflow_serving.apis import regression_pb2
 
@@ -166,8 +166,41 @@ def _empty(method):
         "Classify": classification_pb2.ClassificationRequest,
         "Regress": regression_pb2.RegressionRequest,
         "MultiInference": inference_pb2.MultiInferenceRequest,
-        "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
     }[method]()
+
+
+def metadata_request(name="tiny", version=None, fields=("signature_def",)):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    if name is not None:
+        request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    return request
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_get_model_metadata_tells_the_signatures(stub, version):
+    response = stub.GetModelMetadata(metadata_request(version=version))
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(definitions)
+    assert (response.model_spec.name, response.model_spec.version.value) == ("tiny", 1)
+    assert definitions.signature_def[signatures.SERVING].inputs[signatures.IMAGE_BYTES].dtype == tf.string
+    assert list(definitions.signature_def[signatures.PIXELS].inputs) == [signatures.PIXELS]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        ({"name": None}, grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec"),
+        ({"fields": ()}, grpc.StatusCode.INVALID_ARGUMENT, "must specify at least one metadata_field"),
+        ({"fields": ("signature_def", "x")}, grpc.StatusCode.INVALID_ARGUMENT, "Metadata field x is not supported"),
+        ({"name": "other"}, grpc.StatusCode.NOT_FOUND, "Latest(other)"),
+        ({"version": 9}, grpc.StatusCode.NOT_FOUND, "Specific(tiny, 9)"),
+    ],
+)
+def test_metadata_of_what_is_not_there_fails_as_tf_servings_does(stub, asked, code, said):
+    found, details = failure(stub.GetModelMetadata, metadata_request(**asked))
+    assert found == code and said in details
 
 
 def status_request(name, version=None):

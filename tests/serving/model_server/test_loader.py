@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 
 from models import signatures
@@ -79,6 +80,78 @@ def test_a_version_whose_warm_up_fails_does_not_serve(source, model_folder):
     (model_folder / "2.partial").rename(model_folder / "2")
     source.poll()
     assert states(source) == {1: STATE.AVAILABLE, 2: STATE.END}
+
+
+def test_a_dangling_link_in_a_version_is_a_failed_load_which_is_told(source, model_folder):
+    (model_folder / "3").mkdir()
+    (model_folder / "3" / "saved_model.pb").symlink_to("nowhere")
+    source.poll()
+    assert source.get("tiny").version == 1
+    [broken] = source.states("tiny", 3)
+    assert broken.state == STATE.END and "saved_model.pb" in broken.error_message
+
+
+def test_a_dangling_link_that_is_mended_is_tried_again(source, model_folder):
+    (model_folder / "3").mkdir()
+    (model_folder / "3" / "saved_model.pb").symlink_to("nowhere")
+    source.poll()
+    shutil.rmtree(model_folder / "3")
+    conftest.push(model_folder / "1", model_folder, 3)
+    source.poll()
+    assert states(source) == {3: STATE.AVAILABLE, 1: STATE.END}
+
+
+def test_a_version_deleted_while_it_is_walked_is_told_and_the_old_one_serves_on(source, model_folder, monkeypatch):
+    conftest.push(model_folder / "1", model_folder, 3)
+    stat = tf.io.gfile.stat
+
+    def stat_too_late(path):
+        shutil.rmtree(model_folder / "3", ignore_errors=True)
+        return stat(path)
+
+    monkeypatch.setattr(tf.io.gfile, "stat", stat_too_late)
+    source.poll()
+    assert source.get("tiny").version == 1
+    assert states(source) == {1: STATE.AVAILABLE, 3: STATE.END}
+
+
+def test_a_held_version_answers_by_its_number_after_another_took_over(source, model_folder):
+    held = source.hold(1)
+    conftest.push(model_folder / "1", model_folder, 2)
+    source.poll()
+    assert source.get("tiny", 1) is held and source.get("tiny").version == 2
+    assert states(source) == {2: STATE.AVAILABLE, 1: STATE.AVAILABLE}
+
+
+def test_a_released_version_ends_unless_it_is_the_latest(source, model_folder):
+    conftest.push(model_folder / "1", model_folder, 2)
+    source.hold(1)
+    source.hold(2)
+    source.poll()
+    source.release(1)
+    source.release(2)
+    assert states(source) == {2: STATE.AVAILABLE, 1: STATE.END}
+    with pytest.raises(request_errors.RequestError, match="Specific"):
+        source.get("tiny", 1)
+
+
+def test_holding_a_version_that_ended_loads_it_beside_the_latest(source, model_folder):
+    conftest.push(model_folder / "1", model_folder, 2)
+    source.poll()
+    assert source.hold(1).version == 1 and source.get("tiny").version == 2
+
+
+def test_a_version_that_is_not_there_or_broken_cannot_be_held(source, model_folder):
+    conftest.push_broken(model_folder, 0)
+    assert source.hold(7) is None and source.hold(0) is None
+    assert states(source) == {1: STATE.AVAILABLE, 0: STATE.END}
+
+
+def test_a_held_version_that_becomes_the_latest_is_not_loaded_again(source, model_folder):
+    conftest.push(model_folder / "1", model_folder, 2)
+    held = source.hold(2)
+    source.poll()
+    assert source.get("tiny") is held
 
 
 def test_when_every_version_is_deleted_the_last_one_serves_on(source, model_folder):

@@ -105,6 +105,12 @@ def test_asking_for_what_is_not_there_is_404(rest, path, said):
         (b'{"instances": []}', "No values"),
         (b'{"instances": [{"b64": "%%%"}]}', "base64"),
         (b'{"instances": [7]}', "expects a string"),
+        (rb'{"instances": ["\ud800"]}', "invalid surrogate pair"),
+        (rb'{"instances": [{"b64": "\ud800"}]}', "base64"),
+        (b'{"instances": ' + b"[" * 700 + b'"a"' + b"]" * 700 + b"}", "700 dimensions"),
+        (b'{"instances": ' + b"[" * 253 + b'"a"' + b"]" * 253 + b"}", "expects shape"),
+        (b'{"instances": [' + b'{"image_bytes": ' * 700 + b'"a"' + b"}" * 700 + b"]}", "expects a string"),
+        (b'{"signature_name": "pixels", "instances": ' + b"[" * 700 + b"1" + b"]" * 700 + b"}", "700 dimensions"),
         (b'{"instances": [["a"], "b"]}', "differ in size"),
         (b'{"instances": [["a"]]}', "expects shape [?] but [1,1] is provided"),
         (b'{"instances": [{"image": "a"}]}', "must be equal to: image_bytes"),
@@ -127,10 +133,30 @@ def test_a_malformed_request_is_400_and_says_why_in_one_line(rest, body, said):
     assert said in reply.json()["error"] and "\n" not in reply.json()["error"]
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/models/tiny:classify"), ("GET", "/v1/models/tiny:predict")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/models/tiny:classify"),
+        ("POST", "/v1/models/tiny/versions/1:classify"),
+        ("GET", "/v1/models/tiny:predict"),
+        ("GET", "/v1/models/tiny/versions/1:predict"),
+    ],
+)
 def test_a_verb_that_is_not_there_is_a_malformed_request(rest, method, path):
     reply = rest.request(method, path)
-    assert reply.status_code in (400, 404) and "error" in reply.json()
+    assert (reply.status_code, reply.json()) == (400, {"error": f"Malformed request: {method} {path}"})
+
+
+@pytest.mark.parametrize("version", ["9223372036854775808", "9" * 5000])
+def test_a_version_beyond_int64_is_400(rest, version):
+    reply = rest.get(f"/v1/models/tiny/versions/{version}")
+    assert (reply.status_code, reply.json()) == (400, {"error": f"Failed to convert version: {version} to numeric."})
+
+
+@pytest.mark.parametrize("version", ["one", "-1", "1.0", "²"])
+def test_a_version_that_is_no_number_is_a_malformed_request(rest, version):
+    reply = rest.get(f"/v1/models/tiny/versions/{version}")
+    assert reply.status_code == 400 and "Malformed request" in reply.json()["error"]
 
 
 def test_any_other_path_is_404(rest):

@@ -1,9 +1,12 @@
 """The server starts, takes up new versions without failing a request, drains, and says why where it cannot start."""
 
+import base64
+import contextlib
 import dataclasses
 import re
 import socket
 import threading
+from concurrent import futures
 
 import grpc
 import httpx
@@ -24,27 +27,38 @@ def options(model_folder, **changes):
 
 
 def test_requests_never_fail_while_a_new_version_takes_over(model_folder):
-    seen, failures = set(), []
-    with server_lib.ModelServer(options(model_folder)) as server:
-        done = threading.Event()
+    seen, failures, done = set(), [], threading.Event()
+    answered = {1: threading.Event(), 2: threading.Event()}
 
-        def ask():
-            with client.Client(server.grpc_address, "tiny") as opened:
+    def ask(address):
+        try:
+            with client.Client(address, "tiny") as opened:
                 while not done.is_set():
-                    try:
-                        seen.add(opened.embed([conftest.encode(0)]).model_version)
-                    except errors.WorkError as error:
-                        failures.append(error)
+                    version = opened.embed([conftest.encode(0)]).model_version
+                    seen.add(version)
+                    answered[version].set()
+        except Exception as error:  # a gap may show in any way; whichever, it is one
+            failures.append(error)
+            for event in answered.values():
+                event.set()
 
-        asking = threading.Thread(target=ask)
+    with server_lib.ModelServer(options(model_folder)) as server:
+        asking = threading.Thread(target=ask, args=[server.grpc_address])
         asking.start()
+        assert answered[1].wait(timeout=120)
         conftest.push(model_folder / "1", model_folder, 2)
         assert server.source.wait_for(2, STATE.AVAILABLE, timeout_s=120)
-        with client.Client(server.grpc_address, "tiny") as opened:
-            assert opened.embed([conftest.encode(0)]).model_version == 2
+        assert answered[2].wait(timeout=120)
         done.set()
         asking.join()
-    assert not failures and seen <= {1, 2}
+    assert not failures and seen == {1, 2}
+
+
+def test_from_the_moment_a_version_is_available_it_answers(model_folder):
+    with server_lib.ModelServer(options(model_folder)) as server, client.Client(server.grpc_address, "tiny") as opened:
+        conftest.push(model_folder / "1", model_folder, 2)
+        assert server.source.wait_for(2, STATE.AVAILABLE, timeout_s=120)
+        assert opened.embed([conftest.encode(0)]).model_version == 2
 
 
 def test_a_broken_version_is_told_by_the_running_server_which_serves_on(model_folder):
@@ -64,7 +78,20 @@ def test_both_ports_are_free_again_after_stopping(model_folder):
         socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_a_request_under_way_is_answered_before_the_server_stops(model_folder):
+def ask_over_grpc(server):
+    with client.Client(server.grpc_address, "tiny") as opened:
+        return opened.embed([conftest.encode(0)]).status.tolist()
+
+
+def ask_over_rest(server):
+    body = {"instances": [{"b64": base64.b64encode(conftest.encode(0)).decode()}]}
+    url = f"http://{server.rest_address}/v1/models/tiny:predict"
+    rows = httpx.post(url, json=body, trust_env=False, timeout=60).json()["predictions"]
+    return [row["status"] for row in rows]
+
+
+@pytest.mark.parametrize("ask", [ask_over_grpc, ask_over_rest])
+def test_a_request_under_way_is_answered_before_the_server_stops(model_folder, ask):
     server = server_lib.ModelServer(options(model_folder))
     server.start()
     begun, may_go = threading.Event(), threading.Event()
@@ -76,17 +103,42 @@ def test_a_request_under_way_is_answered_before_the_server_stops(model_folder):
         return get(*asked)
 
     server.source.get = slow_get
-    versions = []
-    with client.Client(server.grpc_address, "tiny") as opened:
-        asking = threading.Thread(target=lambda: versions.append(opened.embed([conftest.encode(0)]).model_version))
-        asking.start()
-        begun.wait()
-        stopping = threading.Thread(target=server.stop)
-        stopping.start()
+    with futures.ThreadPoolExecutor() as pool:
+        asking = pool.submit(ask, server)
+        assert begun.wait(timeout=60)
+        stopping = pool.submit(server.stop)
+        wait_until_refused(server.grpc_address if ask is ask_over_grpc else server.rest_address)
         may_go.set()
-        stopping.join()
-        asking.join()
-    assert versions == [1]
+        stopping.result()
+        assert asking.result() == [0]
+
+
+def wait_until_refused(address):
+    """Returns when nobody listens at `address` any more, or the test's time is over."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(ConnectionRefusedError):
+        while True:
+            socket.create_connection((host, int(port))).close()
+
+
+def test_stopping_drains_while_a_version_is_being_loaded_and_does_not_wait_for_it_beyond_the_grace(model_folder):
+    server = server_lib.ModelServer(options(model_folder, grace_s=0.1))
+    loading, may_end = threading.Event(), threading.Event()
+    poll = server.source.poll
+
+    def slow_poll():
+        if threading.current_thread().name != "version-watcher":
+            return poll()
+        loading.set()
+        may_end.wait()
+
+    server.source.poll = slow_poll
+    server.start()
+    assert loading.wait(timeout=60)
+    address = server.grpc_address
+    server.stop()
+    wait_until_refused(address)
+    may_end.set()
 
 
 def test_an_error_of_the_servers_own_tells_the_client_nothing_of_the_code(model_folder):
