@@ -19,6 +19,19 @@ def angle_between(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return 2.0 * tf.atan2(tf.norm(u - v, axis=-1), tf.norm(u + v, axis=-1))
 
 
+def add_state(layer: tf.keras.layers.Layer, name: str, shape: list[int], dtype: tf.DType) -> tf.Variable:
+    """A weight of zeros that training updates and the optimiser does not; every replica writes the same."""
+    return layer.add_weight(
+        name,
+        shape=shape,
+        dtype=dtype,
+        initializer="zeros",
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_WRITE,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
 def _runs(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """For each row of a batch: its class's number in the batch, its rank in it, its size, and whether it is first.
 
@@ -104,26 +117,15 @@ class AngleMemory(tf.keras.layers.Layer):
             self._bin = tf.constant(sizes.sum(), tf.int64)
             self._weight = tf.constant(self.counts - 1, tf.float64)
             self.is_head = tf.constant(self.counts > self.head_threshold)
-        self.centres = self._state("centres", [classes, input_shape[-1]], tf.float32)
+        self.centres = add_state(self, "centres", [classes, input_shape[-1]], tf.float32)
         # One place more than the memories need: what does not stay is written there.
-        self.angles = self._state("angles", [int(sizes.sum()) + 1], tf.float32)
-        self.seen = self._state("seen", [classes], tf.int64)
-        self.sums = self._state("sums", [classes], tf.float64)
-        self.squares = self._state("squares", [classes], tf.float64)
+        self.angles = add_state(self, "angles", [int(sizes.sum()) + 1], tf.float32)
+        self.seen = add_state(self, "seen", [classes], tf.int64)
+        self.sums = add_state(self, "sums", [classes], tf.float64)
+        self.squares = add_state(self, "squares", [classes], tf.float64)
         # Over classes that have a variance: sum (K_i - 1) var_i, sum (K_i - 1), sum over head of var_i, their number.
-        self.totals = self._state("totals", [4], tf.float64)
+        self.totals = add_state(self, "totals", [4], tf.float64)
         super().build(input_shape)
-
-    def _state(self, name, shape, dtype):
-        return self.add_weight(
-            name,
-            shape=shape,
-            dtype=dtype,
-            initializer="zeros",
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_WRITE,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
 
     def get_config(self):
         return {
@@ -139,7 +141,7 @@ class AngleMemory(tf.keras.layers.Layer):
         """Takes in one batch and answers the variance of each row's class.
 
         Args:
-          features: [B, d] embeddings, any float dtype; no gradient flows.
+          features: [B, d] embeddings, any float dtype; no gradient flows. What is not finite counts as zero.
           labels: int [B], class ids.
 
         Returns:
@@ -147,6 +149,8 @@ class AngleMemory(tf.keras.layers.Layer):
           with fewer than two angles has none.
         """
         features = tf.cast(tf.stop_gradient(features), tf.float32)
+        # One row that overflowed would stay in its centre and in all sums.
+        features = tf.where(tf.math.is_finite(features), features, 0.0)
         labels = tf.cast(labels, tf.int64)
         own = labels
         replicas = tf.distribute.get_replica_context()

@@ -4,6 +4,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models import angle_memory
+from models import cloud_noise
 from models import errors
 
 VARIANTS = ("vanilla", "full")
@@ -65,21 +66,10 @@ class FeatureCloud(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         self.memory.build(input_shape)
-        self.step = self._state("step", [], tf.int64)
+        self.step = angle_memory.add_state(self, "step", [], tf.int64)
         if self.refresh_every > 1:
-            self.snapshot = self._state("snapshot", [len(self.memory.counts)], tf.float32)
+            self.snapshot = angle_memory.add_state(self, "snapshot", [len(self.memory.counts)], tf.float32)
         super().build(input_shape)
-
-    def _state(self, name, shape, dtype):
-        return self.add_weight(
-            name,
-            shape=shape,
-            dtype=dtype,
-            initializer="zeros",
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_WRITE,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
 
     def get_config(self):
         memory = self.memory.get_config()
@@ -103,21 +93,33 @@ class FeatureCloud(tf.keras.layers.Layer):
         Returns:
           float32 [B, C], alpha in radians; zeros before `start_step` and for rows whose class has no cloud.
         """
+        width, keys = self.spread(features, labels)
+        columns = tf.range(len(self.memory.counts), dtype=tf.int32)
+        return width[:, tf.newaxis] * cloud_noise.draw(keys[:, tf.newaxis, :], tf.bitcast(columns, tf.uint32))
+
+    def spread(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes a batch into the memory; answers how wide its cloud is and what it is drawn from.
+
+        A head makes each alpha where it needs it, as width * `cloud_noise.draw` of the row's key and the class, so
+        that no [B, C] of them is ever stored. Arguments are those of `call`.
+
+        Returns:
+          float32 [B], the standard deviation of alpha in each row, radians, 0 where there is no cloud; and uint32
+          [B, 3], the rows' keys, a function of (seed, replica, step, row).
+        """
         variance, known = self.memory(features, labels)
         width = self._width(variance, known, labels)
         if self.refresh_every > 1:
             width = self._refreshed(labels)
         step = self.step + 0
         self.step.assign_add(1)
+        return tf.where(step >= self.start_step, width, 0.0), self._keys(tf.size(labels), step)
+
+    def _keys(self, rows, step):
         replica = tf.distribute.get_replica_context()
         lane = 0 if replica is None else replica.replica_id_in_sync_group
         seed = tf.stack([tf.constant(self.seed, tf.int64) + tf.cast(lane, tf.int64) * 2**32, step])
-        shape = [tf.shape(labels)[0], len(self.memory.counts)]
-
-        def draw():
-            return tf.random.stateless_normal(shape, seed) * width[:, tf.newaxis]
-
-        return tf.cond(step >= self.start_step, draw, lambda: tf.zeros(shape))
+        return cloud_noise.row_keys(rows, seed)
 
     def _width(self, variance, known, labels):
         """Standard deviation of alpha for classes `labels` of the given variance: float32, radians."""

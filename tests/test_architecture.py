@@ -11,7 +11,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLOORS = {
     "models": {"models"},
     "components": {"models", "components"},
-    "pipeline": {"models", "components", "pipeline", "serving"},
+    "benchmarks": {"models", "benchmarks"},
+    "pipeline": {"models", "components", "pipeline", "serving", "benchmarks"},
     "serving": {"serving"},
 }
 ALLOWED_OF_MODELS = {"serving": {"models.signatures"}}

@@ -21,7 +21,8 @@ BELOW = {
     "signatures": {"signatures"},
     "serving": {"signatures", "serving"},
     "components": {"signatures", "models", "components"},
-    "pipeline": {"signatures", "models", "components", "serving", "pipeline"},
+    "benchmarks": {"signatures", "models", "benchmarks"},
+    "pipeline": {"signatures", "models", "components", "serving", "benchmarks", "pipeline"},
 }
 
 

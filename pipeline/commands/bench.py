@@ -40,8 +40,9 @@ def _print(report: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
         return
-    import rich.console
     import rich.table
+
+    from pipeline import console
 
     table = rich.table.Table("what", "value", "ratio", "target", "", title=_title(report["machine"]))
     for row in report["results"]:
@@ -49,7 +50,7 @@ def _print(report: dict, as_json: bool) -> None:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         target = "" if row["target"] is None else f"<= {row['target']:.2f}"
         table.add_row(row["name"], value, ratio, target, {None: "", True: "ok", False: "missed"}[row["ok"]])
-    rich.console.Console().print(table)
+    console.out().print(table)
 
 
 def _title(machine: dict) -> str:

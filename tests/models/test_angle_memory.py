@@ -124,10 +124,11 @@ def test_angle_before_the_update_is_taken_to_the_previous_centre():
     assert layer.angles.numpy()[1] == pytest.approx(np.pi / 2, abs=1e-6)
 
 
-def test_zero_and_huge_features_leave_finite_state():
+def test_zero_huge_and_infinite_features_leave_finite_state():
     layer = make([3, 3])
     layer(tf.zeros([2, 8]), tf.constant([0, 1]))
     layer(tf.fill([2, 8], tf.constant(6e4, tf.float16)), tf.constant([0, 1]))
+    layer(tf.constant([[np.inf] * 8, [np.nan] * 8]), tf.constant([0, 1]))
     for weight in layer.weights:
         assert np.isfinite(weight.numpy()).all(), weight.name
 
@@ -175,6 +176,61 @@ def test_state_is_restored_exactly_from_a_checkpoint(tmp_path):
     tf.train.Checkpoint(layer=other).restore(path).assert_consumed()
     for one, two in zip(layer.weights, other.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+def test_statistics_equal_the_naive_ones_to_1e_5_after_a_hundred_thousand_updates():
+    rng = np.random.default_rng(3)
+    counts = [1, 2, 4, 30, 60]
+    layer, naive = make(counts, images_kept=3), NaiveMemory(counts, 3, 0.1)
+    step = tf.function(layer)
+    base = rng.normal(size=(5, 8))
+    for _ in range(400):
+        labels = rng.choice(5, 250, p=[0.05, 0.1, 0.15, 0.3, 0.4])  # far more rows of a class than it keeps
+        features = (base[labels] + 0.1 * rng.normal(size=(250, 8))).astype(np.float32)
+        step(tf.constant(features), tf.constant(labels))
+        naive.update(features, labels)
+    assert layer.seen.numpy().sum() == 100_000
+    assert_same_statistics(layer, naive, 1e-5)
+
+
+def test_recompute_makes_the_exact_statistics_from_whatever_the_sums_had_become():
+    rng = np.random.default_rng(4)
+    counts = [12, 3, 1, 2]
+    layer, naive = make(counts), NaiveMemory(counts, 3, 0.1)
+    for _ in range(10):
+        features, labels = rng.normal(size=(6, 8)).astype(np.float32), rng.integers(0, 3, 6)
+        layer(tf.constant(features), tf.constant(labels))
+        naive.update(features, labels)
+    totals = layer.totals.numpy()
+    for state in (layer.sums, layer.squares, layer.totals):
+        state.assign(tf.fill(state.shape, tf.constant(7.0, tf.float64)))
+    layer.recompute()
+    assert_same_statistics(layer, naive)
+    np.testing.assert_allclose(layer.totals.numpy(), totals, rtol=1e-9)
+
+
+def test_a_history_restored_in_its_middle_goes_on_to_the_bit(tmp_path):
+    rng = np.random.default_rng(5)
+    counts = [5, 2, 1]
+    layer, restored, naive = make(counts), make(counts), NaiveMemory(counts, 3, 0.1)
+    for number in range(20):
+        features, labels = rng.normal(size=(7, 8)).astype(np.float32), rng.integers(0, 3, 7)
+        layer(tf.constant(features), tf.constant(labels))
+        naive.update(features, labels)
+        if number == 9:
+            path = tf.train.Checkpoint(layer=layer).save(str(tmp_path / "c"))
+            tf.train.Checkpoint(layer=restored).restore(path).assert_consumed()
+        elif number > 9:
+            restored(tf.constant(features), tf.constant(labels))
+    for one, two in zip(layer.weights, restored.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    assert_same_statistics(restored, naive)
+
+
+def test_state_is_the_sum_of_the_memories_a_few_numbers_a_class_and_the_centres():
+    layer = make([100, 2, 2], images_kept=3)
+    measured = sum(weight.numpy().nbytes for weight in layer.weights)
+    assert measured == 4 * (3 * 104) + 3 * (24 + 4 * 8) + 36
 
 
 @pytest.mark.parametrize(

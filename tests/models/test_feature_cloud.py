@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import cloud_noise
 from models import errors
 from models import feature_cloud
 
@@ -80,6 +81,28 @@ def test_draws_are_a_function_of_seed_and_step():
     a, b = first(batch, labels).numpy(), second(batch, labels).numpy()
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, first(batch, labels).numpy())
+
+
+def test_alpha_of_call_is_width_times_the_draw_of_spread():
+    cloud, twin = fed(variant="vanilla"), fed(variant="vanilla")
+    alpha = cloud(narrow(6), tf.fill([6], 2)).numpy()
+    width, keys = twin.spread(narrow(6), tf.fill([6], 2))
+    for label in range(4):
+        drawn = cloud_noise.draw(keys, tf.fill([6], tf.constant(label, tf.uint32)))
+        np.testing.assert_allclose(alpha[:, label], width * drawn, rtol=1e-6)
+
+
+def test_replicas_draw_differently():
+    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
+    cloud = feature_cloud.FeatureCloud(COUNTS)
+    step = tf.function(lambda: strategy.run(lambda: cloud._keys(50, tf.constant(3, tf.int64))))
+    first, second = (keys.numpy() for keys in strategy.experimental_local_results(step()))
+    assert not np.isin(first, second).any()
+
+
+def test_state_is_that_of_the_memory_and_a_step_whatever_the_draws_need():
+    cloud = fed(variant="full", steps=1)
+    assert len(cloud.weights) == len(cloud.memory.weights) + 1
 
 
 def test_width_is_read_anew_only_every_n_steps():

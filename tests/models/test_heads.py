@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import cloud_noise
 from models import errors
 from models import feature_cloud
 from models import heads
@@ -25,26 +26,31 @@ def reference(features, weights, labels, scale, margin, kind, alpha):
 
 
 class FixedCloud(feature_cloud.FeatureCloud):
-    """A cloud whose draw is given."""
+    """A cloud whose width and draws are given."""
 
-    def __init__(self, alpha):
-        super().__init__([2] * alpha.shape[1])
-        self.alpha = tf.constant(alpha, tf.float32)
+    def __init__(self, rows, classes, width):
+        super().__init__([2] * classes)
+        self.width = tf.fill([rows], tf.constant(width, tf.float32))
+        self.keys = cloud_noise.row_keys(rows, tf.constant([1, 2], tf.int64))
 
-    def call(self, features, labels):
-        return self.alpha
+    def spread(self, features, labels):
+        return self.width, self.keys
+
+    def alpha(self):
+        """float64 [B, C], as `shifted_cosine` clips it."""
+        return np.clip(self.call(None, None).numpy().astype(np.float64), -np.pi, np.pi)
 
 
 @pytest.mark.parametrize("kind", ["cosface", "arcface", "normface"])
 @pytest.mark.parametrize("spread", [0.0, 0.3, 3.0])
 def test_logits_are_equations_7_and_8(kind, spread):
     rng = np.random.default_rng(0)
-    features, labels = rng.normal(size=(6, 5)), rng.integers(0, 4, 6)
-    alpha = spread * rng.normal(size=(6, 4))
-    head = heads.HEADS[kind](4, 16.0, 0.3, FixedCloud(alpha) if spread else None)
+    features, labels = rng.normal(size=(6, 5)), rng.integers(0, 40, 6)
+    cloud = FixedCloud(6, 40, spread)
+    head = heads.HEADS[kind](40, 16.0, 0.3, cloud if spread else None)
     got = head((tf.constant(features, tf.float32), tf.constant(labels)), training=True).numpy()
-    alpha = np.clip(alpha, -np.pi, np.pi)
-    wanted = reference(features, head.prototypes.numpy().astype(np.float64), labels, 16.0, 0.3, kind, alpha)
+    weights = head.prototypes.numpy().astype(np.float64)
+    wanted = reference(features, weights, labels, 16.0, 0.3, kind, cloud.alpha())
     np.testing.assert_allclose(got, wanted, atol=2e-4)
 
 
@@ -66,6 +72,35 @@ def test_gradient_is_that_of_the_arccos_form():
         wanted = np.sin(theta + angle) / np.sin(theta)
         np.testing.assert_allclose(got[inside], wanted[inside], rtol=1e-3, atol=1e-4)
         assert not got[(theta + angle < -0.02) | (theta + angle > np.pi + 0.02)].any()
+
+
+@pytest.mark.parametrize("kind", ["cosface", "arcface", "normface"])
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_gradients_are_the_finite_differences_of_equations_7_and_8_in_float64(kind, spread):
+    rng = np.random.default_rng(7)
+    features, labels, upstream = rng.normal(size=(4, 6)), np.array([0, 3, 8, 3]), rng.normal(size=(4, 9))
+    cloud = FixedCloud(4, 9, spread)
+    head = heads.HEADS[kind](9, 16.0, 0.3, cloud if spread else None)
+    inputs = tf.constant(features, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        logits = head((inputs, tf.constant(labels)), training=True)
+    got = tape.gradient(logits, (inputs, head.prototypes), tf.constant(upstream, tf.float32))
+    weights = head.prototypes.numpy().astype(np.float64)
+
+    def value(f, w):
+        return (upstream * reference(f, w, labels, 16.0, 0.3, kind, cloud.alpha())).sum()
+
+    for position, gradient in enumerate(got):
+        wanted = np.zeros(gradient.shape)
+        for index in np.ndindex(*wanted.shape):
+            ends = []
+            for sign in (1e-6, -1e-6):
+                point = [features.copy(), weights.copy()]
+                point[position][index] += sign
+                ends.append(value(*point))
+            wanted[index] = (ends[0] - ends[1]) / 2e-6
+        np.testing.assert_allclose(gradient.numpy(), wanted, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["cosface", "arcface", "softmax", "normface"])
