@@ -23,7 +23,8 @@ from components.distribution_validator import executor as distribution_executor
 from components.drift_gate import executor as drift_gate
 from components.drift_gate import registry as registry_lib
 
-BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+# The last one keeps TFX from packing itself up for every component.
+BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none"]
 
 
 def beam_context(folder):
