@@ -40,4 +40,4 @@ lock:
 		--no-annotate --no-header -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
 clean:
-	rm -rf .venv .tools runs build *.egg-info
+	rm -rf .venv .tools build *.egg-info

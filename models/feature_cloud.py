@@ -60,8 +60,8 @@ class FeatureCloud(tf.keras.layers.Layer):
         )
         if variant == "vanilla" and not (self.memory.counts > head_threshold).any():
             raise errors.UsageError(
-                f"`head_threshold` must leave a head class (K_i > T). Received: T={head_threshold}, "
-                f"largest K_i={self.memory.counts.max()}"
+                f"`leap.head_threshold` must leave a head class (K_i > T). Received: T={head_threshold}, "
+                f"largest K_i={self.memory.counts.max()}; lower it, or set leap.variant to full"
             )
 
     def build(self, input_shape):

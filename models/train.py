@@ -200,6 +200,12 @@ def train(
 
 def _fit(config, data, preprocess, checkpoints, callbacks, strategy) -> Classifier:
     training = config.training
+    if config.leap.variant != "none" and config.leap.start_epoch >= training.epochs:
+        log.warning(
+            "leap.start_epoch=%d is not below training.epochs=%d: the cloud never starts, this trains the plain head",
+            config.leap.start_epoch,
+            training.epochs,
+        )
     batch, steps = _steps(data, training)
     schedule = schedules.build_schedule(
         training.schedule,

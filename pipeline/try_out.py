@@ -72,7 +72,9 @@ def try_out(root: str, images: int) -> dict[str, Any]:
 def _summary(root: str) -> dict[str, Any]:
     summary = workplace.read_json(os.path.join(root, "summary.json"))
     if summary is None:
-        raise errors.UsageError(f"--root {root}: no summary.json there; finish `longtail run --root {root}` first")
+        raise errors.UsageError(
+            f"--root {root}: no summary.json there: its last run did not finish; run it again, or mend what it said"
+        )
     if summary["pushed_model"] is None:
         raise errors.UsageError(f"--root {root}: its last run pushed no model ({summary['reason']})")
     return summary

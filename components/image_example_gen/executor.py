@@ -254,11 +254,13 @@ def _account(
 def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, Any]) -> None:
     share, most = len(bad) / files, exec_properties[MAX_QUARANTINE_FRACTION]
     if share > most:
+        for row in bad:  # the artifact goes with a failed execution; the log stays
+            logging.warning("quarantined %s: %s", row["path"], row["reason"])
         reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in bad[:_REASONS_SHOWN])
         raise errors.WorkError(
             f"{exec_properties[SOURCE]}: {len(bad)} of {files} files ({share:.1%}) are bad, more"
             f" than {MAX_QUARANTINE_FRACTION}={most:g} allows: {reasons};"
-            " mend or remove them, or raise the limit"
+            " mend or remove them (the log lists all), or raise the limit"
         )
 
 

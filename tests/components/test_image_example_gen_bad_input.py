@@ -47,15 +47,16 @@ def test_a_run_goes_on_without_the_bad_files(damaged):
     assert len(damaged.rows("train")) + len(damaged.rows("eval")) == 40
 
 
-def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path):
+def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path, caplog):
     folder = ingestion.folder(tmp_path / "data", {"a": 2, "b": 2})
     (folder / "a" / "0.png").write_bytes(b"")
     message = (
         r"1 of 4 files \(25.0%\) are bad, more than max_quarantine_fraction=0.05 allows:"
-        r" a/0.png: empty file; mend or remove them, or raise the limit"
+        r" a/0.png: empty file; mend or remove them \(the log lists all\), or raise the limit"
     )
     with pytest.raises(errors.WorkError, match=message):
         ingestion.ingest(tmp_path, str(folder))
+    assert "quarantined a/0.png: empty file" in caplog.messages
 
 
 def test_a_split_that_lost_all_its_images_stops_the_run(tmp_path):
