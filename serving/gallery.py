@@ -182,6 +182,9 @@ def load(folder: str) -> Gallery:
     """
     if not tf.io.gfile.isdir(folder):
         raise errors.UsageError(f"gallery {folder}: no such folder")
+    if tf.io.gfile.exists(os.path.join(folder, signatures.GALLERY_CARD)):
+        parent = os.path.dirname(os.path.normpath(folder))
+        raise errors.UsageError(f"gallery {folder} is one version of a gallery; give its parent {parent}")
     found = versions.find(folder)
     if not found:
         raise errors.UsageError(f"gallery {folder} has no version folder (1, 2, ...) in it; build a gallery first")

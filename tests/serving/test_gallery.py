@@ -1,6 +1,7 @@
 """The gallery finds by cosine similarity, and says what is wrong with a folder that is none."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -78,6 +79,12 @@ def test_no_queries_find_nothing(folder):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(errors.UsageError, match="nowhere: no such folder"):
         gallery.load(str(tmp_path / "nowhere"))
+
+
+def test_a_version_given_for_its_gallery_is_told_apart(folder):
+    version = next(path for path in pathlib.Path(folder).iterdir() if path.is_dir())
+    with pytest.raises(errors.UsageError, match=f"give its parent {folder}"):
+        gallery.load(str(version))
 
 
 def test_a_folder_without_a_version_is_named(tmp_path):
