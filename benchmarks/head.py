@@ -1,5 +1,7 @@
 """What LEAP costs a classification head: whole training steps of the head beside the plain one, and its state."""
 
+import tempfile
+import types
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -8,16 +10,22 @@ import tensorflow as tf
 
 from benchmarks import timing
 from models import angle_memory
+from models import backbones
 from models import errors
 from models import feature_cloud
 from models import heads
+from models import tail_health
 
 STEP_TARGET = 1.10  # of the plain head's step, from 10k classes on
 UPDATE_TARGET = 1.2  # of the update at the fewest classes
+HEALTH_TARGET = 1.01  # of the head's step with the share of an epoch's reading that falls on it
 
 _SCALE, _MARGIN = 24.0, 0.2
 _HEAD_IMAGES, _TAIL_IMAGES = 20, 4
 _LEAP = ("leap-full", "leap-vanilla")
+_HEALTH = ("an epoch's reading", "counts")
+_BACKBONE = "conv4"
+_COUNTS = 100
 
 
 class _NaiveStatistics(feature_cloud.FeatureCloud):
@@ -111,9 +119,52 @@ def _works(classes: int, dimension: int, batch: int, xla: bool):
     return works, failed, made, inputs
 
 
+def _health_works(head: heads.Head, batch: int, board: str) -> dict[str, Callable[[], object]]:
+    """What tail health costs: the reading at an epoch's end with its event files, and in a step the count of rows."""
+    reading = tail_health.TailHealth(head.cloud.memory.counts, head.cloud.memory.head_threshold, board)
+    reading.set_model(types.SimpleNamespace(head=head))
+    rows = tf.ones([batch], tf.bool)
+
+    @tf.function
+    def count(rows):  # many, one after the other: starting a function costs more than the count that a step has
+        for _ in range(_COUNTS):
+            head.cloud.clouded.update_state(rows)
+        return head.cloud.clouded.count + 0.0
+
+    works = (lambda: reading.on_epoch_end(0, {"loss": 0.0}), lambda: count(rows).numpy())
+    return dict(zip(_HEALTH, works, strict=True))
+
+
+def _backbone_step(dimension: int, batch: int) -> Callable[[], object]:
+    """Forward and backward of the smallest backbone on the smallest images a recipe has: the rest of a step."""
+    embedder = backbones.build_embedder("conv4", (28, 28, 1), dimension)
+    images = tf.random.stateless_uniform([batch, 28, 28, 1], [0, 0])
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(embedder(images, training=True))
+        return loss, tape.gradient(loss, embedder.trainable_variables)
+
+    return lambda: step()[0].numpy()
+
+
+def _health_row(seconds: dict[str, np.ndarray], classes: int, batch: int) -> dict:
+    """Tail health beside a training step, the count and the reading shared out over the steps of an epoch."""
+    steps = max(1, int(_counts(classes).sum()) // batch)
+    reading, counts, backbone = (seconds.pop(name) for name in (*_HEALTH, _BACKBONE))
+    share = reading / steps + counts / _COUNTS
+    ratio = float(np.median(1.0 + share / (seconds["leap-full"] + backbone)))
+    name = f"tail health a step with conv4 C={classes} ({steps} steps an epoch)"
+    return timing.row(name, 1e3 * float(np.median(share)), "ms", ratio, HEALTH_TARGET)
+
+
 def _time_steps(classes: int, dimension: int, batch: int, rounds: int, xla: bool) -> list[dict]:
     works, failed, made, inputs = _works(classes, dimension, batch, xla)
-    seconds = timing.in_turns(works, rounds * max(1, min(10, 50_000 // classes)))
+    with tempfile.TemporaryDirectory() as board:
+        works |= _health_works(dict(made)["leap-full"], batch, board) | {_BACKBONE: _backbone_step(dimension, batch)}
+        seconds = timing.in_turns(works, rounds * max(1, min(10, 50_000 // classes)))
+    health = _health_row(seconds, classes, batch)
     rows = []
     for name, values in seconds.items():
         plain = seconds["plain XLA" if "XLA" in name and name != "plain XLA" else "plain"]
@@ -127,7 +178,7 @@ def _time_steps(classes: int, dimension: int, batch: int, rounds: int, xla: bool
     rows += [timing.row(name, None, "ms") for name in failed]
     shares = [float(np.mean(head.cloud.spread(*inputs)[0].numpy() > 0.0)) for kind, head in made if kind in _LEAP]
     rows.append(timing.row(f"rows with a cloud C={classes}", min(shares), "share"))
-    return rows
+    return [*rows, health]
 
 
 def _update(classes: int, dimension: int, batch: int) -> Callable[[], object]:
@@ -182,7 +233,8 @@ def run(classes: Sequence[int], dimension: int = 512, batch: int = 128, rounds: 
     A step is forward, softmax cross-entropy, gradients for features and prototypes, and the update of the memory. All
     rows of the timed batches have a cloud, the worst case. `ratio` is the median over the rounds of the step's time
     to the plain head's in the same round; a compiled step is held against the compiled plain head, and that one
-    against the plain.
+    against the plain. Tail health is held against a step of the
+    full cloud's head and the conv4 backbone at 28x28.
 
     Args:
       classes: numbers of classes.

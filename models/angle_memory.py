@@ -97,9 +97,7 @@ class AngleMemory(tf.keras.layers.Layer):
         if images_kept < 1:
             raise errors.UsageError(f"`images_kept` (P) must be at least 1. Received: {images_kept}")
         if not 0.0 <= centre_momentum < 1.0:
-            raise errors.UsageError(
-                f"`centre_momentum` (gamma) must be in [0, 1). Received: gamma={centre_momentum}"
-            )
+            raise errors.UsageError(f"`centre_momentum` (gamma) must be in [0, 1). Received: gamma={centre_momentum}")
         if angle_order not in ANGLE_ORDERS:
             raise errors.UsageError(f"`angle_order` must be one of {ANGLE_ORDERS}. Received: {angle_order!r}")
         self.counts: np.ndarray = counts
@@ -163,11 +161,16 @@ class AngleMemory(tf.keras.layers.Layer):
 
     def variance(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Unbiased angular variance of classes `labels` (int64 [N]): float64 [N], rad^2, and whether it is known."""
-        filled = tf.minimum(tf.gather(self.seen, labels), tf.gather(self._sizes, labels))
+        filled = self._filled(labels)
         n = tf.cast(filled, tf.float64)
         total = tf.gather(self.sums, labels)
         spread = tf.gather(self.squares, labels) - total * total / tf.maximum(n, 1.0)
         return tf.maximum(spread, 0.0) / tf.maximum(n - 1.0, 1.0), filled >= 2
+
+    def mean(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean angle of classes `labels` (int64 [N]): float64 [N], radians, and whether it is known."""
+        filled = self._filled(labels)
+        return tf.gather(self.sums, labels) / tf.cast(tf.maximum(filled, 1), tf.float64), filled >= 1
 
     def pooled_variance(self) -> tf.Tensor:
         """Eq. 9: sum (K_i - 1) var_i / sum (K_i - 1), float32 scalar; 0 where nothing is known yet."""
@@ -176,6 +179,9 @@ class AngleMemory(tf.keras.layers.Layer):
     def head_variance(self) -> tf.Tensor:
         """Eq. 6: the mean variance of the head classes, float32 scalar; 0 where nothing is known yet."""
         return tf.cast(tf.math.divide_no_nan(self.totals[2], self.totals[3]), tf.float32)
+
+    def _filled(self, labels):
+        return tf.minimum(tf.gather(self.seen, labels), tf.gather(self._sizes, labels))
 
     def _update(self, features, labels):
         run, rank, size, first = _runs(labels)

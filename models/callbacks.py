@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from models import config as config_lib
 from models import errors
+from models import tail_health
 
 log = logging.getLogger("longtail")
 
@@ -18,9 +19,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
     def __init__(self, classifier: tf.keras.Model, directory: str):
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64)
-        checkpoint = tf.train.Checkpoint(
-            classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch
-        )
+        checkpoint = tf.train.Checkpoint(classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch)
         self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=1)
 
     def restore(self) -> int:
@@ -51,22 +50,39 @@ class Recompute(tf.keras.callbacks.Callback):
             self.model.head.cloud.memory.recompute()
 
 
-class Progress(tf.keras.callbacks.Callback):
-    """One line an epoch for people: loss, speed, and whether the cloud is on."""
+def of_every_training(
+    config: config_lib.TrainConfig, counts: np.ndarray, steps: int, batch: int, board: str | None = None
+) -> list[tf.keras.callbacks.Callback]:
+    """What every training calls, in the order in which one needs what another did.
 
-    def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int):
+    Args:
+      config: of the training.
+      counts: int [C], K_i: distinct images of each class.
+      steps: of an epoch.
+      batch: images in a step.
+      board: TensorBoard's folder, or None to write nothing.
+    """
+    health = tail_health.TailHealth(counts, config.leap.head_threshold, board)
+    boards = [tf.keras.callbacks.TensorBoard(board, profile_batch=0)] if board else []
+    stop_on_nan = tf.keras.callbacks.TerminateOnNaN()
+    return [*boards, stop_on_nan, Recompute(), health, Progress(config, steps, batch, health)]
+
+
+class Progress(tf.keras.callbacks.Callback):
+    """One line an epoch for people: loss, speed, whether the cloud is on, and how head and tail fare.
+
+    `health` is called before this one.
+    """
+
+    def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int, health: tail_health.TailHealth):
         super().__init__()
-        self._config, self._steps, self._batch = config, steps, batch
+        self._config, self._steps, self._batch, self._health = config, steps, batch, health
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self._started
-        leap = self._config.leap
-        cloud = ""
-        if leap.variant != "none":
-            cloud = f"  cloud {leap.variant if epoch >= leap.start_epoch else 'off'}"
         log.info(
             "epoch %d/%d  step %d  loss %.4f  %.0f images/s%s",
             epoch + 1,
@@ -74,5 +90,16 @@ class Progress(tf.keras.callbacks.Callback):
             (epoch + 1) * self._steps,
             logs["loss"],
             self._steps * self._batch / seconds,
-            cloud,
+            self._cloud(epoch),
         )
+
+    def _cloud(self, epoch):
+        leap, health = self._config.leap, self._health.latest
+        if leap.variant == "none" or not health:
+            return ""
+        shown = "off"
+        if epoch >= leap.start_epoch:
+            shown = f"{leap.variant} on {100 * health['samples_with_cloud']:.0f}% of samples"
+        groups = {name: health.get(name, {}).get("angular_variance") for name in ("head", "tail")}
+        known = "  ".join(f"{name} {value:.4f}" for name, value in groups.items() if value is not None)
+        return f"  cloud {shown}" + (f"  variance {known}" if known else "")

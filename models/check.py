@@ -8,6 +8,7 @@ from models import config as config_lib
 from models import errors
 from models import feature_cloud
 from models import heads
+from models import losses
 from models import schedules
 
 OPTIMIZERS = ("adam", "sgd")
@@ -23,6 +24,7 @@ def check(config: config_lib.TrainConfig) -> None:
     model, leap, training, augmentation = config.model, config.leap, config.training, config.augment
     _among("head.name", config.head.name, heads.HEADS)
     _among("model.backbone", model.backbone, backbones.BACKBONES)
+    _among("loss.name", config.loss.name, losses.LOSSES)
     _among("leap.variant", leap.variant, ("none", *feature_cloud.VARIANTS))
     _among("leap.angle_order", leap.angle_order, angle_memory.ANGLE_ORDERS)
     _among("training.optimizer", training.optimizer, OPTIMIZERS)
@@ -30,7 +32,11 @@ def check(config: config_lib.TrainConfig) -> None:
     _among("training.precision", training.precision, PRECISIONS)
     ranges = [
         ("head.scale", config.head.scale, 1e-6, 1e6),
-        ("head.margin", config.head.margin, 0.0, 1.6),
+        ("head.margin", config.head.margin, *heads.HEADS[config.head.name].MARGINS),
+        ("loss.beta", config.loss.beta, 0.0, 0.9999999),
+        ("loss.start_epoch", config.loss.start_epoch, 0, 1 << 30),
+        ("loss.centre_weight", config.loss.centre_weight, 0.0, 1e6),
+        ("loss.centre_rate", config.loss.centre_rate, 1e-6, 1.0),
         ("model.dimension", model.dimension, 2, 1 << 20),
         ("model.weight_decay", model.weight_decay, 0.0, 1.0),
         ("leap.start_epoch", leap.start_epoch, 0, 1 << 30),
@@ -42,6 +48,7 @@ def check(config: config_lib.TrainConfig) -> None:
         ("augment.erase", augmentation.erase, 0.0, 1.0),
         ("training.epochs", training.epochs, 1, 1 << 30),
         ("training.batch", training.batch, 2, 1 << 20),
+        ("training.images_per_class", training.images_per_class, 0, training.batch // 2),
         ("training.rate", training.rate, 1e-12, 1e3),
         ("training.warmup_epochs", training.warmup_epochs, 0.0, float(training.epochs)),
         ("training.cycles", training.cycles, 1, 1 << 20),
@@ -52,8 +59,24 @@ def check(config: config_lib.TrainConfig) -> None:
         if not least <= value <= most:  # not a number is refused too
             raise errors.UsageError(f"{key}: {value} is not from {least} to {most}")
     _check_image(model)
-    if leap.variant != "none" and not heads.HEADS[config.head.name].takes_cloud:
-        raise errors.UsageError(f"leap.variant: head {config.head.name!r} has no angles for a cloud; set it to none")
+    _check_head(config)
+    if training.images_per_class and training.batch % training.images_per_class:
+        raise errors.UsageError(
+            f"training.batch: {training.batch} is not a multiple of images_per_class={training.images_per_class}"
+        )
+
+
+def _check_head(config: config_lib.TrainConfig) -> None:
+    name = config.head.name
+    kind = heads.HEADS[name]
+    kind.check_options(config.head.margin, kind.read_options(config.head.options))
+    if config.leap.variant != "none" and not kind.takes_cloud:
+        raise errors.UsageError(f"leap.variant: head {name!r} has no angles for a cloud; set it to none")
+    if name == "triplet" and (config.loss.name != "cross_entropy" or config.training.images_per_class < 2):
+        raise errors.UsageError(
+            "head.name: triplet needs training.images_per_class of 2 or more and takes no other loss.name than the "
+            f"default; they are {config.training.images_per_class} and {config.loss.name}"
+        )
 
 
 def _among(key: str, value: str, known: Iterable[str]) -> None:

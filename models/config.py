@@ -27,11 +27,23 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The classification head: a name of `models.heads.HEADS`, scale s and margin m."""
+    """The classification head: a name of `models.heads.HEADS`, scale s, margin m, and numbers of that head's own."""
 
     name: str = "cosface"
     scale: float = 24.0
     margin: float = 0.2
+    options: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What is made of the logits: a name of `models.losses.LOSSES`; a centre loss too where it has weight."""
+
+    name: str = "cross_entropy"
+    beta: float = 0.999  # of the effective number
+    start_epoch: int = 0  # the class-balanced weights begin here
+    centre_weight: float = 0.0  # lambda
+    centre_rate: float = 0.5  # alpha
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +61,14 @@ class Leap:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The optimisation. `rate` is the highest learning rate; `precision` a Keras dtype policy."""
+    """The optimisation. `rate` is the highest learning rate; `precision` a Keras dtype policy.
+
+    `images_per_class` K makes batches of batch / K identities with K images each; 0 makes them of any images.
+    """
 
     epochs: int = 24
     batch: int = 128
+    images_per_class: int = 0
     optimizer: str = "adam"
     rate: float = 2e-3
     schedule: str = "cosine"
@@ -69,6 +85,7 @@ class TrainConfig:
 
     model: Model = dataclasses.field(default_factory=Model)
     head: Head = dataclasses.field(default_factory=Head)
+    loss: Loss = dataclasses.field(default_factory=Loss)
     leap: Leap = dataclasses.field(default_factory=Leap)
     augment: augment_lib.Augmentation = dataclasses.field(default_factory=augment_lib.Augmentation)
     training: Training = dataclasses.field(default_factory=Training)

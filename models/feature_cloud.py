@@ -69,6 +69,9 @@ class FeatureCloud(tf.keras.layers.Layer):
         self.step = angle_memory.add_state(self, "step", [], tf.int64)
         if self.refresh_every > 1:
             self.snapshot = angle_memory.add_state(self, "snapshot", [len(self.memory.counts)], tf.float32)
+        # A Keras metric: `fit` starts it anew each epoch, logs it, and adds up what the replicas counted. Float64
+        # counts every sample of any epoch.
+        self.clouded = tf.keras.metrics.Mean("samples_with_cloud", dtype="float64")
         super().build(input_shape)
 
     def get_config(self):
@@ -113,7 +116,17 @@ class FeatureCloud(tf.keras.layers.Layer):
             width = self._refreshed(labels)
         step = self.step + 0
         self.step.assign_add(1)
-        return tf.where(step >= self.start_step, width, 0.0), self._keys(tf.size(labels), step)
+        width = tf.where(step >= self.start_step, width, 0.0)
+        self.clouded.update_state(width > 0.0)
+        return width, self._keys(tf.size(labels), step)
+
+    def widths(self) -> tf.Tensor:
+        """float32 [C]: standard deviation of alpha in each class, radians; zeros before a step had a cloud. O(C)."""
+        if self.refresh_every > 1:
+            width = self.snapshot + 0.0
+        else:
+            width = self._widths()
+        return tf.where(self.step > self.start_step, width, 0.0)
 
     def _keys(self, rows, step):
         replica = tf.distribute.get_replica_context()
@@ -131,13 +144,12 @@ class FeatureCloud(tf.keras.layers.Layer):
         lacking = tf.maximum(wanted - variance, 0.0)
         return tf.sqrt(tf.where(has_cloud, lacking, 0.0))
 
-    def _refreshed(self, labels):
+    def _widths(self):
         everyone = tf.range(len(self.memory.counts), dtype=tf.int64)
+        variance, known = self.memory.variance(everyone)
+        return self._width(tf.cast(variance, tf.float32), known, everyone)
 
-        def fresh():
-            variance, known = self.memory.variance(everyone)
-            return self._width(tf.cast(variance, tf.float32), known, everyone)
-
+    def _refreshed(self, labels):
         due = tf.equal(self.step % self.refresh_every, 0)
-        self.snapshot.assign(tf.cond(due, fresh, lambda: self.snapshot + 0.0))
+        self.snapshot.assign(tf.cond(due, self._widths, lambda: self.snapshot + 0.0))
         return tf.gather(self.snapshot, labels)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models import augment
 from models import backbones
 from models import callbacks as callbacks_lib
 from models import check
@@ -21,12 +20,12 @@ from models import errors
 from models import export
 from models import feature_cloud
 from models import heads
+from models import losses
 from models import schedules
-from models import signatures
+from models import tail_health
+from models import training_data
 
 log = logging.getLogger("longtail")
-
-_UNREADABLE = "training set: an image is not decodable"
 
 _OPTIMIZERS = {
     "adam": tf.keras.optimizers.Adam,
@@ -34,43 +33,21 @@ _OPTIMIZERS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingSet:
-    """Encoded images with dense class ids.
-
-    Attributes:
-      encoded: object [N] of bytes, JPEG or PNG.
-      class_ids: int64 [N], 0..C-1.
-      counts: int64 [C], K_i: distinct images of each class, as the census has it.
-    """
-
-    encoded: np.ndarray
-    class_ids: np.ndarray
-    counts: np.ndarray
-
-    def __post_init__(self):
-        if len(self.encoded) != len(self.class_ids) or len(self.encoded) == 0:
-            raise errors.WorkError(
-                f"training set: {len(self.encoded)} images and {len(self.class_ids)} labels; run ingestion again"
-            )
-        if self.class_ids.min() < 0 or self.class_ids.max() >= len(self.counts):
-            raise errors.WorkError(
-                f"training set: class ids {self.class_ids.min()}..{self.class_ids.max()} disagree with the "
-                f"census of {len(self.counts)} classes; run the rebalancer again"
-            )
-
-
 class Classifier(tf.keras.Model):
-    """An embedder under a head: (images [B, h, w, c], labels [B]) -> logits [B, C]."""
+    """An embedder under a head: (images [B, h, w, c], labels [B]) -> logits [B, C]; beside it a centre loss or None."""
 
-    def __init__(self, embedder: tf.keras.Model, head: heads.Head):
+    def __init__(self, embedder: tf.keras.Model, head: heads.Head, centre_loss: losses.CentreLoss | None = None):
         super().__init__()
         self.embedder = embedder
         self.head = head
+        self.centre_loss = centre_loss
 
     def call(self, inputs, training=False):
         images, labels = inputs
-        return self.head((self.embedder(images, training=training), labels), training=training)
+        features = self.embedder(images, training=training)
+        if training and self.centre_loss is not None:
+            self.add_loss(self.centre_loss(features, labels))
+        return self.head((features, labels), training=training)
 
 
 def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_per_epoch: int) -> Classifier:
@@ -93,83 +70,26 @@ def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_p
     embedder = backbones.build_embedder(
         model.backbone, tuple(model.image), model.dimension, model.weight_decay, model.weights or None
     )
-    head = heads.HEADS[config.head.name](
-        len(counts), config.head.scale, config.head.margin, cloud, model.weight_decay
+    asked = config.head
+    head = heads.HEADS[asked.name](
+        len(counts), asked.scale, asked.margin, cloud, model.weight_decay, counts, asked.options
     )
     head.build([(None, model.dimension), (None,)])
-    return Classifier(embedder, head)
-
-
-def _pixels(data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig) -> np.ndarray | None:
-    """All images decoded, float32 [N, h, w, c], where they fit the cache the recipe allows; else None."""
-    size = len(data.encoded) * int(np.prod(config.model.image)) * 4
-    if size > config.training.cache_megabytes * 2**20:
-        return None
-    pixels = np.empty([len(data.encoded), *config.model.image], np.float32)
-    decode = tf.function(preprocess, input_signature=[tf.TensorSpec([None], tf.string)])
-    for start in range(0, len(data.encoded), 512):
-        stop = min(start + 512, len(data.encoded))
-        pixels[start:stop], status = (t.numpy() for t in decode(tf.constant(data.encoded[start:stop])))
-        if status.any():
-            raise errors.WorkError(
-                f"training set: image {start + int(np.flatnonzero(status)[0])} is "
-                f"{signatures.STATUS_MEANING[int(status[status > 0][0])]}; run ingestion again"
-            )
-    return pixels
-
-
-def _steps(data: TrainingSet, training: config_lib.Training) -> tuple[int, int]:
-    """Size of a batch, and batches of an epoch."""
-    batch = min(training.batch, len(data.encoded))
-    return batch, len(data.encoded) // batch
-
-
-def batches(
-    data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig, first_epoch: int = 0
-) -> tuple[tf.data.Dataset, int]:
-    """Batches of the epochs from `first_epoch` on, in an order that is a function of (seed, epoch).
-
-    Returns:
-      A dataset of ((images float32 [B, h, w, c], labels int64 [B]), labels), and the steps of an epoch. An epoch
-      drops the rows that fill no batch; which ones differs from epoch to epoch.
-    """
-    training = config.training
-    count = len(data.encoded)
-    batch, steps = _steps(data, training)
-    pixels = _pixels(data, preprocess, config)
-    with tf.device("/cpu:0"):
-        source = tf.constant(data.encoded if pixels is None else pixels)
-        labels = tf.constant(data.class_ids, tf.int64)
-
-    def epoch(number):
-        seed = tf.stack([tf.constant(training.seed, tf.int64), number])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
-        return tf.data.Dataset.from_tensor_slices(order[: steps * batch]).batch(batch, drop_remainder=True)
-
-    def load(step, rows):
-        images = tf.gather(source, rows)
-        if pixels is None:
-            images, status = preprocess(images)
-            readable = tf.debugging.assert_equal(status, signatures.STATUS_OK, _UNREADABLE)
-            with tf.control_dependencies([readable]):
-                images = tf.identity(images)
-        images = tf.ensure_shape(images, [batch, *config.model.image])
-        seed = tf.stack([tf.constant(training.seed + 1, tf.int64), step])
-        label = tf.gather(labels, rows)
-        return (augment.augment(images, seed, config.augment), label), label
-
-    rows = tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch)
-    loaded = rows.enumerate(first_epoch * steps).map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    return loaded.prefetch(tf.data.AUTOTUNE), steps
+    centre_loss = None
+    if config.loss.centre_weight:
+        centre_loss = losses.CentreLoss(len(counts), config.loss.centre_weight, config.loss.centre_rate)
+        centre_loss.build([None, model.dimension])
+    return Classifier(embedder, head, centre_loss)
 
 
 def train(
     config: config_lib.TrainConfig,
-    data: TrainingSet,
+    data: training_data.TrainingSet,
     preprocess: Callable,
     checkpoints: str | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     strategy: tf.distribute.Strategy | None = None,
+    board: str | None = None,
 ) -> Classifier:
     """Trains a classifier; goes on from the last epoch saved in `checkpoints`.
 
@@ -180,6 +100,7 @@ def train(
       checkpoints: folder of this very training, or None to keep none.
       callbacks: more Keras callbacks.
       strategy: where to train; None for the default.
+      board: folder for TensorBoard's event files, or None to write none.
 
     Returns:
       The trained classifier.
@@ -193,12 +114,12 @@ def train(
     tf.keras.utils.set_random_seed(training.seed)
     tf.keras.mixed_precision.set_global_policy(training.precision)
     try:
-        return _fit(config, data, preprocess, checkpoints, list(callbacks), strategy)
+        return _fit(config, data, preprocess, checkpoints, list(callbacks), strategy, board)
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
 
 
-def _fit(config, data, preprocess, checkpoints, callbacks, strategy) -> Classifier:
+def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> Classifier:
     training = config.training
     if config.leap.variant != "none" and config.leap.start_epoch >= training.epochs:
         log.warning(
@@ -206,7 +127,17 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy) -> Classifi
             config.leap.start_epoch,
             training.epochs,
         )
-    batch, steps = _steps(data, training)
+    if config.loss.name == "class_balanced" and config.loss.start_epoch >= training.epochs:
+        log.warning(
+            "loss.start_epoch=%d is not below training.epochs=%d: the class-balanced weights never begin",
+            config.loss.start_epoch,
+            training.epochs,
+        )
+    strategy = strategy or tf.distribute.get_strategy()
+    if config.head.name == "triplet" and strategy.num_replicas_in_sync > 1:
+        raise errors.UsageError("head.name: triplet mines whole batches, which replicas divide; train it on one device")
+    batch, steps = training_data.steps(data, training)
+    drawn = training_data.drawn(data, training)
     schedule = schedules.build_schedule(
         training.schedule,
         training.rate,
@@ -214,37 +145,34 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy) -> Classifi
         int(training.warmup_epochs * steps),
         training.cycles,
     )
-    with (strategy or tf.distribute.get_strategy()).scope():
+    with strategy.scope():
         classifier = build_classifier(config, data.counts, steps)
-        classifier.compile(
-            optimizer=_OPTIMIZERS[training.optimizer](schedule),
-            loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
+        optimizer = _OPTIMIZERS[training.optimizer](schedule)
+        classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
     done = 0
-    stop_on_nan, progress = tf.keras.callbacks.TerminateOnNaN(), callbacks_lib.Progress(config, steps, batch)
-    callbacks += [stop_on_nan, callbacks_lib.Recompute(), progress]
+    callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
     if checkpoints:
         keeper = callbacks_lib.EpochCheckpoint(classifier, checkpoints)
         done = keeper.restore()
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
         callbacks.append(keeper)
-    dataset, steps = batches(data, preprocess, config, done)
+    dataset, _ = training_data.batches(data, preprocess, config, done)
     if done < training.epochs:
         rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
         try:
             classifier.fit(dataset, callbacks=callbacks, verbose=0, **rest)
         except tf.errors.InvalidArgumentError as error:
-            if _UNREADABLE not in error.message:
+            if training_data.UNREADABLE not in error.message:
                 raise
-            raise errors.WorkError(f"{_UNREADABLE}; run ingestion again") from error
+            raise errors.WorkError(f"{training_data.UNREADABLE}; run ingestion again") from error
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
         raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
 
 
-def _digest(config: str, data: TrainingSet) -> str:
+def _digest(config: str, data: training_data.TrainingSet) -> str:
     """Names a training by its settings and its data, image by image: O(encoded bytes)."""
     digest = hashlib.sha256(config.encode())
     digest.update(data.class_ids.tobytes())
@@ -269,24 +197,6 @@ class TransformGraph(tf.Module):
         return pixels, tf.cast(tf.reshape(outputs["status"], [-1]), tf.int32)
 
 
-def read_training_set(patterns: Sequence[str], census: dict[str, Any]) -> TrainingSet:
-    """Reads rebalanced tf.Examples (gzipped TFRecord) into memory: O(encoded bytes)."""
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    spec = {
-        "image/encoded": tf.io.FixedLenFeature([], tf.string),
-        "class_id": tf.io.FixedLenFeature([], tf.int64),
-    }
-    rows = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1024)
-    parsed = [tf.io.parse_example(batch, spec) for batch in rows]
-    if not parsed:
-        raise errors.WorkError(f"training set: no examples in {', '.join(patterns)}; run the rebalancer again")
-    return TrainingSet(
-        np.concatenate([batch["image/encoded"].numpy() for batch in parsed]),
-        np.concatenate([batch["class_id"].numpy() for batch in parsed]),
-        np.asarray([entry["images"] for entry in census["classes"]], np.int64),
-    )
-
-
 def run_fn(fn_args: Any) -> None:
     """TFX's entry: trains on the rebalanced examples and exports the SavedModel.
 
@@ -300,14 +210,17 @@ def run_fn(fn_args: Any) -> None:
     config = config_lib.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
         census = json.load(file)
-    data = read_training_set(fn_args.train_files, census)
+    data = training_data.read_training_set(fn_args.train_files, census)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
     checkpoints = os.path.join(custom["checkpoints"], _digest(custom["config"], data))
-    board = tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, profile_batch=0)
     log.info("%d images of %d classes", len(data.encoded), len(data.counts))
-    classifier = train(config, data, preprocess, checkpoints, [board])
-    card = {**json.loads(custom.get("card", "{}")), "config": dataclasses.asdict(config)}
+    classifier = train(config, data, preprocess, checkpoints, board=fn_args.model_run_dir)
+    card = {
+        **json.loads(custom.get("card", "{}")),
+        "config": dataclasses.asdict(config),
+        "tail_health": tail_health.tail_health(classifier.head, data.counts, config.leap.head_threshold),
+    }
     export.export(classifier.embedder, preprocess, fn_args.serving_model_dir, card)
     # Only now is there nothing to go on from.
     tf.io.gfile.rmtree(checkpoints)

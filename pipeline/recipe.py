@@ -32,10 +32,14 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """Bounds of the schema and thresholds of the gate, by feature; {} takes the defaults."""
+    """Bounds of the schema and thresholds of the gate, by feature; what has none is calibrated to the spans' size.
+
+    `sample` is how many images of a span are kept, for embedding drift and to be looked at.
+    """
 
     bounds: dict[str, Any] = dataclasses.field(default_factory=dict)
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
+    sample: int = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Recipe:
     rebalance: Rebalance = dataclasses.field(default_factory=Rebalance)
     model: config.Model = dataclasses.field(default_factory=config.Model)
     head: config.Head = dataclasses.field(default_factory=config.Head)
+    loss: config.Loss = dataclasses.field(default_factory=config.Loss)
     leap: config.Leap = dataclasses.field(default_factory=config.Leap)
     augment: augment_lib.Augmentation = dataclasses.field(default_factory=augment_lib.Augmentation)
     training: config.Training = dataclasses.field(default_factory=config.Training)
@@ -83,7 +88,7 @@ class Recipe:
 
     def train_config(self) -> config.TrainConfig:
         """The part of the recipe that decides a training."""
-        return config.TrainConfig(self.model, self.head, self.leap, self.augment, self.training)
+        return config.TrainConfig(self.model, self.head, self.loss, self.leap, self.augment, self.training)
 
 
 def names() -> list[str]:

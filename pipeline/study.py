@@ -18,10 +18,13 @@ from components.image_example_gen import images
 from components.image_example_gen import splits
 from components.rebalancer import census
 from components.rebalancer import rows
+from models import check
 from models import config as config_lib
 from models import errors
+from models import heads
 from models import preprocess as preprocess_lib
 from models import train
+from models import training_data
 from models.metrics import angular
 from models.metrics import retrieval
 from pipeline import recipe as recipe_lib
@@ -29,51 +32,106 @@ from pipeline import workplace
 
 log = logging.getLogger("longtail")
 
-# Head, scale and margin of LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.2), and the cloud on top.
+# CosFace and ArcFace as in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.2). A head of another paper has
+# the scale of the one it varies and a margin of that size: its own paper's are for a million faces.
 _HEADS = {
     "softmax": config_lib.Head("softmax", 1.0, 0.0),
+    "l2_softmax": config_lib.Head("l2_softmax", 24.0, 0.0),
     "normface": config_lib.Head("normface", 24.0, 0.0),
+    "sphereface": config_lib.Head("sphereface", 24.0, 1.5),
     "cosface": config_lib.Head("cosface", 24.0, 0.2),
     "arcface": config_lib.Head("arcface", 16.0, 0.2),
+    "subcentre_arcface": config_lib.Head("subcentre_arcface", 16.0, 0.2),
+    "curricularface": config_lib.Head("curricularface", 16.0, 0.2),
+    "adaface": config_lib.Head("adaface", 24.0, 0.2),
+    "magface": config_lib.Head("magface", 16.0, 0.15, {"upper_margin": 0.45, "least_length": 5.0, "most_length": 55.0}),
+    "ldam": config_lib.Head("ldam", 24.0, 0.3),
+    "triplet": config_lib.Head("triplet", 1.0, 0.2),
 }
-METHODS = {
-    **{name: (name, "none") for name in _HEADS},
-    "leap-cv": ("cosface", "vanilla"),
-    "leap-cf": ("cosface", "full"),
-    "leap-av": ("arcface", "vanilla"),
-    "leap-af": ("arcface", "full"),
+# What may be added to a head, each with what it changes of the recipe.
+_ADDED = {
+    "leap_v": {"leap": {"variant": "vanilla"}},
+    "leap_f": {"leap": {"variant": "full"}},
+    "class_balanced": {"loss": {"name": "class_balanced"}},
+    "balanced_softmax": {"loss": {"name": "balanced_softmax"}},
+    "centre": {"loss": {"centre_weight": 0.003}},
 }
+# The names the papers' tables have for some of them.
+ALIASES = {
+    "leap-cv": "cosface+leap_v",
+    "leap-cf": "cosface+leap_f",
+    "leap-av": "arcface+leap_v",
+    "leap-af": "arcface+leap_f",
+}
+METHODS = (*_HEADS, *ALIASES)
+# Images of an identity side by side in a batch, for triplets, where the recipe has no `training.images_per_class`.
+_TRIPLET_IMAGES = 4
 _SETTING = re.compile(r"H(\d+)S(\d+)$")
 _TUNED = {"s": "scale", "m": "margin"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A head with or without a cloud. `name` is as written, e.g. "leap-cv" or "leap-cv:s=32"."""
+    """A head and what is added to it. `name` is as written, e.g. "leap-cv" or "cosface+class_balanced:s=32"."""
 
     name: str
     head: config_lib.Head
-    variant: str
+    added: tuple[str, ...] = ()
+    tuned: str = ""
 
     @property
     def plain(self) -> str:
-        """Name of the same head without a cloud, the one a cloud is paired with."""
-        base, colon, tuned = self.name.partition(":")
-        return f"{METHODS[base][0]}{colon}{tuned}"
+        """Name of the same head without additions, the one a method is paired with."""
+        return self.head.name + self.tuned
+
+    def config(self, recipe: recipe_lib.Recipe, seed: int) -> config_lib.TrainConfig:
+        """The recipe's training with this method's head, and of clouds and losses none but those it names.
+
+        How a cloud or a loss that is named works (`leap.start_epoch`, `loss.beta`, ...) is the recipe's.
+
+        Raises:
+          errors.UsageError: the recipe's settings do not go with the method.
+        """
+        changes: dict[str, dict[str, Any]] = {
+            "leap": {"variant": "none"},
+            "loss": {"name": "cross_entropy", "centre_weight": 0.0},
+            "training": {"seed": seed},
+        }
+        for name in self.added:
+            for part, values in _ADDED[name].items():
+                changes[part] |= values
+        if "centre" in self.added and recipe.loss.centre_weight:
+            changes["loss"]["centre_weight"] = recipe.loss.centre_weight
+        if self.head.name == "triplet" and recipe.training.images_per_class < 2:
+            changes["training"]["images_per_class"] = _TRIPLET_IMAGES
+        parts = {part: dataclasses.replace(getattr(recipe, part), **values) for part, values in changes.items()}
+        config = dataclasses.replace(recipe.train_config(), head=self.head, **parts)
+        try:
+            check.check(config)
+        except errors.UsageError as error:
+            raise errors.UsageError(f"--methods: {self.name}: {error}") from error
+        return config
 
 
 def parse_method(text: str, own: config_lib.Head) -> Method:
-    """Reads "leap-cv" or, with another scale or margin, "leap-cv:s=32,m=0.3".
+    """Reads "leap-cv", "adaface+leap_f" or, with another scale or margin, "leap-cv:s=32,m=0.3".
 
-    A head that is the recipe's `own` has the recipe's scale and margin, any other those of the re-ID experiments.
+    A head that is the recipe's `own` has the recipe's scale and margin, any other those of `_HEADS`.
 
     Raises:
       errors.UsageError: unknown method or setting.
     """
-    base, _, tuned = text.partition(":")
-    if base not in METHODS:
-        raise errors.UsageError(f"--methods: unknown {base!r}; one of {', '.join(METHODS)}")
-    head, variant = METHODS[base]
+    base, colon, tuned = text.partition(":")
+    first, *added = base.split("+")
+    head, *own_added = ALIASES.get(first, first).split("+")
+    added = own_added + added
+    unknown = [name for name in (head,) if name not in _HEADS] + [name for name in added if name not in _ADDED]
+    if unknown:
+        known = f"one of {', '.join(METHODS)}, with + and {', '.join(_ADDED)}"
+        raise errors.UsageError(f"--methods: unknown {unknown[0]!r} in {text!r}; {known}")
+    changed = [(part, key) for name in added for part, values in _ADDED[name].items() for key in values]
+    if len(set(changed)) < len(changed):
+        raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} exclude each other; write one of them")
     changes = {}
     start = own if own.name == head else _HEADS[head]
     for change in filter(None, tuned.split(",")):
@@ -82,7 +140,9 @@ def parse_method(text: str, own: config_lib.Head) -> Method:
             changes[_TUNED[key]] = float(value)
         except (KeyError, ValueError) as error:
             raise errors.UsageError(f"--methods: {text!r}: write s=SCALE or m=MARGIN after the colon") from error
-    return Method(text, dataclasses.replace(start, **changes), variant)
+        if _TUNED[key] not in heads.HEADS[head].TUNED:
+            raise errors.UsageError(f"--methods: {text!r}: {head} has no {_TUNED[key]}")
+    return Method(text, dataclasses.replace(start, **changes), tuple(added), f"{colon}{tuned}")
 
 
 def parse_setting(text: str) -> tuple[int, int]:
@@ -134,18 +194,14 @@ class _Images:
             np.array([item.identity in held_out for item, _, _ in kept]),
         )
 
-    def carve(self, head: int, tail_images: int, seed: int) -> tuple[train.TrainingSet, set[int]]:
+    def carve(self, head: int, tail_images: int, seed: int) -> tuple[training_data.TrainingSet, set[int]]:
         """The training set of <H,S>, and the class ids of its head."""
         by_identity: dict[str, list[int]] = {}
         for row in np.flatnonzero(~self.held_out):
             by_identity.setdefault(self.identities[row], []).append(row)
-        counts = {
-            identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()
-        }
+        counts = {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
         plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
-        classes = {
-            one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]
-        }
+        classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
         row_of = {(self.identities[row], self.paths[row]): row for row in np.flatnonzero(~self.held_out)}
         taken, labels = [], []
         for identity, group in sorted(by_identity.items()):
@@ -155,8 +211,8 @@ class _Images:
                 taken.append(row_of[identity, path.decode()])
                 labels.append(classes[identity.encode()][0])
         kept = np.array([one["images"] for one in plan["classes"]], np.int64)
-        heads = {one["class_id"] for one in plan["classes"] if one["head"]}
-        return train.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept), heads
+        head_ids = {one["class_id"] for one in plan["classes"] if one["head"]}
+        return training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept), head_ids
 
 
 def _embed(classifier: train.Classifier, preprocess, encoded: np.ndarray) -> np.ndarray:
@@ -170,13 +226,8 @@ def _embed(classifier: train.Classifier, preprocess, encoded: np.ndarray) -> np.
 
 def _train_and_score(recipe, method: Method, setting: str, seed: int, data: _Images) -> dict[str, Any]:
     head, tail_images = parse_setting(setting)
-    training_set, heads = data.carve(head, tail_images, seed)
-    config = dataclasses.replace(
-        recipe.train_config(),
-        head=method.head,
-        leap=dataclasses.replace(recipe.leap, variant=method.variant),
-        training=dataclasses.replace(recipe.training, seed=seed),
-    )
+    training_set, head_ids = data.carve(head, tail_images, seed)
+    config = method.config(recipe, seed)
     preprocess = preprocess_lib.Preprocess(tuple(config.model.image), recipe.data.max_pixels)
     started = time.monotonic()
     classifier = train.train(config, training_set, preprocess)
@@ -185,7 +236,7 @@ def _train_and_score(recipe, method: Method, setting: str, seed: int, data: _Ima
     names = data.identities[data.held_out]
     scores = retrieval.evaluate_retrieval(held_out, names, held_out, names, exclude_self=True)
     trained = _embed(classifier, preprocess, training_set.encoded)
-    spread = angular.angular_spread(trained, training_set.class_ids, heads)
+    spread = angular.angular_spread(trained, training_set.class_ids, head_ids)
     unseen = angular.angular_spread(held_out, names, set(names))
     return {
         "setting": setting,
@@ -208,7 +259,7 @@ def study(
     seeds: int,
     json_path: str | None,
 ) -> dict[str, Any]:
-    """Trains every method on every carve with every seed, and compares each cloud with its plain head.
+    """Trains every method on every carve with every seed, and compares each addition with its plain head.
 
     A seed decides which identities are the head, which images the tail keeps, the initial weights and the order of
     batches; methods share all four, so their difference is paired. Finished trainings are written to `json_path` as
@@ -219,6 +270,8 @@ def study(
     """
     parsed = [parse_method(method, recipe.head) for method in methods]
     recipe_lib.check(recipe)
+    for method in parsed:
+        method.config(recipe, 0)
     for setting in settings:
         parse_setting(setting)
     if not data:

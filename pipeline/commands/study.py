@@ -14,8 +14,10 @@ def study(
     methods: Annotated[
         str,
         typer.Option(
-            help="softmax, normface, cosface, arcface, leap-cv, leap-cf, leap-av, leap-af (C: CosFace, A: ArcFace; "
-            "v: vanilla, f: full), comma-separated; another scale or margin as in leap-cv:s=32 or cosface:m=0.3."
+            help="Comma-separated: softmax, l2_softmax, normface, sphereface, cosface, arcface, subcentre_arcface, "
+            "curricularface, adaface, magface, ldam, triplet; with + leap_v or leap_f (the vanilla or full cloud), "
+            "class_balanced, balanced_softmax, centre; leap-cv, leap-cf, leap-av, leap-af are CosFace and ArcFace with "
+            "a cloud. Another scale or margin as in leap-cv:s=32 or cosface:m=0.3."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,

@@ -36,6 +36,11 @@ def test_every_timed_row_has_a_cloud(rows):
     assert rows["rows with a cloud C=40"]["value"] == 1.0
 
 
+def test_tail_health_is_held_against_a_whole_training_step(rows):
+    [name] = [name for name in rows if name.startswith("tail health a step with conv4 C=40 (56 steps")]
+    assert rows[name]["value"] > 0.0 and rows[name]["target"] == 1.01
+
+
 def test_measured_state_is_the_formula(rows):
     assert rows["state C=40"]["ratio"] == 1.0
 

@@ -13,6 +13,7 @@ from models import errors
 from models import export
 from models import preprocess
 from models import train
+from models import training_data
 
 SHAPE = (16, 16, 1)
 
@@ -24,7 +25,7 @@ def data(classes=4, per_class=8, seed=0):
     patterns = rng.integers(0, 2, (classes, *SHAPE)) * 200
     pixels = np.clip(patterns[labels] + rng.integers(0, 55, (len(labels), *SHAPE)), 0, 255)
     encoded = np.array([tf.io.encode_png(p).numpy() for p in pixels.astype(np.uint8)], object)
-    return train.TrainingSet(encoded, labels, np.full(classes, per_class))
+    return training_data.TrainingSet(encoded, labels, np.full(classes, per_class))
 
 
 def config(**changes):
@@ -33,9 +34,11 @@ def config(**changes):
         "leap": config_lib.Leap(variant="full", start_epoch=1),
         "augment": augment.Augmentation(shift=0.05, rotation=5.0, flip=True, erase=0.2),
         "training": config_lib.Training(epochs=4, batch=8, rate=0.003),
+        "head": config_lib.Head(),
+        "loss": config_lib.Loss(),
     }
     for key, change in changes.items():
-        parts[key] = dataclasses.replace(parts.get(key, config_lib.TrainConfig().head), **change)
+        parts[key] = dataclasses.replace(parts[key], **change)
     return config_lib.TrainConfig(**parts)
 
 
@@ -61,9 +64,26 @@ def test_leap_training_learns_to_tell_the_classes_apart():
     assert trained.head.cloud.step.numpy() == 48
 
 
-@pytest.mark.parametrize("backbone", ["conv4", "resnet18"])
-def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, backbone):
-    settings, images, decode = config(model={"backbone": backbone}), data(), preprocess.Preprocess(SHAPE)
+PLAIN = {"variant": "none"}
+RESUMED = {
+    "conv4": {},
+    "resnet18": {"model": {"backbone": "resnet18"}},
+    "adaface": {"head": {"name": "adaface"}},
+    "curricularface, sgd, warm-up": {
+        "head": {"name": "curricularface"},
+        "training": {"optimizer": "sgd", "warmup_epochs": 1.0},
+    },
+    "centre loss, late weights": {
+        "head": {"name": "magface", "options": {"least_length": 1.0}},
+        "loss": {"name": "class_balanced", "start_epoch": 3, "centre_weight": 0.1},
+    },
+    "triplet": {"head": {"name": "triplet"}, "leap": PLAIN, "training": {"images_per_class": 2}},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, name):
+    settings, images, decode = config(**RESUMED[name]), data(), preprocess.Preprocess(SHAPE)
     whole, first, second = Losses(), Losses(die_at=2), Losses()
     train.train(settings, images, decode, str(tmp_path / "a"), [whole])
     with pytest.raises(KeyboardInterrupt):
@@ -75,17 +95,55 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, backbo
 
 def test_batches_of_an_epoch_are_a_function_of_seed_and_epoch():
     settings, images, decode = config(), data(), preprocess.Preprocess(SHAPE)
-    whole, steps = train.batches(images, decode, settings)
-    late, _ = train.batches(images, decode, settings, first_epoch=2)
+    whole, steps = training_data.batches(images, decode, settings)
+    late, _ = training_data.batches(images, decode, settings, first_epoch=2)
     for (one, label), (two, other) in zip(list(whole)[2 * steps :], late, strict=True):
         np.testing.assert_array_equal(label, other)
         np.testing.assert_array_equal(one[0], two[0])
 
 
+def test_batches_of_groups_hold_images_of_one_identity_side_by_side_and_every_image_of_the_set():
+    images = data(classes=5, per_class=7)
+    settings = config(training={"images_per_class": 4, "batch": 8, "epochs": 1})
+    found, steps = training_data.batches(images, preprocess.Preprocess(SHAPE), settings)
+    labels = np.concatenate([label.numpy() for _, label in found])
+    assert steps == 5 and len(labels) == 40  # two groups of four for each of five identities
+    assert (labels.reshape(-1, 4) == labels.reshape(-1, 4)[:, :1]).all()
+    assert np.bincount(labels).tolist() == [8] * 5
+
+
+def test_groups_fill_up_with_the_identitys_own_images_and_leave_none_out():
+    slots = training_data._slots(np.array([0, 0, 0, 1, 2, 2, 2, 2, 2]), 2)
+    assert slots.tolist() == [[0, 1], [2, 0], [3, 3], [4, 5], [6, 7], [8, 4]]
+
+
+def test_classes_are_counted_as_an_epoch_draws_them():
+    images = training_data.TrainingSet(np.array([b"x"] * 6, object), np.array([1, 0, 0, 0, 0, 0]), np.array([5, 1]))
+    assert training_data.drawn(images, config_lib.Training()).tolist() == [5, 1]
+    assert training_data.drawn(images, config_lib.Training(images_per_class=4)).tolist() == [8, 4]
+
+
+@pytest.mark.parametrize("change", [{"name": "class_balanced"}, {"name": "balanced_softmax"}, {"centre_weight": 0.1}])
+def test_each_loss_reaches_the_training(change):
+    images, decode, found = data(), preprocess.Preprocess(SHAPE), []
+    few = training_data.TrainingSet(images.encoded[:20], images.class_ids[:20], np.array([8, 8, 4]))
+    for loss in ({}, change):
+        losses = Losses()
+        train.train(config(training={"epochs": 1}, leap=PLAIN, loss=loss), few, decode, None, [losses])
+        found.append(losses.losses[0])
+    assert abs(found[0] - found[1]) > 1e-3
+
+
+def test_triplets_on_two_replicas_are_refused(two_replicas):
+    settings = config(head={"name": "triplet"}, leap=PLAIN, training={"images_per_class": 2})
+    with pytest.raises(errors.UsageError, match="train it on one device"):
+        train.train(settings, data(), preprocess.Preprocess(SHAPE), strategy=two_replicas)
+
+
 def test_images_that_do_not_fit_the_cache_are_decoded_as_they_are_needed():
     settings, images, decode = config(), data(), preprocess.Preprocess(SHAPE)
-    cached, _ = train.batches(images, decode, settings)
-    streamed, _ = train.batches(images, decode, config(training={"cache_megabytes": 0}))
+    cached, _ = training_data.batches(images, decode, settings)
+    streamed, _ = training_data.batches(images, decode, config(training={"cache_megabytes": 0}))
     for (one, _), (two, _) in zip(cached.take(4), streamed.take(4), strict=True):
         np.testing.assert_allclose(one[0], two[0], atol=1e-5)
 
@@ -131,6 +189,15 @@ def test_two_replicas_train_with_one_state_and_resume(two_replicas, tmp_path):
         ({"head": {"name": "softmax"}}, "no angles for a cloud"),
         ({"head": {"scale": float("nan")}}, "head.scale: nan"),
         ({"head": {"margin": 2.0}}, "head.margin: 2.0 is not from 0.0 to 1.6"),
+        ({"head": {"name": "sphereface"}}, "head.margin: 0.2 is not from 1.0 to 4.0"),
+        ({"head": {"name": "adaface", "options": {"h": 0.3}}}, "no option 'h'; it has concentration, momentum"),
+        ({"head": {"name": "magface", "options": {"upper_margin": 0.1}}}, "upper_margin >= head.margin"),
+        ({"head": {"name": "triplet"}, "leap": PLAIN}, "needs training.images_per_class of 2"),
+        ({"head": {"name": "triplet"}}, "no angles for a cloud"),
+        ({"loss": {"name": "focal"}}, "loss.name: unknown 'focal'"),
+        ({"loss": {"beta": 1.0}}, "loss.beta: 1.0"),
+        ({"loss": {"centre_rate": 0.0}}, "loss.centre_rate: 0.0"),
+        ({"training": {"images_per_class": 3}}, "8 is not a multiple of images_per_class=3"),
         ({"leap": {"centre_momentum": 1.4}}, "leap.centre_momentum: 1.4"),
         ({"leap": {"images_kept": 0}}, "leap.images_kept: 0"),
         ({"augment": {"erase": 5.0}}, "augment.erase: 5.0"),
@@ -151,7 +218,7 @@ def test_settings_that_cannot_be_are_named(recipe, message):
 
 def test_labels_beyond_the_census_are_refused():
     with pytest.raises(errors.WorkError, match="disagree with the census of 2 classes"):
-        train.TrainingSet(np.array([b"", b""], object), np.array([0, 2]), np.array([1, 1]))
+        training_data.TrainingSet(np.array([b"", b""], object), np.array([0, 2]), np.array([1, 1]))
 
 
 def test_an_unreadable_image_stops_training_with_its_number():
@@ -231,7 +298,7 @@ def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_lay
     assert len({item.identity for item in items}) == 2
     assert [item.camera for item in items] == ([1, 3] if loaded.data.layout == "market1501" else [-1, -1])
     encoded = np.array([source.read(item) for item in items], object)
-    images = train.TrainingSet(encoded, np.array([0, 1]), np.array([30, 4]))
+    images = training_data.TrainingSet(encoded, np.array([0, 1]), np.array([30, 4]))
     losses = Losses()
     trained = train.train(
         loaded.train_config(), images, preprocess.Preprocess(tuple(loaded.model.image)), None, [losses]

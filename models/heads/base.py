@@ -1,0 +1,205 @@
+"""The base of the heads: it owns the flow from embedding to logits; a head overrides a hook or two."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import ClassVar
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models import cloud_noise
+from models import errors
+from models import feature_cloud
+from models.heads import sphere
+
+COSINE_LIMIT = cloud_noise.COSINE_LIMIT
+shifted_cosine = cloud_noise.shifted_cosine
+
+
+class Own(NamedTuple):
+    """What is known of each row and its own class, all [B].
+
+    `cosine` float32, cos theta_y; `alpha` float32, the cloud's turn in radians, 0 without a cloud; `length` float32,
+    |f| before normalisation; `label` int32.
+    """
+
+    cosine: tf.Tensor
+    alpha: tf.Tensor
+    length: tf.Tensor
+    label: tf.Tensor
+
+
+class Option(NamedTuple):
+    """A number of one head's own: what it is by default, from where to where it may be, and whether it is a count."""
+
+    default: float
+    least: float
+    most: float
+    whole: bool = False
+
+
+class Head(tf.keras.layers.Layer):
+    """Base of the heads: weights W [d, C], cosines, the cloud, and the target replaced by what `target` answers.
+
+    Called with (features [B, d], labels int [B]); answers float32 logits [B, C], to be put through softmax
+    cross-entropy. At inference (training=False) logits carry neither margin nor cloud.
+
+    Args:
+      classes: C.
+      scale: s, the length the unit embeddings are stretched to.
+      margin: m, in the unit the head's equation gives it.
+      cloud: a `feature_cloud.FeatureCloud`, or None for the plain head.
+      weight_decay: L2 factor on W.
+      counts: int [C], K_i: distinct images of each class; for heads that weigh classes by them.
+      options: numbers of this head's own, over the defaults of `OPTIONS`.
+    """
+
+    MARGINS: ClassVar[tuple[float, float]] = (0.0, 1.6)
+    OPTIONS: ClassVar[Mapping[str, Option]] = {}
+    TUNED: ClassVar[tuple[str, ...]] = ("scale", "margin")  # which of them the head's equation has
+    takes_cloud = True
+
+    def __init__(
+        self,
+        classes: int,
+        scale: float = 1.0,
+        margin: float = 0.0,
+        cloud: feature_cloud.FeatureCloud | None = None,
+        weight_decay: float = 0.0,
+        counts: npt.ArrayLike | None = None,
+        options: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
+        kwargs["dtype"] = "float32"  # logits are float32 also under mixed precision
+        super().__init__(autocast=False, **kwargs)
+        if classes < 2:
+            raise errors.UsageError(f"`classes` must be at least 2. Received: {classes}")
+        if not 0.0 < scale <= 1e6:
+            raise errors.UsageError(f"`scale` must be in (0, 1e6]. Received: {scale}")
+        least, most = self.MARGINS
+        if not least <= margin <= most:
+            raise errors.UsageError(
+                f"`margin` of {type(self).__name__} must be from {least} to {most}. Received: {margin}"
+            )
+        if cloud is not None and not self.takes_cloud:
+            raise errors.UsageError(f"{type(self).__name__} has no angles for a feature cloud; use a margin head")
+        for name, given in (("cloud", cloud and cloud.memory.counts), ("counts", counts)):
+            if given is not None and np.size(given) != classes:
+                raise errors.UsageError(
+                    f"`{name}` counts {np.size(given)} classes and the head {classes}; both come from the census"
+                )
+        self.classes = classes
+        self.scale = scale
+        self.margin = margin
+        self.cloud = cloud
+        self.weight_decay = weight_decay
+        self.counts = None if counts is None else np.asarray(counts, np.int64)
+        self.options = self.read_options(options or {})
+        self.check_options(margin, self.options)
+
+    @classmethod
+    def read_options(cls, options: Mapping[str, float]) -> dict[str, float]:
+        """All options of this head, the given ones over the defaults.
+
+        Raises:
+          errors.UsageError: an option this head does not have, or one out of range.
+        """
+        for name, value in options.items():
+            if name not in cls.OPTIONS:
+                known = f"it has {', '.join(cls.OPTIONS)}" if cls.OPTIONS else "it has none"
+                raise errors.UsageError(f"head.options: {cls.__name__} has no option {name!r}; {known}")
+            _, least, most, whole = cls.OPTIONS[name]
+            if not least <= value <= most or (whole and value != int(value)):
+                raise errors.UsageError(
+                    f"head.options.{name}: {value} is not {'a whole number ' if whole else ''}from {least} to {most}"
+                )
+        return {name: float(options.get(name, option.default)) for name, option in cls.OPTIONS.items()}
+
+    @classmethod
+    def check_options(cls, margin: float, options: Mapping[str, float]) -> None:
+        """Refuses options that contradict each other or the margin.
+
+        Raises:
+          errors.UsageError: they do.
+        """
+
+    def build(self, input_shape):
+        dimension = input_shape[0][-1]
+        self.prototypes = self.add_weight(
+            "prototypes",
+            shape=[dimension, self.columns],
+            initializer="glorot_uniform",
+            regularizer=tf.keras.regularizers.L2(self.weight_decay) if self.weight_decay else None,
+        )
+        if self.cloud is not None:
+            self.cloud.build([None, dimension])
+        super().build(input_shape)
+
+    @property
+    def columns(self) -> int:
+        """How many prototypes there are: C, unless a class has several."""
+        return self.classes
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "scale": self.scale,
+            "margin": self.margin,
+            "cloud": tf.keras.layers.serialize(self.cloud) if self.cloud else None,
+            "weight_decay": self.weight_decay,
+            "counts": None if self.counts is None else self.counts.tolist(),
+            "options": dict(self.options),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        cloud = config.pop("cloud", None)
+        if cloud:
+            scope = {"FeatureCloud": feature_cloud.FeatureCloud}
+            cloud = tf.keras.layers.deserialize(cloud, custom_objects=scope)
+        return cls(cloud=cloud, **config)
+
+    def products(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Unit features times prototypes, float32 [B, C], and float32 [C] by which to multiply them to have cosines."""
+        return tf.matmul(sphere.unit(features), self.prototypes), sphere.inverse_lengths(self.prototypes)
+
+    def cosines(self, features: tf.Tensor) -> tf.Tensor:
+        """float32 [B, C]: cosine of the angle between each embedding and each class weight."""
+        products, inverse = self.products(features)
+        return products * inverse
+
+    def prototype_lengths(self) -> tf.Tensor | None:
+        """float32 [C]: how long each class's weight is (a class of several: their mean); None without prototypes."""
+        return tf.sqrt(sphere.squared_lengths(self.prototypes))
+
+    def target(self, own: Own) -> tf.Tensor:
+        """The target's entry before scaling: float32 [B]."""
+        return shifted_cosine(own.cosine, own.alpha)
+
+    def others(self, logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        """What becomes of the other entries: float32 [B, C] from scaled cosines and `target`'s answer [B].
+
+        The entries of the own classes are replaced afterwards.
+        """
+        return logits
+
+    def call(self, inputs: Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
+        features, labels = inputs
+        if not training:
+            return self.scale * self.cosines(features)
+        labels = tf.cast(labels, tf.int32)
+        products, inverse = self.products(features)
+        products, own = sphere.take_own(products, labels)
+        own = own * tf.gather(inverse, labels)
+        alpha = tf.zeros_like(own)
+        if self.cloud is None:
+            logits = products * (self.scale * inverse)
+        else:
+            width, keys = self.cloud.spread(features, labels)
+            alpha = width * cloud_noise.draw(keys, tf.bitcast(labels, tf.uint32))
+            logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
+        target = self.target(Own(own, alpha, sphere.lengths(features), labels))
+        return sphere.put_own(self.others(logits, target), labels, self.scale * target)

@@ -1,0 +1,137 @@
+"""What is made of a head's logits: cross-entropy, its balanced forms for long tails, triplets, and the centre loss."""
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models import angle_memory
+from models import config as config_lib
+from models import errors
+
+LOSSES = ("cross_entropy", "class_balanced", "balanced_softmax")
+
+
+def effective_number_weights(counts: npt.ArrayLike, beta: float) -> np.ndarray:
+    """Weights (1 - beta) / (1 - beta^K_i), scaled to a mean of 1: float64 [C] from int [C].
+
+    Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, Eq. 2. beta = 0 weighs all alike,
+    beta towards 1 by 1 / K_i.
+    """
+    counts = np.asarray(counts, np.float64)
+    if counts.min() < 1 or not 0.0 <= beta < 1.0:
+        raise errors.UsageError(f"needs every K_i >= 1 and beta in [0, 1). Received: {counts.min()}, {beta}")
+    # 1 - beta^K without the cancellation at beta near 1; beta = 0 makes log(beta) minus infinity, and all weights 1.
+    with np.errstate(divide="ignore"):
+        weights = -1.0 / np.expm1(counts * np.log(beta))
+    return weights / weights.mean()
+
+
+class ClassBalanced(tf.keras.losses.Loss):
+    """Cross-entropy with each row weighed by its class's effective number, from a step on (0: from the first).
+
+    Beginning late is the deferred re-weighting of Cao et al., NeurIPS 2019. Labels int [B], logits float [B, C].
+
+    Args:
+      counts: int [C], images of each class, as an epoch draws them.
+      beta: of `effective_number_weights`.
+      step: int64 scalar variable, steps done; read, never written.
+      start_step: rows weigh alike before it.
+    """
+
+    def __init__(self, counts: npt.ArrayLike, beta: float, step: tf.Variable, start_step: int = 0):
+        super().__init__(name="class_balanced")
+        self._weights = tf.constant(effective_number_weights(counts, beta), tf.float32)
+        self._step = step
+        self._start_step = start_step
+
+    def call(self, y_true, y_pred):
+        labels = tf.cast(tf.reshape(y_true, [-1]), tf.int32)
+        own = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y_pred)
+        weights = tf.gather(self._weights, labels)
+        return own * tf.where(self._step >= self._start_step, weights, 1.0)
+
+
+class BalancedSoftmax(tf.keras.losses.Loss):
+    """Cross-entropy of logits + log K_j: the softmax under the training set's own class shares.
+
+    Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020, Eq. 4. Labels int [B], logits
+    float [B, C]; `counts` int [C], images of each class, as an epoch draws them.
+    """
+
+    def __init__(self, counts: npt.ArrayLike):
+        super().__init__(name="balanced_softmax")
+        counts = np.asarray(counts, np.float64)
+        if counts.min() < 1:
+            raise errors.UsageError(f"balanced softmax needs every K_i >= 1. Received: {counts.min()}")
+        self._log_counts = tf.constant(np.log(counts), tf.float32)
+
+    def call(self, y_true, y_pred):
+        labels = tf.cast(tf.reshape(y_true, [-1]), tf.int32)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y_pred + self._log_counts)
+
+
+def build_loss(
+    config: config_lib.TrainConfig, counts: npt.ArrayLike, step: tf.Variable, steps_per_epoch: int
+) -> tf.keras.losses.Loss:
+    """The loss a training asks for, of int [C] images an epoch draws of each class; `step` counts the optimiser's."""
+    if config.head.name == "triplet":
+        import tensorflow_addons as tfa  # Addons is at its end of life: imported where it is used, never further
+
+        return tfa.losses.TripletSemiHardLoss(config.head.margin, distance_metric="squared-L2")
+    settings = config.loss
+    if settings.name == "class_balanced":
+        return ClassBalanced(counts, settings.beta, step, settings.start_epoch * steps_per_epoch)
+    if settings.name == "balanced_softmax":
+        return BalancedSoftmax(counts)
+    if settings.name == "cross_entropy":
+        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    raise errors.UsageError(f"loss.name: unknown {settings.name!r}; one of {', '.join(LOSSES)}")
+
+
+class CentreLoss(tf.keras.layers.Layer):
+    """lambda / 2 * mean |f - c_y|^2, and centres that follow: an addition to any classification loss.
+
+    Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016. Eq. 4: each centre of
+    a batch moves by rate * sum (f - c) / (1 + n), n its rows in the batch. The paper has rate (alpha) 0.5 and weight
+    (lambda) 0.003. The sum of Eq. 2 is taken as a mean, as its implementations do.
+
+    Args:
+      classes: C.
+      weight: lambda.
+      rate: alpha.
+    """
+
+    def __init__(self, classes: int, weight: float = 0.003, rate: float = 0.5, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(autocast=False, **kwargs)
+        if weight < 0.0 or not 0.0 < rate <= 1.0:
+            raise errors.UsageError(f"`weight` must be >= 0 and `rate` in (0, 1]. Received: {weight}, {rate}")
+        self.classes = classes
+        self.weight = weight
+        self.rate = rate
+
+    def build(self, input_shape):
+        self.centres = angle_memory.add_state(self, "centres", [self.classes, input_shape[-1]], tf.float32)
+        super().build(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes, "weight": self.weight, "rate": self.rate}
+
+    def call(self, features: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """float32 scalar, the loss of features [B, d] of any float dtype and labels int [B]; then moves the centres."""
+        features = tf.cast(features, tf.float32)
+        # One row that overflowed would stay in its centre.
+        features = tf.where(tf.math.is_finite(features), features, 0.0)
+        apart = features - tf.gather(self.centres, labels)
+        loss = 0.5 * self.weight * tf.reduce_mean(tf.reduce_sum(tf.square(apart), axis=-1))
+        self._follow(tf.stop_gradient(features), labels)
+        return loss
+
+    def _follow(self, features, labels):
+        replicas = tf.distribute.get_replica_context()
+        if replicas is not None and replicas.num_replicas_in_sync > 1:
+            features, labels = replicas.all_gather(features, axis=0), replicas.all_gather(labels, axis=0)
+        apart = features - tf.gather(self.centres, labels)
+        same = tf.cast(tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :]), tf.float32)
+        rows = tf.reduce_sum(same, axis=1, keepdims=True)
+        self.centres.scatter_add(tf.IndexedSlices(self.rate * apart / (1.0 + rows), labels))
