@@ -51,6 +51,17 @@ def serve(
         str, typer.Option(help="What clients call the model.", show_default="the name of its folder")
     ] = "",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    request_log: Annotated[
+        str,
+        typer.Option(
+            help="Keep the images that are asked about there, as TFRecord files of PredictionLog: for `longtail run "
+            "--request-log` to compare with training. They may show people; nothing deletes them.",
+            metavar="DIR",
+        ),
+    ] = "",
+    request_log_rate: Annotated[
+        float, typer.Option(help="Share of the requests that are kept, by chance.", min=0.01, max=1.0)
+    ] = 1.0,
 ) -> None:
     """Serves the latest version of a model over gRPC and REST, as TensorFlow Serving does.
 
@@ -59,9 +70,11 @@ def serve(
     Ctrl-C or SIGTERM ends it; requests under way are finished first.
     """
     from pipeline import console
+    from serving.model_server import request_log as request_log_lib
     from serving.model_server import server as server_lib
 
-    options = server_lib.Options(model, model_name, gallery, host, grpc_port, rest_port)
+    logged = request_log_lib.Options(request_log, request_log_rate) if request_log else None
+    options = server_lib.Options(model, model_name, gallery, host, grpc_port, rest_port, request_log=logged)
     with _signalled() as stop, console.lines(), server_lib.ModelServer(options) as server:
         if not stop.is_set():
             typer.echo(_ready(server))

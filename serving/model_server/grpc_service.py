@@ -20,6 +20,7 @@ from serving.model_server import inference
 from serving.model_server import loader
 from serving.model_server import model_info
 from serving.model_server import request_errors
+from serving.model_server import request_log as request_log_lib
 
 _log = logging.getLogger("longtail")
 
@@ -58,8 +59,9 @@ def _unimplemented(context: grpc.ServicerContext, method: str) -> Any:
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata; the others, which are for models that read tf.Examples, say they are not there."""
 
-    def __init__(self, source: loader.ModelSource):
+    def __init__(self, source: loader.ModelSource, request_log: request_log_lib.RequestLog | None = None):
         self._source = source
+        self._request_log = request_log
 
     @_answered
     def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
@@ -67,7 +69,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if not request.HasField("model_spec"):
             raise request_errors.invalid("Missing ModelSpec")
         servable = self._source.get(*model_info.name_and_version(request.model_spec))
-        return inference.predict(servable, request)
+        response = inference.predict(servable, request)
+        if self._request_log is not None:
+            self._request_log.offer(servable, lambda: request)
+        return response
 
     @_answered
     def GetModelMetadata(
@@ -119,17 +124,25 @@ class GrpcServer:
       source: the model.
       address: HOST:PORT; port 0 picks a free one.
       threads: requests worked on at once.
+      request_log: keeps a sample of what was asked; None keeps nothing.
 
     Raises:
       RuntimeError: the address cannot be bound.
     """
 
-    def __init__(self, source: loader.ModelSource, address: str, threads: int):
+    def __init__(
+        self,
+        source: loader.ModelSource,
+        address: str,
+        threads: int,
+        request_log: request_log_lib.RequestLog | None = None,
+    ):
         pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc")
         self._server = grpc.server(pool, options=_OPTIONS)
         self._health = health.HealthServicer()
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(source), self._server)
+        predictions = PredictionService(source, request_log)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(source), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port: int = self._server.add_insecure_port(address)

@@ -19,6 +19,7 @@ from serving.model_server import json_tensors
 from serving.model_server import loader
 from serving.model_server import model_info
 from serving.model_server import request_errors
+from serving.model_server import request_log as request_log_lib
 from serving.model_server import retrieval as retrieval_lib
 
 _log = logging.getLogger("longtail")
@@ -78,9 +79,15 @@ async def _unknown_path(request: requests.Request, error: Exception) -> response
 
 
 class _Handlers:
-    def __init__(self, source: loader.ModelSource, retrieval: retrieval_lib.Retrieval | None):
+    def __init__(
+        self,
+        source: loader.ModelSource,
+        retrieval: retrieval_lib.Retrieval | None,
+        request_log: request_log_lib.RequestLog | None,
+    ):
         self._source = source
         self._retrieval = retrieval
+        self._request_log = request_log
 
     def status(self, path: dict[str, Any], body: bytes) -> dict[str, Any]:
         message = model_info.status(self._source, path["name"], path.get("version"))
@@ -93,9 +100,13 @@ class _Handlers:
     def predict(self, path: dict[str, Any], body: bytes) -> dict[str, Any]:
         document = json_tensors.parse(body)
         servable = self._source.get(path["name"], path.get("version"))
-        signature = servable.signature(json_tensors.signature_name(document))
+        name = json_tensors.signature_name(document)
+        signature = servable.signature(name)
         inputs, rows = json_tensors.inputs_of(document, signature.inputs)
-        return json_tensors.answer(signature.run(inputs), rows)
+        answer = json_tensors.answer(signature.run(inputs), rows)
+        if self._request_log is not None:
+            self._request_log.offer(servable, lambda: request_log_lib.of_tensors(name, inputs))
+        return answer
 
     def identify(self, path: dict[str, Any], body: bytes) -> dict[str, Any]:
         if self._retrieval is None:
@@ -105,14 +116,19 @@ class _Handlers:
         return self._retrieval.identify(json_tensors.parse(body))
 
 
-def application(source: loader.ModelSource, retrieval: retrieval_lib.Retrieval | None = None) -> applications.Starlette:
+def application(
+    source: loader.ModelSource,
+    retrieval: retrieval_lib.Retrieval | None = None,
+    request_log: request_log_lib.RequestLog | None = None,
+) -> applications.Starlette:
     """The ASGI application.
 
     Args:
       source: the model.
       retrieval: answers /v1/gallery:identify, where there is a gallery.
+      request_log: keeps a sample of what was asked; None keeps nothing.
     """
-    handlers = _Handlers(source, retrieval)
+    handlers = _Handlers(source, retrieval, request_log)
     routes = [
         routing.Route("/v1/gallery:identify", _endpoint(handlers.identify), methods=["POST"]),
         # Before the status, whose {name} would match "NAME:predict" too.

@@ -14,6 +14,7 @@ from serving import versions
 from serving.model_server import json_tensors
 from serving.model_server import loader
 from serving.model_server import request_errors
+from serving.model_server import request_log as request_log_lib
 from serving.model_server import servable as servable_lib
 
 _log = logging.getLogger("longtail")
@@ -61,14 +62,16 @@ class Retrieval:
     Args:
       source: the model, already serving.
       folder: the gallery's folder.
+      request_log: keeps a sample of what was asked; None keeps nothing.
 
     Raises:
       UsageError: the gallery is broken, or its vectors are not of its model's length.
     """
 
-    def __init__(self, source: loader.ModelSource, folder: str):
+    def __init__(self, source: loader.ModelSource, folder: str, request_log: request_log_lib.RequestLog | None = None):
         self._source = source
         self._folder = folder
+        self._request_log = request_log
         self._pair: _Pair | None = None
         self._refusal = ""
         self._waiting: gallery_lib.Gallery | None = gallery_lib.load(folder)
@@ -159,6 +162,8 @@ class Retrieval:
             found = pair.gallery.identify(outputs[signatures.EMBEDDING], k)
         except errors.UsageError as error:  # embeddings of a length the signature did not say, or not finite
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
+        if self._request_log is not None:
+            self._request_log.offer(pair.servable, lambda: request_log_lib.of_tensors(signatures.SERVING, inputs))
         return _answer(pair, outputs[signatures.STATUS].tolist(), found)
 
 

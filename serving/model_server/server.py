@@ -10,6 +10,7 @@ from types import TracebackType
 from serving import errors
 from serving.model_server import grpc_service
 from serving.model_server import loader
+from serving.model_server import request_log as request_log_lib
 from serving.model_server import rest
 from serving.model_server import rest_server
 from serving.model_server import retrieval as retrieval_lib
@@ -34,6 +35,7 @@ class Options:
       poll_s: pause between two looks for new versions, seconds.
       grace_s: how long stopping waits for requests under way, seconds.
       threads: gRPC requests worked on at once.
+      request_log: which requests are kept, and where; None keeps none.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Options:
     poll_s: float = 2.0
     grace_s: float = 10.0
     threads: int = 16
+    request_log: request_log_lib.Options | None = None
 
     @property
     def model_name(self) -> str:
@@ -84,6 +87,7 @@ class ModelServer:
         self.options = options
         self.source = loader.ModelSource(options.model_name, options.model)
         self.retrieval: retrieval_lib.Retrieval | None = None
+        self.request_log: request_log_lib.RequestLog | None = None
         self._grpc: grpc_service.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
         self._watcher: watcher.Watcher | None = None
@@ -92,11 +96,14 @@ class ModelServer:
         """Binds the ports, loads the model and the gallery, then takes requests.
 
         Raises:
-          UsageError: a port is taken, the model folder has no version, or the gallery does not fit the model.
+          UsageError: a port is taken, the model folder has no version, the gallery does not fit the model, or the
+            request log cannot be written.
           WorkError: no version of the model loads.
         """
         loader.check_folder(self.options.model)
         try:
+            if self.options.request_log is not None:
+                self.request_log = request_log_lib.RequestLog(self.options.request_log)
             self._bind()
             self._serve()
         except BaseException:
@@ -109,7 +116,7 @@ class ModelServer:
         # gRPC says only that it failed, and says it on stderr too; a socket of our own knows why.
         _listen(options.host, options.grpc_port, "--grpc-port").close()
         address = _address(options.host, options.grpc_port)
-        self._grpc = grpc_service.GrpcServer(self.source, address, options.threads)
+        self._grpc = grpc_service.GrpcServer(self.source, address, options.threads, self.request_log)
         self._rest = rest_server.RestServer(_listen(options.host, options.rest_port, "--rest-port"))
 
     def _serve(self) -> None:
@@ -121,8 +128,10 @@ class ModelServer:
             why = "; ".join(f"version {state.version}: {state.error_message}" for state in states)
             raise errors.WorkError(f"model {options.model}: no version loads ({why}); export it again")
         if options.gallery:
-            self.retrieval = retrieval_lib.Retrieval(self.source, options.gallery)
-        self._rest.start(rest.application(self.source, self.retrieval), options.grace_s)
+            self.retrieval = retrieval_lib.Retrieval(self.source, options.gallery, self.request_log)
+        if self.request_log is not None:
+            self.request_log.start()
+        self._rest.start(rest.application(self.source, self.retrieval, self.request_log), options.grace_s)
         self._grpc.start()
         polls = [self.source.poll, *([self.retrieval.poll] if self.retrieval else [])]
         self._watcher = watcher.Watcher(polls, options.poll_s)
@@ -139,6 +148,8 @@ class ModelServer:
             self._grpc.stop(self.options.grace_s)
         if self._rest is not None:
             self._rest.stop()
+        if self.request_log is not None:
+            self.request_log.stop(self.options.grace_s)  # after the last request
         if self._watcher is not None:
             self._watcher.stop(max(0.0, until - time.monotonic()))  # a daemon: a longer load dies with the process
 

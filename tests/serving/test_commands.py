@@ -152,6 +152,19 @@ def test_serve_returns_on_a_signal_and_leaves_the_handlers_as_they_were(tiny_sav
     assert signal.getsignal(number) == before
 
 
+def test_serve_keeps_what_is_asked_and_finishes_its_file_on_a_signal(tiny_saved_model, tmp_path, monkeypatch):
+    def ask(line):
+        with client.Client(line.partition("gRPC ")[2].partition(",")[0], "tiny") as opened:
+            opened.embed([conftest.encode(0)])
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(serving.typer, "echo", ask)
+    folder = tmp_path / "log"
+    serving.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0, request_log=str(folder), request_log_rate=1.0)
+    [path] = folder.iterdir()
+    assert path.suffix == ".tfrecord" and path.stat().st_size > len(conftest.encode(0))
+
+
 def test_serve_does_not_say_with_gallery_where_the_gallery_is_refused(tiny_saved_model, tmp_path, monkeypatch):
     conftest.write_gallery(tmp_path / "old", np.eye(8), model_version=6)
     said = []
