@@ -22,9 +22,15 @@ class DataBlessing(types.Artifact):
 
 
 class DriftReport(types.Artifact):
-    """What the drift gate saw, to be read by people and programs: `drift.json`."""
+    """Distances that a component measured for the drift gate to judge: `drift.json`, {"features": [rows], "note"}."""
 
     TYPE_NAME = "components.DriftReport"
+
+
+class SpanSample(types.Artifact):
+    """A bounded part of a span's train images, and numbers of more of them: see `components.samples`."""
+
+    TYPE_NAME = "components.SpanSample"
 
 
 class Gallery(types.Artifact):

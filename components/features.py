@@ -20,6 +20,13 @@ KILOBYTES = "image/kilobytes"  # size of the encoded file, 1024 bytes
 
 SCALARS = (BRIGHTNESS, CONTRAST, SHARPNESS, INK, ASPECT, KILOBYTES)
 STATISTICS = (*SCALARS, HEIGHT, WIDTH, FORMAT, CAMERA, IDENTITY)
+NUMBERS = (*SCALARS, HEIGHT, WIDTH, CAMERA)
+
+# What the drift gate compares of embeddings: see `components.embedding_drift`.
+EMBEDDING_ANGLE = "embedding/angle_to_nearest_centre"
+EMBEDDING_OWN = "embedding/angle_to_own_centre"
+EMBEDDING_SHAPE = "embedding/distribution"
+EMBEDDING = (EMBEDDING_ANGLE, EMBEDDING_OWN, EMBEDDING_SHAPE)
 
 # Added by the rebalancer.
 CLASS_ID = "class_id"  # int64, dense, by the census

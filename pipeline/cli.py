@@ -11,6 +11,7 @@ import typer  # noqa: E402
 
 from pipeline.commands import bench  # noqa: E402
 from pipeline.commands import data  # noqa: E402
+from pipeline.commands import drift  # noqa: E402
 from pipeline.commands import evaluate  # noqa: E402
 from pipeline.commands import run  # noqa: E402
 from pipeline.commands import serving  # noqa: E402
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(run.run)
 app.command("try")(run.try_out)
+app.command()(drift.drift)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
 app.command()(serving.serve)

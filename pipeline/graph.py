@@ -12,11 +12,14 @@ from components.baseline_finder import component as baseline_finder
 from components.curated_schema import component as curated_schema
 from components.distribution_validator import component as distribution_validator
 from components.drift_gate import component as drift_gate
+from components.embedding_drift import component as embedding_drift
 from components.gallery_builder import component as gallery_builder
 from components.image_example_gen import component as image_example_gen
 from components.pusher import component as pusher_lib
 from components.rebalancer import component as rebalancer
 from components.retrieval_evaluator import component as retrieval_evaluator
+from components.serving_skew import component as serving_skew
+from components.span_sampler import component as span_sampler
 from components.trainer import component as trainer
 from pipeline import recipe as recipe_lib
 
@@ -50,6 +53,8 @@ class Span:
       pinned_version: model version to compare with: "auto", "none" or a number.
       accept_drift: a reason to accept the span although it has drifted; "" for none.
       delivery: another number pushes the same model again.
+      request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
+      request_listing: of its files, part of the cache key.
     """
 
     source: str
@@ -59,6 +64,8 @@ class Span:
     pinned_version: str = "auto"
     accept_drift: str = ""
     delivery: int = 0
+    request_log: str = ""
+    request_listing: str = ""
 
 
 def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str) -> list[base_node.BaseNode]:
@@ -101,11 +108,12 @@ def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
     statistics_gen = tfx.components.StatisticsGen(examples=examples, stats_options=options)
     statistics = statistics_gen.outputs["statistics"]
     schema = curated_schema.CuratedSchema(bounds=json.dumps(recipe.drift.bounds, sort_keys=True))
-    validator = tfx.components.ExampleValidator(
-        statistics=statistics, schema=schema.outputs["statistics_schema"]
-    )
+    validator = tfx.components.ExampleValidator(statistics=statistics, schema=schema.outputs["statistics_schema"])
+    sampler = span_sampler.SpanSampler(examples, recipe.drift.sample)
+    sample = sampler.outputs["sample"]
     baseline = baseline_finder.BaselineFinder(
         statistics=statistics,
+        sample=sample,
         span=span.number,
         registry=places.registry,
         models=places.models,
@@ -115,19 +123,42 @@ def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
     drift = distribution_validator.DistributionValidator(
         statistics=statistics,
         baseline_statistics=baseline.outputs["baseline_statistics"],
-        config=distribution_validator.config(recipe.drift.thresholds),
+        sample=sample,
+        baseline_sample=baseline.outputs["baseline_sample"],
+        thresholds=recipe.drift.thresholds,
     )
+    embeddings = embedding_drift.EmbeddingDrift(
+        sample=sample,
+        baseline_sample=baseline.outputs["baseline_sample"],
+        baseline_model=baseline.outputs["baseline_model"],
+        thresholds=recipe.drift.thresholds,
+    )
+    skew = serving_skew.ServingSkew(
+        sample=sample,
+        request_log=span.request_log,
+        listing=span.request_listing,
+        max_pixels=recipe.data.max_pixels,
+        thresholds=json.dumps(recipe.drift.thresholds, sort_keys=True),
+    )
+    # Whatever else measures drift hands its DriftReport to the gate.
+    reports = {
+        "data_report": drift.outputs["report"],
+        "embedding_report": embeddings.outputs["report"],
+        "skew_report": skew.outputs["report"],
+    }
     gate = drift_gate.DriftGate(
         statistics=statistics,
         baseline_statistics=baseline.outputs["baseline_statistics"],
         schema_anomalies=validator.outputs["anomalies"],
         drift_anomalies=drift.outputs["anomalies"],
+        sample=sample,
         span=span.number,
         registry=places.registry,
         fingerprint=span.fingerprint,
         accept_drift=span.accept_drift,
+        **reports,
     )
-    return [statistics_gen, validator, drift, schema, baseline, gate]
+    return [statistics_gen, sampler, validator, drift, embeddings, skew, schema, baseline, gate]
 
 
 def _delivery(recipe, places, span, examples, model, baseline_model, model_name) -> list[base_node.BaseNode]:

@@ -34,12 +34,12 @@ class Data:
 class Drift:
     """Bounds of the schema and thresholds of the gate, by feature; what has none is calibrated to the spans' size.
 
-    `sample` is how many images of a span are kept, for embedding drift and to be looked at.
+    `sample` is how many images of a span are kept, half of them held out for embedding drift, half to be looked at.
     """
 
     bounds: dict[str, Any] = dataclasses.field(default_factory=dict)
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
-    sample: int = 1000
+    sample: int = 2000
 
 
 @dataclasses.dataclass(frozen=True)

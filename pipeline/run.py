@@ -11,9 +11,12 @@ from typing import Any
 import rich.console
 import rich.table
 from tfx import v1 as tfx
+from tfx.utils import path_utils
 
 from components import sources
 from components.baseline_finder import component as baseline_finder
+from components.serving_skew import requests
+from models import signatures
 from pipeline import console as console_lib
 from pipeline import graph
 from pipeline import local_runner
@@ -27,10 +30,21 @@ SUMMARY_FILE = "summary.json"
 BEAM_ARGS = ("--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none")
 
 
+# Of the table of tail health: the column's title, its key in `models.tail_health`, and its digits.
+_HEALTH = (
+    ("classes", "classes", 0),
+    ("angle, rad", "angular_mean", 4),
+    ("variance, rad²", "angular_variance", 5),
+    ("with a cloud", "classes_with_cloud", 3),
+    ("its width, rad", "cloud_width", 4),
+    ("weight norm", "weight_norm", 3),
+)
+
+
 def places(root: str, model_name: str) -> graph.Places:
     """Where a root keeps what outlives a run."""
     return graph.Places(
-        registry=os.path.join(root, "registry", model_name),
+        registry=os.path.join(root, workplace.REGISTRY, model_name),
         models=os.path.join(root, "models", model_name),
         galleries=os.path.join(root, "galleries", model_name),
         checkpoints=os.path.join(root, "checkpoints"),
@@ -43,6 +57,7 @@ class _Record:
     The baselines are looked up once: a resumed run compares with what it first compared with, whatever was accepted
     or pushed since, and finds all its finished components in the cache. A run that failed before its training, at the
     gate or at a baseline that cannot be read, looks anew; and what a finished run pushed is pushed again if it is gone.
+    A request log that grew since the gate passed it is not read again: the server goes on writing while a run is cut.
     """
 
     def __init__(self, root: str, run_id: str, where: graph.Places, span: int, fingerprint: str):
@@ -62,13 +77,24 @@ class _Record:
         self._content = content
         workplace.write_json(self._path, content)
 
-    def pins(self) -> dict[str, Any]:
-        """What decides the run beside its data and recipe: fields of `graph.Span`."""
-        return {key: self._content[key] for key in ("pinned_span", "pinned_version", "delivery")}
+    def pins(self, request_log: str) -> dict[str, Any]:
+        """What decides the run beside its data and recipe: fields of `graph.Span`.
 
-    def accept(self) -> None:
+        Raises:
+          errors.UsageError: there is nothing in the request log.
+        """
+        pinned = {key: self._content[key] for key in ("pinned_span", "pinned_version", "delivery")}
+        passed = self._content.get("requests", {})
+        listing = passed.get(request_log) if self._content["accepted"] else None
+        return {
+            **pinned,
+            "request_log": request_log,
+            "request_listing": requests.listing(request_log) if listing is None else listing,
+        }
+
+    def accept(self, request_log: str, listing: str) -> None:
         """Marks that the gate let the run pass: from now on its pins stay."""
-        self._content["accepted"] = True
+        self._content |= {"accepted": True, "requests": {request_log: listing}}
         workplace.write_json(self._path, self._content)
 
     def deliver(self, paths: list[str]) -> None:
@@ -84,6 +110,7 @@ def run(
     span: int = 1,
     accept_drift: str = "",
     console: rich.console.Console | None = None,
+    request_log: str = "",
 ) -> dict[str, Any]:
     """Runs the whole pipeline on one span.
 
@@ -94,18 +121,19 @@ def run(
       span: number of the span.
       accept_drift: reason to accept the span although it has drifted.
       console: where to say what happens; standard error where None.
+      request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
 
     Returns:
       The summary, as written to `<root>/summary.json`.
 
     Raises:
-      errors.UsageError: data missing or unusable.
+      errors.UsageError: data or request log missing or unusable.
       errors.WorkError: stopped by the gate, or a component failed.
     """
-    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console)
+    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console, request_log)
 
 
-def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
+def _run(recipe, root, source, span, accept_drift, console, request_log) -> dict[str, Any]:
     fingerprint = sources.fingerprint(source, recipe.data.layout, span)
     identity = json.dumps([dataclasses.asdict(recipe), source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -114,7 +142,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
     summary_file = os.path.join(root, SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
-    described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins())
+    described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins(request_log))
     pipeline = tfx.dsl.Pipeline(
         pipeline_name=f"longtail-{recipe.name.replace('_', '-')}",
         pipeline_root=os.path.join(root, "artifacts"),
@@ -132,7 +160,7 @@ def _run(recipe, root, source, span, accept_drift, console) -> dict[str, Any]:
             done[result.name] = result
             steps.end(result.name, result.seconds, result.cached)
             if result.name == "DriftGate":
-                record.accept()
+                record.accept(request_log, described.request_listing)
 
         local_runner.LocalRunner(steps.start, end).run(pipeline)
     summary = _summarise(recipe, run_id, where, done)
@@ -152,6 +180,8 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
 
     scored = workplace.read_json(os.path.join(done["RetrievalEvaluator"].outputs["evaluation"].uri, "metrics.json"))
     pushed = whole("Pusher", "pushed_model", "pushed") == 1
+    trained = path_utils.serving_model_path(done["Trainer"].outputs["model"].uri)
+    card = workplace.read_json(os.path.join(trained, signatures.MODEL_CARD_FILE))
     census = workplace.read_json(os.path.join(done["Rebalancer"].outputs["census"].uri, "census.json"))
     return {
         "recipe": recipe.name,
@@ -172,6 +202,7 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
             "train": len(census["classes"]),
             "eval": whole("ImageExampleGen", "examples", "eval_identities"),
         },
+        "tail_health": card.get("tail_health"),
         "anomalies": _anomalies(where, done),
         "artifacts": {"examples": done["ImageExampleGen"].outputs["examples"].uri},
         "seconds": {name: 0.0 if step.cached else round(step.seconds, 2) for name, step in done.items()},
@@ -202,6 +233,8 @@ def print_table(summary: dict[str, Any], root: str) -> None:
         f"trained on {examples['trained_on']} images of {classes['train']} identities, scored on {examples['eval']} "
         f"of {classes['eval']} others; {examples['quarantined']} files quarantined"
     )
+    if summary["tail_health"]:
+        _print_health(summary["tail_health"], console)
     steps = "  ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items() if seconds)
     console.print(f"seconds: {steps or 'all cached'}", soft_wrap=True)
     if summary["blessed"]:
@@ -209,6 +242,18 @@ def print_table(summary: dict[str, Any], root: str) -> None:
     console.print(f"summary {os.path.join(root, SUMMARY_FILE)}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:
         console.print(f"serve it: {serve_command(summary)}", soft_wrap=True, markup=False)
+
+
+def _print_health(health: dict[str, Any], console: rich.console.Console) -> None:
+    """Prints how training left its head and tail classes: only what is known of either."""
+    groups = {name: health[name] for name in ("head", "tail") if name in health}
+    shown = [column for column in _HEALTH if any(column[1] in group for group in groups.values())]
+    table = rich.table.Table("trained", *(title for title, *_ in shown))
+    for name, group in groups.items():
+        table.add_row(name, *(f"{group[key]:.{digits}f}" if key in group else "-" for _, key, digits in shown))
+    console.print(table)
+    if "samples_with_cloud" in health:
+        console.print(f"{100 * health['samples_with_cloud']:.1f}% of the last epoch's samples had a cloud")
 
 
 def serve_command(summary: dict[str, Any]) -> str:

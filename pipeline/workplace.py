@@ -10,6 +10,8 @@ from typing import Any
 
 from models import errors
 
+REGISTRY = "registry"  # folder of a root: below it a folder for each recipe, with what its drift gate keeps
+
 
 @contextlib.contextmanager
 def hold(root: str) -> Iterator[None]:
@@ -43,12 +45,20 @@ def write_json(path: str, content: Any) -> None:
     Raises:
       errors.UsageError: the file cannot be written there.
     """
+    write_text(path, f"{json.dumps(content, indent=1)}\n")
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a text that appears complete, by rename; makes the folder.
+
+    Raises:
+      errors.UsageError: the file cannot be written there.
+    """
     half = f"{path}.{uuid.uuid4().hex}.partial"
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(half, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
+            file.write(text)
         os.replace(half, path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLOORS = {
     "models": {"models"},
     "components": {"models", "components"},
-    "benchmarks": {"models", "benchmarks"},
+    "benchmarks": {"models", "components", "benchmarks"},
     "pipeline": {"models", "components", "pipeline", "serving", "benchmarks"},
     "serving": {"serving"},
 }

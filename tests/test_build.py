@@ -21,7 +21,7 @@ BELOW = {
     "signatures": {"signatures"},
     "serving": {"signatures", "serving"},
     "components": {"signatures", "models", "components"},
-    "benchmarks": {"signatures", "models", "benchmarks"},
+    "benchmarks": {"signatures", "models", "components", "benchmarks"},
     "pipeline": {"signatures", "models", "components", "serving", "benchmarks", "pipeline"},
 }
 

@@ -1,4 +1,4 @@
-"""What a run is compared with: the last accepted span's statistics and the last pushed model."""
+"""What a run is compared with: the last accepted span's statistics and sample, and the last pushed model."""
 
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
@@ -6,6 +6,7 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
+from components import artifacts
 from components import versions
 from components.baseline_finder import executor
 from components.drift_gate import registry as registry_lib
@@ -45,14 +46,12 @@ class BaselineFinderSpec(component_spec.ComponentSpec):
         executor.PINNED_VERSION_KEY: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
-        executor.STATISTICS_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleStatistics
-        ),
+        executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
+        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
     }
     OUTPUTS = {
-        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleStatistics
-        ),
+        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
+        executor.BASELINE_SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
         executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
     }
 
@@ -68,6 +67,7 @@ class BaselineFinder(base_component.BaseComponent):
         baseline_statistics: of the nearest accepted span below `span`, else the nearest above, else
             what was accepted as `span` itself from other data; the span's own at a cold start.
             Custom properties `cold_start` (1 or 0) and `baseline_span` (-1 at a cold start).
+        baseline_sample: the sample and the table of the same span, with the same custom properties.
         baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
             (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
     """
@@ -78,6 +78,7 @@ class BaselineFinder(base_component.BaseComponent):
     def __init__(
         self,
         statistics: channel.BaseChannel,
+        sample: channel.BaseChannel,
         span: int,
         registry: str,
         models: str,
@@ -88,6 +89,7 @@ class BaselineFinder(base_component.BaseComponent):
 
         Args:
             statistics: of the span itself.
+            sample: SpanSampler's, of the span itself.
             span: the span's number.
             registry: folder of accepted baselines.
             models: folder of pushed versions, `<models>/<version>/`.
@@ -97,12 +99,14 @@ class BaselineFinder(base_component.BaseComponent):
         """
         spec = BaselineFinderSpec(
             statistics=statistics,
+            sample=sample,
             span=span,
             registry=registry,
             models=models,
             pinned_span=pinned_span,
             pinned_version=pinned_version,
             baseline_statistics=channel.Channel(type=standard_artifacts.ExampleStatistics),
+            baseline_sample=channel.Channel(type=artifacts.SpanSample),
             baseline_model=channel.Channel(type=standard_artifacts.Model),
         )
         super().__init__(spec=spec)

@@ -1,5 +1,6 @@
 """Copies the baselines of a run into artifacts, since no Resolver runs on Kubeflow v2."""
 
+import os
 from typing import Any
 
 import tensorflow as tf
@@ -12,17 +13,20 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from components import samples
 from components import versions
 from components.drift_gate import registry as registry_lib
 from models import errors
 
 STATISTICS_KEY = "statistics"
+SAMPLE_KEY = "sample"
 SPAN_KEY = "span"
 REGISTRY_KEY = "registry"
 MODELS_KEY = "models"
 PINNED_SPAN_KEY = "pinned_span"
 PINNED_VERSION_KEY = "pinned_version"
 BASELINE_STATISTICS_KEY = "baseline_statistics"
+BASELINE_SAMPLE_KEY = "baseline_sample"
 BASELINE_MODEL_KEY = "baseline_model"
 
 # Custom properties of the outputs.
@@ -37,7 +41,7 @@ NO_SPAN = -1
 
 
 class Executor(base_executor.BaseExecutor):
-    """Finds and copies the statistics of the last accepted span and the last pushed model."""
+    """Finds and copies what was kept of the last accepted span, and the last pushed model."""
 
     def Do(  # noqa: N802 - TFX's name
         self,
@@ -45,38 +49,25 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Copies both baselines; see `component.BaselineFinder`."""
-        self._copy_statistics(
-            artifact_utils.get_single_instance(input_dict[STATISTICS_KEY]),
-            artifact_utils.get_single_instance(output_dict[BASELINE_STATISTICS_KEY]),
-            exec_properties,
-        )
-        self._copy_model(
-            artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY]), exec_properties
-        )
-
-    def _copy_statistics(
-        self, current: types.Artifact, baseline: types.Artifact, properties: dict[str, Any]
-    ) -> None:
-        """Copies the accepted span's statistics, or at a cold start those of the span itself."""
-        registry = properties[REGISTRY_KEY]
-        pinned = _number(properties.get(PINNED_SPAN_KEY, AUTO).partition("@")[0], PINNED_SPAN_KEY)
-        splits = artifact_utils.decode_split_names(current.split_names)
-        if pinned == AUTO:
-            mark = registry_lib.fingerprint(current.uri, splits)
-            span = registry_lib.last_accepted(registry, int(properties[SPAN_KEY]), mark)
-        else:
-            span = None if pinned == NONE else pinned
-        if span is None:
-            folder = current.uri
-        else:
-            folder = registry_lib.statistics_folder(registry, span)
-            _check_readable(folder, splits, registry, span)
-        registry_lib.copy_statistics(folder, baseline.uri, splits)
+        """Copies the baselines; see `component.BaselineFinder`."""
+        statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
+        splits = artifact_utils.decode_split_names(statistics.split_names)
+        span = _find_span(statistics, splits, exec_properties)
+        sources = (statistics.uri, artifact_utils.get_single_uri(input_dict[SAMPLE_KEY]))
+        if span is not None:
+            folder = registry_lib.accepted_folder(exec_properties[REGISTRY_KEY], span)
+            _check_readable(folder, splits, exec_properties[REGISTRY_KEY], span)
+            sources = (folder, folder)
+        baseline = artifact_utils.get_single_instance(output_dict[BASELINE_STATISTICS_KEY])
+        registry_lib.copy_statistics(sources[0], baseline.uri, splits)
         baseline.split_names = artifact_utils.encode_split_names(splits)
-        baseline.span = int(properties[SPAN_KEY]) if span is None else span
-        baseline.set_int_custom_property(COLD_START_PROPERTY, int(span is None))
-        baseline.set_int_custom_property(BASELINE_SPAN_PROPERTY, NO_SPAN if span is None else span)
+        baseline.span = int(exec_properties[SPAN_KEY]) if span is None else span
+        sample = artifact_utils.get_single_instance(output_dict[BASELINE_SAMPLE_KEY])
+        samples.copy(sources[1], sample.uri)
+        for artifact in (baseline, sample):
+            artifact.set_int_custom_property(COLD_START_PROPERTY, int(span is None))
+            artifact.set_int_custom_property(BASELINE_SPAN_PROPERTY, NO_SPAN if span is None else span)
+        self._copy_model(artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY]), exec_properties)
 
     def _copy_model(self, baseline: types.Artifact, properties: dict[str, Any]) -> None:
         """Copies the model, so that later clean-ups of the model folder do not reach this run."""
@@ -101,18 +92,40 @@ class Executor(base_executor.BaseExecutor):
         io_utils.copy_dir(complete[version], path_utils.serving_model_dir(baseline.uri))
 
 
+def _find_span(current: types.Artifact, splits: list[str], properties: dict[str, Any]) -> int | None:
+    """Returns the accepted span to compare with, None at a cold start."""
+    pinned = _number(properties.get(PINNED_SPAN_KEY, AUTO).partition("@")[0], PINNED_SPAN_KEY)
+    if pinned != AUTO:
+        return None if pinned == NONE else pinned
+    mark = registry_lib.fingerprint(current.uri, splits)
+    return registry_lib.last_accepted(properties[REGISTRY_KEY], int(properties[SPAN_KEY]), mark)
+
+
 def _check_readable(folder: str, splits: list[str], registry: str, span: int) -> None:
-    """Raises WorkError where a split's accepted statistics are missing or are no statistics."""
-    for split in splits:
-        path = registry_lib.statistics_path(folder, split)
-        statistics = statistics_pb2.DatasetFeatureStatisticsList()
+    """Raises WorkError where accepted statistics, sample or table are missing or damaged."""
+    checks = [(registry_lib.statistics_path(folder, split), _check_statistics) for split in splits]
+    checks += [
+        (os.path.join(folder, samples.SAMPLE_FILE), lambda _: _check_images(folder)),
+        (os.path.join(folder, samples.TABLE_FILE), lambda _: samples.read_table(folder)),
+    ]
+    for path, check in checks:
         try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                statistics.ParseFromString(file.read())
-        except (tf.errors.OpError, message.DecodeError) as error:
+            check(path)
+        except (message.DecodeError, *samples.UNREADABLE) as error:
             raise registry_lib.unreadable(path, registry, span) from error
-        if not statistics.datasets:
-            raise registry_lib.unreadable(path, registry, span)
+
+
+def _check_statistics(path: str) -> None:
+    """Raises where there are no statistics at `path`."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        if not statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read()).datasets:
+            raise ValueError(path)
+
+
+def _check_images(folder: str) -> None:
+    """Raises where there is no sample in `folder`; an accepted span has an image at least."""
+    if not len(samples.read_images(folder)[0]):
+        raise ValueError(folder)
 
 
 def _number(text: str, key: str) -> int | str:

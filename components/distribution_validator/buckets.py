@@ -41,7 +41,7 @@ def align(
         sides = [_quantiles(feature), _quantiles(other)]
         if not all(sides):
             continue
-        for side, shares in zip((feature, other), _common_shares(*sides), strict=True):
+        for side, shares in zip((feature, other), common_shares(*sides), strict=True):
             _replace(side, shares)
 
 
@@ -59,7 +59,7 @@ def _quantiles(feature: statistics_pb2.FeatureNameStatistics) -> list[tuple[floa
     return []
 
 
-def _common_shares(first: Quantiles, second: Quantiles) -> tuple[list[float], list[float]]:
+def common_shares(first: Quantiles, second: Quantiles) -> tuple[list[float], list[float]]:
     """Returns both sides' share of each common bucket; each sums to 1.
 
     The finest buckets are the points where a quantile ends and the gaps between them. Neighbours

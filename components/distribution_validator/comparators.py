@@ -3,26 +3,23 @@
 import difflib
 from collections.abc import Mapping
 
+from google.protobuf.message import Message
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.proto import distribution_validator_pb2
 
 from components import features
+from components.distribution_validator import overlap
 from models import errors
 
 # Words are compared by L-infinity: the largest change of one word's share of the images. The others
 # are numbers, and by Jensen-Shannon divergence (base 2, 0 to 1); L-infinity on numbers reads 0.
 WORDS = (features.FORMAT, features.IDENTITY)
 
-# Measured on Omniglot, spans of other characters, largest over the numbers. Clean: 0.02 for 300
-# identities, 0.08 for 50, 0.12 for 20, 0.3 for 10 of five images. Inverted, blurred or darkened:
-# 0.6 to 1; half of a span so: 0.17 to 0.42. So 0.3 lets small sets through and stops a changed
-# source; with some hundred identities 0.1 finds mixtures too.
-# New identities alone change no label's share by more than the largest one's, hence the wider 0.5.
-DEFAULT_NUMBER = 0.3
-DEFAULT_THRESHOLDS = {
-    **{name: DEFAULT_NUMBER for name in features.STATISTICS if name not in WORDS},
-    features.FORMAT: 0.3,
-    features.IDENTITY: 0.5,
-}
+# New identities alone change no label's share by more than the largest one's, hence so wide. Of every other feature the
+# default threshold is calibrated to the two spans at hand: see `calibration`.
+DEFAULT_IDENTITY = 0.5
+
+COMPARED = (*features.STATISTICS, *overlap.FLOORS, *features.EMBEDDING)
 
 
 def config(
@@ -31,35 +28,43 @@ def config(
     """Returns the comparators of all features of `components.features.STATISTICS`.
 
     Args:
-        thresholds: feature -> threshold in [0, 1], over `DEFAULT_THRESHOLDS`. A distance above it
-            is drift; 1 lets everything pass, and the distance is still measured.
+        thresholds: feature -> threshold in [0, 1], as in a recipe. A distance above it is drift; 1
+            lets everything pass, and the distance is still measured. A feature without one has a
+            comparator without a threshold, for the executor to calibrate. Those of other rows of
+            the gate's report may be among them and are left out.
 
     Raises:
         errors.UsageError: a feature that is not compared, or a threshold out of range.
     """
-    chosen = {**DEFAULT_THRESHOLDS, **_checked(thresholds or {})}
+    chosen = {features.IDENTITY: DEFAULT_IDENTITY, **check(thresholds or {})}
     result = distribution_validator_pb2.DistributionValidatorConfig()
-    for name, threshold in chosen.items():
+    for name in features.STATISTICS:
         feature = result.default_slice_config.feature.add()
         feature.path.step.append(name)
-        comparator = feature.distribution_comparator
-        if name in WORDS:
-            comparator.infinity_norm.threshold = threshold
-        else:
-            comparator.jensen_shannon_divergence.threshold = threshold
+        comparator = measure(feature.distribution_comparator, name)
+        comparator.SetInParent()
+        if name in chosen:
+            comparator.threshold = chosen[name]
     return result
 
 
-def _checked(thresholds: Mapping[str, float]) -> dict[str, float]:
-    """Returns the thresholds as floats, or raises UsageError."""
+def measure(comparator: schema_pb2.FeatureComparator, name: str) -> Message:
+    """Returns that part of a feature's comparator which the feature is compared by."""
+    return comparator.infinity_norm if name in WORDS else comparator.jensen_shannon_divergence
+
+
+def check(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """Returns a recipe's thresholds as floats.
+
+    Raises:
+        errors.UsageError: a feature that is not compared, or a threshold out of range.
+    """
     for name, value in thresholds.items():
-        if name not in DEFAULT_THRESHOLDS:
-            near = difflib.get_close_matches(name, DEFAULT_THRESHOLDS, n=1)
+        if name not in COMPARED:
+            near = difflib.get_close_matches(name, COMPARED, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise errors.UsageError(f"drift thresholds: {name!r} is not compared{hint}")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= 1:
-            raise errors.UsageError(
-                f"drift thresholds: {name!r} must be a number in [0, 1], not {value!r}"
-            )
+            raise errors.UsageError(f"drift thresholds: {name!r} must be a number in [0, 1], not {value!r}")
     return {name: float(value) for name, value in thresholds.items()}

@@ -1,5 +1,6 @@
-"""TFX's own comparison, for Kubeflow's form of its configuration and for odd images."""
+"""TFX's own comparison, with calibrated thresholds, for Kubeflow's form of its configuration and for odd images."""
 
+import json
 import os
 from typing import Any
 
@@ -14,8 +15,20 @@ from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as keys
 
+from components import chance
+from components import samples
+from components.baseline_finder import executor as finder
 from components.distribution_validator import buckets
+from components.distribution_validator import calibration
+from components.distribution_validator import comparators
+from components.distribution_validator import overlap
+from components.drift_gate import findings
 from components.drift_gate import registry
+
+SAMPLE_KEY = "sample"
+BASELINE_SAMPLE_KEY = "baseline_sample"
+THRESHOLDS_KEY = "thresholds"
+REPORT_KEY = "report"
 
 
 class Executor(stock.Executor):
@@ -27,16 +40,22 @@ class Executor(stock.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> execution_result_pb2.ExecutorOutput:
-        """Parses the configuration, aligns the statistics and compares them as TFX does."""
-        properties = dict(exec_properties)
-        config = properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY]
-        if isinstance(config, str):
-            properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY] = json_format.Parse(
-                config, distribution_validator_pb2.DistributionValidatorConfig()
-            )
+        """Calibrates what has no threshold, and compares: statistics as TFX does, the tables beside it."""
         current = artifact_utils.get_single_instance(input_dict[keys.STATISTICS_KEY])
         baseline = artifact_utils.get_single_instance(input_dict[keys.BASELINE_STATISTICS_KEY])
         anomalies = artifact_utils.get_single_instance(output_dict[keys.ANOMALIES_KEY])
+        tables = [
+            samples.read_table(artifact_utils.get_single_uri(input_dict[key]))
+            for key in (SAMPLE_KEY, BASELINE_SAMPLE_KEY)
+        ]
+        properties = dict(exec_properties)
+        config = _calibrated(properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY], *tables)
+        properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY] = config
+        rows = []
+        if not baseline.get_int_custom_property(finder.COLD_START_PROPERTY):
+            same = current.span == baseline.get_int_custom_property(finder.BASELINE_SPAN_PROPERTY)
+            rows = overlap.rows(*tables, json.loads(properties[THRESHOLDS_KEY]), same)
+        findings.write_report(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows)
         scratch = f"{anomalies.uri.rstrip('/')}.aligned"
         try:
             aligned = _align(current, baseline, scratch)
@@ -46,9 +65,27 @@ class Executor(stock.Executor):
                 tf.io.gfile.rmtree(scratch)
 
 
-def _align(
-    current: types.Artifact, baseline: types.Artifact, scratch: str
-) -> dict[str, list[types.Artifact]]:
+def _calibrated(
+    config: distribution_validator_pb2.DistributionValidatorConfig | str,
+    current: samples.Table,
+    baseline: samples.Table,
+) -> distribution_validator_pb2.DistributionValidatorConfig:
+    """Returns the configuration with a threshold for every feature; on Kubeflow it comes as JSON text."""
+    result = distribution_validator_pb2.DistributionValidatorConfig()
+    if isinstance(config, str):
+        json_format.Parse(config, result)
+    else:
+        result.CopyFrom(config)
+    thresholds = calibration.thresholds(current, baseline)
+    for feature in result.default_slice_config.feature:
+        (name,) = feature.path.step
+        measure = comparators.measure(feature.distribution_comparator, name)
+        if not measure.HasField("threshold"):
+            measure.threshold = thresholds.get(name, chance.CEILING)
+    return result
+
+
+def _align(current: types.Artifact, baseline: types.Artifact, scratch: str) -> dict[str, list[types.Artifact]]:
     """Writes aligned copies of the splits that both sides have, and returns them as inputs."""
     theirs = artifact_utils.decode_split_names(baseline.split_names)
     splits = [s for s in artifact_utils.decode_split_names(current.split_names) if s in theirs]

@@ -20,18 +20,15 @@ class DriftGateSpec(component_spec.ComponentSpec):
         executor.ACCEPT_DRIFT_KEY: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
-        executor.STATISTICS_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleStatistics
-        ),
-        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleStatistics
-        ),
-        executor.SCHEMA_ANOMALIES_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleAnomalies
-        ),
-        executor.DRIFT_ANOMALIES_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ExampleAnomalies
-        ),
+        executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
+        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
+        executor.SCHEMA_ANOMALIES_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        executor.DRIFT_ANOMALIES_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
+        **{
+            key: component_spec.ChannelParameter(type=artifacts.DriftReport, optional=True)
+            for key in executor.REPORT_KEYS
+        },
     }
     OUTPUTS = {
         executor.BLESSING_KEY: component_spec.ChannelParameter(type=artifacts.DataBlessing),
@@ -42,8 +39,9 @@ class DriftGate(base_component.BaseComponent):
     """Refuses a span that breaks the schema, or that drifted from the last accepted one.
 
     A refused span fails the component, so there is no blessing for anything downstream to consume;
-    its report is `<registry>/drift/span-NNNNNNNN.json`. Only an accepted span's statistics are
-    archived as a baseline: a refused one must never become what the next is compared with. Other
+    its report is `<registry>/drift/span-NNNNNNNN.json`, and what was judged, its statistics and its
+    sample, is kept beside it (see `registry`), whatever the verdict. Only an accepted span becomes a
+    baseline: a refused one must never become what the next is compared with. Other
     data under the number of an accepted span is compared like any other, and takes its place only
     when accepted. A gate that is answered from the cache judges and archives nothing: the very same
     data was accepted here before, and the registry keeps what was accepted last.
@@ -62,10 +60,12 @@ class DriftGate(base_component.BaseComponent):
         baseline_statistics: channel.BaseChannel,
         schema_anomalies: channel.BaseChannel,
         drift_anomalies: channel.BaseChannel,
+        sample: channel.BaseChannel,
         span: int,
         registry: str,
         accept_drift: str = "",
         fingerprint: str = "",
+        **reports: channel.BaseChannel,
     ):
         """Makes the component.
 
@@ -74,18 +74,22 @@ class DriftGate(base_component.BaseComponent):
             baseline_statistics: BaselineFinder's, which know the span they come from.
             schema_anomalies: ExampleValidator's.
             drift_anomalies: DistributionValidator's.
+            sample: SpanSampler's, of the span.
             span: the span's number.
             registry: folder of accepted baselines and of reports.
             accept_drift: why drift is accepted this once; kept in the metadata store. It does not
                 excuse a broken schema, whose bounds are to be changed instead.
             fingerprint: `sources.fingerprint` of the span's data, by which BaselineFinder knows the
                 same data again; "" leaves it to know them by their statistics.
+            **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
         """
         spec = DriftGateSpec(
             statistics=statistics,
             baseline_statistics=baseline_statistics,
             schema_anomalies=schema_anomalies,
             drift_anomalies=drift_anomalies,
+            sample=sample,
+            **reports,
             span=span,
             registry=registry,
             fingerprint=fingerprint,

@@ -1,4 +1,4 @@
-"""Stops a span that breaks the schema or drifted; archives the statistics of any other."""
+"""Stops a span that breaks the schema or drifted; makes any other a baseline."""
 
 import logging
 import os
@@ -17,6 +17,9 @@ STATISTICS_KEY = "statistics"
 BASELINE_STATISTICS_KEY = "baseline_statistics"
 SCHEMA_ANOMALIES_KEY = "schema_anomalies"
 DRIFT_ANOMALIES_KEY = "drift_anomalies"
+SAMPLE_KEY = "sample"
+# Optional inputs, each a DriftReport; every row in any of them is judged alike.
+REPORT_KEYS = ("data_report", "embedding_report", "skew_report")
 SPAN_KEY = "span"
 FINGERPRINT_KEY = "fingerprint"
 REGISTRY_KEY = "registry"
@@ -41,38 +44,36 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the report, then either archives the statistics and blesses, or raises.
+        """Keeps what is judged, writes the report, then either makes it a baseline and blesses, or raises.
 
-        TFX deletes what a failed execution wrote, so the report lies in the registry.
+        TFX deletes what a failed execution wrote, so all of that lies in the registry.
 
         Raises:
             errors.WorkError: the span is refused.
         """
         registry = exec_properties[REGISTRY_KEY]
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
-        report = self._judge(input_dict, exec_properties)
-        path = registry_lib.report_path(registry, report["span"])
-        if report["verdict"] == REFUSED:
-            registry_lib.write_json(path, report)
-            raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
         splits = artifact_utils.decode_split_names(statistics.split_names)
+        report = self._judge(input_dict, exec_properties)
+        span = report["span"]
+        sample = artifact_utils.get_single_uri(input_dict[SAMPLE_KEY])
+        report["kept"] = registry_lib.keep(registry, span, statistics.uri, splits, sample)
+        report["fingerprint"] = registry_lib.fingerprint(statistics.uri, splits)
+        if report["verdict"] == REFUSED:
+            registry_lib.report(registry, span, report)
+            path = registry_lib.report_path(registry, span)
+            raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
         data = exec_properties.get(FINGERPRINT_KEY) or ""
-        report["fingerprint"] = registry_lib.accept(
-            registry, report["span"], statistics.uri, splits, report["baseline_span"], data
-        )
-        registry_lib.write_json(path, report)
+        registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data)
+        registry_lib.report(registry, span, report)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
         _LOG.info("%s", _acceptance(report))
 
-    def _judge(
-        self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _judge(self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any]) -> dict[str, Any]:
         """Returns the report. Drift can be accepted for a reason; a broken schema cannot."""
         baseline = artifact_utils.get_single_instance(input_dict[BASELINE_STATISTICS_KEY])
-        rows = findings.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY]))
-        broken = findings.violations(
-            artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY])
-        )
+        rows, notes = _rows(input_dict)
+        broken = findings.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
         reason = (properties.get(ACCEPT_DRIFT_KEY) or "").strip()
         drifted = any(row["verdict"] != findings.OK for row in rows)
         if broken or (drifted and not reason):
@@ -87,6 +88,7 @@ class Executor(base_executor.BaseExecutor):
             "accept_drift": reason,
             "features": rows,
             "schema": broken,
+            "notes": notes,
         }
 
     def _bless(self, blessing: types.Artifact, report: dict[str, Any]) -> None:
@@ -99,6 +101,17 @@ class Executor(base_executor.BaseExecutor):
         blessing.set_string_custom_property(ACCEPT_DRIFT_KEY, report["accept_drift"])
 
 
+def _rows(input_dict: dict[str, list[types.Artifact]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every row of every validator, the farthest beyond its threshold first; and what they remarked."""
+    rows, notes = findings.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY])), []
+    for key in REPORT_KEYS:
+        if input_dict.get(key):
+            more, note = findings.read_report(artifact_utils.get_single_uri(input_dict[key]))
+            rows += more
+            notes += [note] if note else []
+    return findings.ordered(rows), notes
+
+
 _CONSEQUENCE = "nothing was trained or pushed"
 
 
@@ -106,22 +119,29 @@ def _refusal(report: dict[str, Any]) -> str:
     """Returns why a span was refused, with its features."""
     reasons = []
     if report["schema"]:
-        broken = dict.fromkeys(
-            f"{row['feature'] or 'the data set'} ({row['problem']})" for row in report["schema"]
-        )
+        broken = dict.fromkeys(f"{row['feature'] or 'the data set'} ({row['problem']})" for row in report["schema"])
         reasons.append(f"breaks the schema in {', '.join(broken)}")
-    worst = {}
-    for row in report["features"]:
-        if row["verdict"] != findings.OK:
-            worst.setdefault(row["feature"], _distance(row))
-    if worst and not report["accept_drift"]:
-        parts = ", ".join(f"{feature} ({distance})" for feature, distance in worst.items())
-        reasons.append(f"differs from {_baseline(report)} in {parts}")
+    if not report["accept_drift"]:
+        far = [row for row in report["features"] if row["verdict"] != findings.OK]
+        skewed = [row for row in far if row["kind"] == findings.SKEW]
+        drifted = [row for row in far if row["kind"] != findings.SKEW]
+        reasons += [f"differs from {_baseline(report)} in {_named(drifted)}"] if drifted else []
+        reasons += [f"shows skew to what serving is asked about in {_named(skewed)}"] if skewed else []
     return f"stopped by the drift gate: span {report['span']} {' and '.join(reasons)}"
+
+
+def _named(rows: list[dict[str, Any]]) -> str:
+    """Returns the features of rows, each once, with the distance that is farthest beyond its threshold."""
+    worst = {}
+    for row in rows:
+        worst.setdefault(row["feature"], _distance(row))
+    return ", ".join(f"{feature} ({distance})" for feature, distance in worst.items())
 
 
 def _baseline(report: dict[str, Any]) -> str:
     """Returns what a span was compared with."""
+    if report["cold_start"]:
+        return "no span before"
     if report["baseline_span"] == report["span"]:
         return f"the data accepted as span {report['span']} before"
     return f"accepted span {report['baseline_span']}"
@@ -136,7 +156,7 @@ def _distance(row: dict[str, Any]) -> str:
 
 def _acceptance(report: dict[str, Any]) -> str:
     """Returns one line on an accepted span."""
-    if report["cold_start"]:
+    if report["cold_start"] and report["verdict"] == ACCEPTED:
         return f"span {report['span']} accepted: the first, with nothing to compare it with"
     line = f"span {report['span']} {report['verdict']}, compared with {_baseline(report)}"
     if not report["features"]:

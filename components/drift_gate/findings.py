@@ -1,5 +1,6 @@
 """What the validators found, as plain rows, for the report and for the one line of an error."""
 
+import json
 import os
 from typing import Any
 
@@ -8,7 +9,14 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from components import features
 
+REPORT_FILE = "drift.json"
 _ANOMALIES_FILE = "SchemaDiff.pb"
+
+# Kinds of rows: a feature's distribution, what the last model sees, what serving saw, and the data set as a whole.
+DRIFT = "drift"
+EMBEDDING = "embedding"
+SKEW = "skew"
+DATA = "data"
 
 # What TFDV calls its measures, and what a reader does.
 _MEASURES = {
@@ -29,9 +37,7 @@ def distances(uri: str) -> list[dict[str, Any]]:
         uri: the artifact's folder, `SplitPair-<current>_<baseline>/SchemaDiff.pb`.
 
     Returns:
-        A row for each feature and split: `feature`, `split`, `measure`, `distance`, `threshold` and
-        `verdict` (`ok`, `drifted`, or `not compared`, where the distance and the threshold are
-        None). The farthest beyond its threshold first.
+        A row, as `row` makes it, for each feature and split. The farthest beyond its threshold first.
     """
     rows = []
     for split, anomalies in _read(uri, "SplitPair-"):
@@ -42,9 +48,53 @@ def distances(uri: str) -> list[dict[str, Any]]:
             for measured in info.drift_measurements:
                 rows.append(_distance(_name(info.path), split.split("_")[0], measured, drifted))
         for feature in sorted(drifted - compared):
-            row = {"feature": feature, "split": split.split("_")[0], "measure": None}
-            rows.append({**row, "distance": None, "threshold": None, "verdict": NOT_COMPARED})
-    return sorted(rows, key=lambda row: (-_excess(row), row["feature"], row["split"]))
+            rows.append(row(DRIFT, feature, None, None, None, split.split("_")[0]))
+    return ordered(rows)
+
+
+def row(
+    kind: str,
+    feature: str,
+    measure: str | None,
+    distance: float | None,
+    threshold: float | None,
+    split: str = features.TRAIN_SPLIT,
+) -> dict[str, Any]:
+    """A row of a report: its `verdict` is `drifted` above the threshold, `not compared` without a distance, or `ok`."""
+    if distance is None or threshold is None:
+        verdict = NOT_COMPARED
+    else:
+        verdict = DRIFTED if distance > threshold else OK
+    return {
+        "kind": kind,
+        "feature": feature,
+        "split": split,
+        "measure": measure,
+        "distance": distance,
+        "threshold": threshold,
+        "verdict": verdict,
+    }
+
+
+def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, the farthest beyond its threshold first."""
+    return sorted(rows, key=lambda one: (-_excess(one), one["kind"], one["feature"], one["split"]))
+
+
+def write_report(uri: str, rows: list[dict[str, Any]], note: str = "") -> None:
+    """Writes `drift.json` of a DriftReport by rename; `note` says in a line why there are no rows, or not all."""
+    tf.io.gfile.makedirs(uri)
+    temporary = f"{uri.rstrip('/')}.writing-{REPORT_FILE}"
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(json.dumps({"features": rows, "note": note}, indent=2) + "\n")
+    tf.io.gfile.rename(temporary, os.path.join(uri, REPORT_FILE), overwrite=True)
+
+
+def read_report(uri: str) -> tuple[list[dict[str, Any]], str]:
+    """Returns the rows and the note of a DriftReport."""
+    with tf.io.gfile.GFile(os.path.join(uri, REPORT_FILE)) as file:
+        content = json.loads(file.read())
+    return content["features"], content["note"]
 
 
 def violations(uri: str) -> list[dict[str, str]]:
@@ -64,30 +114,25 @@ def violations(uri: str) -> list[dict[str, str]]:
         if anomalies.HasField("dataset_anomaly_info"):
             rows.append(_violation("", split, anomalies.dataset_anomaly_info))
         if anomalies.data_missing and split == features.TRAIN_SPLIT:
-            row = {"feature": "", "split": split, "problem": "no examples"}
-            rows.append({**row, "detail": f"the split {split} is empty"})
+            detail = f"the split {split} is empty"
+            rows.append({"feature": "", "split": split, "problem": "no examples", "detail": detail})
     return rows
 
 
 def _distance(feature: str, split: str, measured: Any, drifted: set[str]) -> dict[str, Any]:
     """Returns one row of `distances`."""
-    return {
-        "feature": feature,
-        "split": split,
-        "measure": _MEASURES.get(measured.type, "distance"),
-        "distance": measured.value,
-        "threshold": measured.threshold,
-        "verdict": DRIFTED if feature in drifted else OK,
-    }
+    measure = _MEASURES.get(measured.type, "distance")
+    made = row(DRIFT, feature, measure, measured.value, measured.threshold, split)
+    return {**made, "verdict": DRIFTED if feature in drifted else OK}
 
 
-def _excess(row: dict[str, Any]) -> float:
+def _excess(one: dict[str, Any]) -> float:
     """Returns how far a row is beyond its threshold; what could not be compared comes first."""
-    if row["distance"] is None:
+    if one["distance"] is None:
         return float("inf")
-    if row["threshold"] == 0:
-        return float("inf") if row["distance"] > 0 else 0.0
-    return float(row["distance"] / row["threshold"])
+    if one["threshold"] == 0:
+        return float("inf") if one["distance"] > 0 else 0.0
+    return float(one["distance"] / one["threshold"])
 
 
 def _violation(feature: str, split: str, info: anomalies_pb2.AnomalyInfo) -> dict[str, str]:

@@ -1,10 +1,12 @@
-"""What the gate remembers beyond one run: the statistics of accepted spans, and its reports.
+"""What the gate remembers beyond one run: what it saw of each span, and which spans it accepted.
 
-`<registry>/baselines/span-NNNNNNNN/accepted.json` names the folder beside it that holds the span's
-statistics, `<folder>/Split-<name>/FeatureStats.pb`, and holds the digests of the statistics and of
-the data. A span is accepted once that file is there; it is replaced by rename, so a reader sees the
-old entry or the new one, whole, on object stores too.
-`<registry>/drift/span-NNNNNNNN.json` is what the gate last saw of a span, accepted or refused.
+`<registry>/drift/span-NNNNNNNN.json` is the last report on a span, accepted or refused. Its `kept` names the folder
+`<registry>/drift/span-NNNNNNNN/<kept>/` with what was judged: the span's statistics, `Split-<name>/FeatureStats.pb`,
+and its sample, as `components.samples` writes it.
+`<registry>/baselines/span-NNNNNNNN/accepted.json` names, by its own `kept`, what was accepted of a span, and holds the
+digests of the statistics and of the data. A span is accepted once that file is there. Both files are replaced by
+rename, and what they name is complete before, so a reader sees the old entry or the new one, whole, on object stores
+too.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from components import samples
 from models import errors
 
 ACCEPTED_FILE = "accepted.json"
@@ -32,6 +35,11 @@ def baseline_folder(registry: str, span: int) -> str:
 def report_path(registry: str, span: int) -> str:
     """Returns where the gate's report on a span lies."""
     return os.path.join(registry, "drift", f"span-{span:08d}.json")
+
+
+def kept_folder(registry: str, span: int, kept: str) -> str:
+    """Returns the folder of what was judged of a span; `kept` is as the report or the accepted entry has it."""
+    return os.path.join(registry, "drift", f"span-{span:08d}", kept)
 
 
 def accepted_spans(registry: str) -> list[int]:
@@ -73,20 +81,19 @@ def last_accepted(registry: str, span: int, fingerprint: str = "") -> int | None
     return None if fingerprint and fingerprint in (entry.get("data"), entry.get("fingerprint")) else span
 
 
-def statistics_folder(registry: str, span: int) -> str:
-    """Returns the folder with the accepted statistics of `span`.
+def accepted_folder(registry: str, span: int) -> str:
+    """Returns the folder with the accepted statistics and sample of `span`.
 
     Raises:
         errors.WorkError: the span has no entry, or one that cannot be read.
     """
-    folder = baseline_folder(registry, span)
-    path = os.path.join(folder, ACCEPTED_FILE)
+    path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     if not _exists(path):
         raise errors.WorkError(
             f"span {span} is no accepted baseline: {path} is missing; accepted are "
             f"{accepted_spans(registry) or 'none'}; run again to be compared with what is there now"
         )
-    return os.path.join(folder, _entry(registry, span)["statistics"])
+    return kept_folder(registry, span, _entry(registry, span)["kept"])
 
 
 def accepted_fingerprint(registry: str, span: int) -> str:
@@ -128,30 +135,50 @@ def fingerprint(folder: str, splits: list[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def accept(
-    registry: str, span: int, statistics: str, splits: list[str], baseline: int, data: str = ""
-) -> str:
-    """Archives the statistics of an accepted span; an entry of the same span is replaced.
+def keep(registry: str, span: int, statistics: str, splits: list[str], sample: str) -> str:
+    """Keeps what is judged of a span.
+
+    Args:
+        registry: the registry's folder.
+        span: the span.
+        statistics: folder of the statistics to copy.
+        splits: their splits.
+        sample: folder of the sample to copy.
+
+    Returns:
+        The name under which it is kept; never one that a reader may be in.
+    """
+    kept = f"{fingerprint(statistics, splits)}-{uuid.uuid4().hex[:8]}"
+    folder = kept_folder(registry, span, kept)
+    copy_statistics(statistics, folder, splits)
+    samples.copy(sample, folder)
+    return kept
+
+
+def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -> None:
+    """Makes what was kept of a span a baseline; an entry of the same span is replaced.
 
     Args:
         registry: the registry's folder.
         span: the accepted span.
-        statistics: folder of the statistics to copy.
-        splits: their splits.
-        baseline: the span they were compared with, -1 where there was none.
-        data: fingerprint of the data they are of, "" where unknown.
-
-    Returns:
-        The fingerprint of the statistics.
+        kept: what `keep` returned.
+        baseline: the span it was compared with, -1 where there was none.
+        data: fingerprint of the data it is of, "" where unknown.
     """
-    folder = baseline_folder(registry, span)
-    mark = fingerprint(statistics, splits)
-    name = f"statistics-{mark}-{uuid.uuid4().hex[:8]}"  # Never the folder a reader may be in.
-    copy_statistics(statistics, os.path.join(folder, name), splits)
-    entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "statistics": name}
-    write_json(os.path.join(folder, ACCEPTED_FILE), entry)
-    _forget_others(folder, (name, ACCEPTED_FILE))
-    return mark
+    mark = kept.partition("-")[0]
+    entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "kept": kept}
+    write_json(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE), entry)
+
+
+def report(registry: str, span: int, content: dict[str, Any]) -> None:
+    """Writes the report on a span; what neither it nor the accepted entry names is forgotten."""
+    write_json(report_path(registry, span), content)
+    named = {content["kept"]}
+    if _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
+        named.add(_entry(registry, span)["kept"])
+    folder = kept_folder(registry, span, "")
+    for name in {entry.rstrip("/") for entry in tf.io.gfile.listdir(folder)} - named:
+        tf.io.gfile.rmtree(os.path.join(folder, name))
 
 
 def write_json(path: str, value: object) -> None:
@@ -163,24 +190,12 @@ def write_json(path: str, value: object) -> None:
     tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
-def _forget_others(folder: str, keep: tuple[str, ...]) -> None:
-    """Deletes what earlier acceptances of the span, or killed ones, left in its folder."""
-    for name in tf.io.gfile.listdir(folder):
-        path = os.path.join(folder, name.rstrip("/"))
-        if name.rstrip("/") in keep:
-            continue
-        if tf.io.gfile.isdir(path):
-            tf.io.gfile.rmtree(path)
-        else:
-            tf.io.gfile.remove(path)
-
-
 def _entry(registry: str, span: int) -> dict[str, Any]:
     """Returns what an accepted span's file says."""
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     try:
         entry = json.loads(_read(path))
-        return {**entry, "statistics": str(entry["statistics"])}
+        return {**entry, "kept": str(entry["kept"])}
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise unreadable(path, registry, span) from error
 

@@ -36,6 +36,25 @@ def head(
     _print(benchmark.run(numbers, dim, batch, rounds, xla), as_json)
 
 
+@app.command()
+def drift(
+    data: Annotated[
+        str, typer.Option(help="Folder or .zip of folder/identity/image; the built-in glyphs where not given.")
+    ] = "",
+    identities: Annotated[int, typer.Option(help="Identities of the accepted span, six images each.", min=20)] = 400,
+    epochs: Annotated[int, typer.Option(help="How long the model is trained that embeds.", min=1)] = 24,
+    kinds: Annotated[str, typer.Option(help="Only these kinds of spans, comma-separated.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Plant drift of many kinds and severities, and count what the gate finds; clean spans beside them."""
+    from benchmarks import drift as benchmark
+    from pipeline import console
+
+    with console.lines():
+        report = benchmark.run(data, identities, epochs, kinds)
+    _print(report, as_json)
+
+
 def _print(report: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))

@@ -28,6 +28,14 @@ def run(
     accept_drift: Annotated[
         str, typer.Option(help="Accept this span although it has drifted, for the reason given, which is recorded.")
     ] = "",
+    request_log: Annotated[
+        str,
+        typer.Option(
+            help="Folder that `longtail serve --request-log` filled: what serving was asked about is compared with the "
+            "images to be trained on, and skew stops the run as drift does.",
+            metavar="DIR",
+        ),
+    ] = "",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,13 +46,14 @@ def run(
 
     loaded = recipe_lib.load(recipe, set_ or ())
     source = _source(loaded, data, span)
+    request_log = _request_log(request_log)
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
     with workplace.hold(root), console.quiet(log_file) as screen:
         screen.print(f"recipe {loaded.name}, span {span} -> {root}", highlight=False)
         screen.print(f"TensorFlow's and TFX's own words go to {log_file}; loading TFX", highlight=False)
         from pipeline import run as run_lib
 
-        summary = run_lib.run(loaded, root, source, span, accept_drift, screen)
+        summary = run_lib.run(loaded, root, source, span, accept_drift, screen, request_log)
     if as_json:
         print(json.dumps(summary))
     else:
@@ -71,6 +80,16 @@ def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
     recipe_lib.check(recipe)
     sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
     return source
+
+
+def _request_log(folder: str) -> str:
+    """Its absolute path, once it is known that there is something in it."""
+    from components.serving_skew import requests
+
+    if not folder:
+        return ""
+    requests.files(folder)
+    return folder if "://" in folder else os.path.abspath(folder)
 
 
 def try_out(

@@ -16,9 +16,10 @@ from tfx.types import standard_artifacts
 
 from components import artifacts
 from components import features
+from components import samples
 from components.baseline_finder import executor as baseline_finder
 from components.curated_schema import executor as curated_schema
-from components.distribution_validator import component as distribution_validator
+from components.distribution_validator import comparators
 from components.distribution_validator import executor as distribution_executor
 from components.drift_gate import executor as drift_gate
 from components.drift_gate import registry as registry_lib
@@ -29,9 +30,7 @@ BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk
 
 def beam_context(folder):
     """A Beam executor's context, as the local runner makes it."""
-    return base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(folder)
-    )
+    return base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(folder))
 
 
 def artifact(kind, folder):
@@ -99,7 +98,9 @@ def serialise(values):
 def ingested(folder, train, evaluation=None):
     """An Examples artifact as ingestion leaves it: splits `train` and `eval`, two files each."""
     result = artifact(standard_artifacts.Examples, folder)
-    splits = {"train": train, "eval": train[-10:] if evaluation is None else evaluation}
+    if evaluation is None:
+        evaluation = [{**row, features.SPLIT: features.QUERY} for row in train[-10:]]
+    splits = {"train": train, "eval": evaluation}
     result[0].splits = list(splits)
     for split, rows in splits.items():
         path = os.path.join(result[0].uri, f"Split-{split}")
@@ -113,7 +114,7 @@ def ingested(folder, train, evaluation=None):
 
 
 def generated_statistics(folder, train):
-    """Statistics of a span by the stock StatisticsGen, through Beam, with the house's allowlist."""
+    """Statistics of a span by the stock StatisticsGen, through Beam, with the house's allowlist; and its sample."""
     result = artifact(standard_artifacts.ExampleStatistics, os.path.join(folder, "statistics"))
     options = tfdv.StatsOptions(feature_allowlist=list(features.STATISTICS))
     statistics_gen.Executor(beam_context(folder)).Do(
@@ -121,6 +122,7 @@ def generated_statistics(folder, train):
         {"statistics": result},
         {"stats_options_json": options.to_json()},
     )
+    draw_sample(folder, os.path.join(folder, "examples"))
     return result
 
 
@@ -135,7 +137,27 @@ def statistics(folder, train):
         os.makedirs(os.path.dirname(path))
         with open(path, "wb") as file:
             file.write(found.SerializeToString())
+    ingested(os.path.join(folder, "examples"), train)
+    draw_sample(folder, os.path.join(folder, "examples"))
     return result
+
+
+def draw_sample(folder, examples, images=1000):
+    """SpanSampler's sample of `examples`, at `folder`."""
+    sides = (sorted(tf.io.gfile.glob(os.path.join(examples, f"Split-{split}", "*"))) for split in ("train", "eval"))
+    samples.draw(*sides, os.path.join(folder, "sample"), images)
+
+
+def sample_of(span_statistics):
+    """The sample that `statistics` drew beside the statistics."""
+    return artifact(artifacts.SpanSample, os.path.join(os.path.dirname(span_statistics[0].uri), "sample"))
+
+
+def accept(registry, span, span_statistics, baseline=-1, data=""):
+    """Makes a span a baseline without asking the gate."""
+    sample = sample_of(span_statistics)[0].uri
+    kept = registry_lib.keep(str(registry), span, span_statistics[0].uri, ["train", "eval"], sample)
+    registry_lib.accept(str(registry), span, kept, baseline, data)
 
 
 def schemas(folder, bounds="{}"):
@@ -156,44 +178,61 @@ def validate_schema(folder, span_statistics, schema):
     return result
 
 
-def validate_drift(folder, current, baseline, config=None):
-    """Our DistributionValidator's anomalies; `config` may be JSON text, as on Kubeflow."""
-    result = artifact(standard_artifacts.ExampleAnomalies, os.path.join(folder, "drift"))
+def validate_drift(folder, current, baseline, config=None, thresholds=None, samples_of=None):
+    """Our DistributionValidator's anomalies and report; `config` may be JSON text, as on Kubeflow."""
+    outputs = {
+        "anomalies": artifact(standard_artifacts.ExampleAnomalies, os.path.join(folder, "drift")),
+        "report": artifact(artifacts.DriftReport, os.path.join(folder, "report")),
+    }
+    sample, baseline_sample = samples_of or (sample_of(current), sample_of(baseline))
     distribution_executor.Executor().Do(
-        {"statistics": current, "baseline_statistics": baseline},
-        {"anomalies": result},
         {
-            "distribution_validator_config": config or distribution_validator.config(),
+            "statistics": current,
+            "baseline_statistics": baseline,
+            "sample": sample,
+            "baseline_sample": baseline_sample,
+        },
+        outputs,
+        {
+            "distribution_validator_config": config or comparators.config(thresholds),
             "include_split_pairs": json.dumps([["train", "train"]]),
+            "thresholds": json.dumps(thresholds or {}),
         },
     )
-    return result
+    return outputs["anomalies"], outputs["report"]
 
 
 def find_baseline(folder, current, span, registry, models="", **pins):
-    """BaselineFinder's two outputs."""
+    """BaselineFinder's outputs by name."""
     outputs = {
-        "baseline_statistics": artifact(
-            standard_artifacts.ExampleStatistics, os.path.join(folder, "baseline")
-        ),
+        "baseline_statistics": artifact(standard_artifacts.ExampleStatistics, os.path.join(folder, "baseline")),
+        "baseline_sample": artifact(artifacts.SpanSample, os.path.join(folder, "baseline_sample")),
         "baseline_model": artifact(standard_artifacts.Model, os.path.join(folder, "model")),
     }
     properties = {"span": span, "registry": str(registry), "models": str(models), **pins}
-    baseline_finder.Executor().Do({"statistics": current}, outputs, properties)
-    return outputs["baseline_statistics"], outputs["baseline_model"]
+    inputs = {"statistics": current, "sample": sample_of(current)}
+    baseline_finder.Executor().Do(inputs, outputs, properties)
+    return outputs
 
 
-def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}", fingerprint=""):
+def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}", fingerprint="", reports=None):
     """Takes a span's statistics from BaselineFinder to DriftGate, and returns the blessing."""
     folder = os.path.join(folder, f"run-{span}")
     shutil.rmtree(folder, ignore_errors=True)
-    baseline, _ = find_baseline(folder, current, span, registry)
+    current[0].span = span
+    found = find_baseline(folder, current, span, registry)
+    baseline = found["baseline_statistics"]
     blessing = artifact(artifacts.DataBlessing, os.path.join(folder, "blessing"))
+    both = (sample_of(current), found["baseline_sample"])
+    drift, report = validate_drift(folder, current, baseline, samples_of=both)
     inputs = {
         "statistics": current,
         "baseline_statistics": baseline,
         "schema_anomalies": validate_schema(folder, current, schemas(folder, bounds)[1]),
-        "drift_anomalies": validate_drift(folder, current, baseline),
+        "drift_anomalies": drift,
+        "data_report": report,
+        "sample": sample_of(current),
+        **(reports or {}),
     }
     properties = {
         "span": span,

@@ -4,13 +4,17 @@ import itertools
 import os
 
 import hypothesis
+import numpy as np
 import pytest
 from google.protobuf import json_format
 from hypothesis import strategies
 
 from components import features
+from components import samples
 from components.distribution_validator import buckets
+from components.distribution_validator import calibration
 from components.distribution_validator import comparators
+from components.distribution_validator import overlap
 from components.drift_gate import findings
 from models import errors
 from tests.components import examples
@@ -21,8 +25,8 @@ def first(tmp_path_factory):
     return examples.statistics(str(tmp_path_factory.mktemp("first")), examples.images(1))
 
 
-def _distances(folder, current, baseline, config=None):
-    anomalies = examples.validate_drift(str(folder), current, baseline, config)
+def _distances(folder, current, baseline, config=None, thresholds=None):
+    anomalies, _ = examples.validate_drift(str(folder), current, baseline, config, thresholds)
     return findings.distances(anomalies[0].uri)
 
 
@@ -70,9 +74,7 @@ def test_one_identity_that_takes_over_a_span_is_drift(tmp_path, first):
 def test_a_feature_that_cannot_be_compared_is_named(tmp_path, first):
     span = [{k: v for k, v in one.items() if k != features.INK} for one in examples.images(2)]
     rows = _distances(tmp_path, examples.statistics(str(tmp_path), span), first)
-    assert [row["feature"] for row in rows if row["verdict"] == findings.NOT_COMPARED] == [
-        features.INK
-    ]
+    assert [row["feature"] for row in rows if row["verdict"] == findings.NOT_COMPARED] == [features.INK]
 
 
 def test_a_configuration_that_arrives_as_json_text_is_read(tmp_path, first):
@@ -82,13 +84,13 @@ def test_a_configuration_that_arrives_as_json_text_is_read(tmp_path, first):
 
 def test_nothing_is_left_beside_the_anomalies(tmp_path, first):
     examples.validate_drift(str(tmp_path), first, first)
-    assert os.listdir(tmp_path) == ["drift"]
+    assert sorted(os.listdir(tmp_path)) == ["drift", "report"]
 
 
 def test_a_threshold_of_one_lets_everything_pass(tmp_path, first):
     second = examples.statistics(str(tmp_path), examples.inverted(examples.images(2)))
-    config = comparators.config({features.INK: 1, features.BRIGHTNESS: 1.0})
-    assert _drifted(_distances(tmp_path, second, first, config)) == set()
+    thresholds = {features.INK: 1, features.BRIGHTNESS: 1.0}
+    assert _drifted(_distances(tmp_path, second, first, thresholds=thresholds)) == set()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ _QUANTILES = strategies.lists(strategies.integers(0, 30), min_size=2, max_size=1
 
 @hypothesis.given(first=_QUANTILES, second=_QUANTILES)
 def test_common_buckets_keep_every_image_of_both_sides(first, second):
-    shares = buckets._common_shares(first, second)
+    shares = buckets.common_shares(first, second)
     assert len(shares[0]) == len(shares[1])
     assert [sum(side) for side in shares] == pytest.approx([1.0, 1.0])
 
@@ -122,7 +124,87 @@ def test_common_buckets_do_not_depend_on_the_scale(first, second):
         return [(low * 8, high * 8, count) for low, high, count in quantiles]
 
     ones, others = (
-        buckets._common_shares(first, second),
-        buckets._common_shares(scaled(first), scaled(second)),
+        buckets.common_shares(first, second),
+        buckets.common_shares(scaled(first), scaled(second)),
     )
     assert [*ones[0], *ones[1]] == pytest.approx([*others[0], *others[1]])
+
+
+def test_the_default_threshold_shrinks_with_the_number_of_identities(tmp_path):
+    reached = []
+    for count in (8, 20, 80):
+        one, two = (
+            samples.read_table(
+                examples.sample_of(
+                    examples.statistics(str(tmp_path / f"{count}-{seed}"), examples.images(seed, count, each=3))
+                )[0].uri
+            )
+            for seed in (1, 2)
+        )
+        reached.append(calibration.thresholds(one, two)[features.INK])
+    assert reached[0] > reached[1] > reached[2] >= calibration.FLOOR
+
+
+def test_a_threshold_of_the_recipe_is_not_calibrated(tmp_path, first):
+    second = examples.statistics(str(tmp_path), examples.images(2))
+    rows = _distances(tmp_path / "report", second, first, thresholds={features.INK: 0.01})
+    assert {row["threshold"] for row in rows if row["feature"] == features.INK} == {0.01}
+
+
+def _table(identities, each, start=0, folder=0):
+    """A Table of `each` images of the identities that are numbered, all images different from `start` on."""
+    identity = np.repeat(np.array(identities, np.uint64), each)
+    folders = np.full(len(identity), folder, np.uint64)
+    digest = np.arange(start, start + len(identity)).astype(np.uint64)
+    return samples.Table(identity, folders, digest, np.zeros((len(identity), len(samples.COLUMNS)), np.float32))
+
+
+def _joined(*tables):
+    columns = ("identity", "folder", "digest", "values")
+    return samples.Table(*(np.concatenate([getattr(one, name) for one in tables]) for name in columns))
+
+
+ACCEPTED = _table(range(60), 5)
+PLANTED = {
+    overlap.GONE: (_table(range(45), 5, 1000), ACCEPTED),
+    overlap.SHARES: (_joined(_table(range(300), 15, 1e5), _table(range(15), 75, 2e5)), _table(range(300), 20)),
+    overlap.LARGEST: (_joined(_table(range(300), 4, 1e5), _table(range(25), 12, 2e5)), _table(range(300), 5)),
+    overlap.REPEATED: (_joined(_table(range(45), 5, 1000), _table(range(45, 60), 5, 225)), ACCEPTED),
+    overlap.COPIES: (_joined(_table(range(60), 5, 1000), _table(range(15), 5, 1000)), ACCEPTED),
+    overlap.FOLDERS: (
+        _joined(_table(range(45), 5, 1000, folder=1), _table(range(90, 105), 5, 2000, folder=2)),
+        _table(range(60), 5, folder=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("feature", PLANTED)
+def test_a_quarter_of_a_span_planted_is_found(feature):
+    rows = {row["feature"]: row for row in overlap.rows(*PLANTED[feature], {})}
+    assert rows[feature]["verdict"] == findings.DRIFTED and rows[feature]["kind"] == findings.DATA
+
+
+@pytest.mark.parametrize(
+    "current",
+    [_table(range(60), 5, 1000), _table(range(100, 160), 5, 1000), _table(range(60), 1, 1000)],
+    ids=["new images", "new identities", "one image each"],
+)
+def test_clean_spans_are_no_drift_as_a_whole(current):
+    assert not [row for row in overlap.rows(current, ACCEPTED, {}) if row["verdict"] != findings.OK]
+
+
+def test_images_drawn_at_random_leave_identities_out_by_chance():
+    chosen = np.random.default_rng(0).permutation(300)[:60]
+    few = samples.Table(*(getattr(ACCEPTED, name)[chosen] for name in ("identity", "folder", "digest", "values")))
+    rows = {row["feature"]: row for row in overlap.rows(few, ACCEPTED, {}, same_span=True)}
+    assert rows[overlap.GONE]["distance"] > 0.2 and rows[overlap.GONE]["verdict"] == findings.OK
+
+
+def test_the_span_that_takes_its_own_place_may_bring_its_images_again():
+    assert overlap.REPEATED not in {row["feature"] for row in overlap.rows(ACCEPTED, ACCEPTED, {}, same_span=True)}
+
+
+def test_tables_of_parts_are_compared_where_both_would_hold_an_image():
+    half = ACCEPTED.below(np.uint64(149))
+    rows = {row["feature"]: row for row in overlap.rows(ACCEPTED, half, {})}
+    assert rows[overlap.REPEATED]["distance"] == 1.0

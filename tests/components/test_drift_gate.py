@@ -7,7 +7,11 @@ import pathlib
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components import artifacts
 from components import features
+from components import samples
+from components.drift_gate import executor as drift_gate
+from components.drift_gate import findings
 from components.drift_gate import registry as registry_lib
 from models import errors
 from tests.components import examples
@@ -23,10 +27,7 @@ def spans(tmp_path_factory):
         "drifted": examples.inverted(examples.images(4)),
         "broken": examples.images(5, **{features.CONTRAST: 2.0}),
     }
-    return {
-        name: examples.statistics(str(tmp_path_factory.mktemp("span")), images)
-        for name, images in made.items()
-    }
+    return {name: examples.statistics(str(tmp_path_factory.mktemp("span")), images) for name, images in made.items()}
 
 
 @pytest.fixture
@@ -78,23 +79,24 @@ def test_a_refused_span_leaves_a_report_and_neither_baseline_nor_blessing(gate, 
     drifted = {row["feature"] for row in report["features"] if row["verdict"] == "drifted"}
     assert (report["verdict"], report["baseline_span"]) == ("refused", 1)
     assert drifted == {features.INK, features.BRIGHTNESS}
-    assert {row["threshold"] for row in report["features"]} == {0.3, 0.5}
+    assert {row["kind"] for row in report["features"]} == {"drift", "data"}
+    assert set(report["features"][0]) == {"kind", "feature", "split", "measure", "distance", "threshold", "verdict"}
     assert registry_lib.accepted_spans(gate.registry) == [1]
     assert not os.path.exists(tmp_path / "run-2" / "blessing")
 
 
 def test_other_data_under_the_number_of_the_only_accepted_span_is_compared_and_refused(gate):
     gate(1, "clean")
-    before = registry_lib.statistics_folder(gate.registry, 1)
+    before = registry_lib.accepted_folder(gate.registry, 1)
     with pytest.raises(errors.WorkError, match="span 1 differs from the data accepted as span 1 before in "):
         gate(1, "drifted")
-    assert registry_lib.statistics_folder(gate.registry, 1) == before
+    assert registry_lib.accepted_folder(gate.registry, 1) == before
 
 
 def test_other_clean_data_under_the_number_of_the_only_accepted_span_takes_its_place(gate, spans):
     gate(1, "clean")
     assert gate(1, "clean too").get_int_custom_property("baseline_span") == 1
-    statistics = registry_lib.statistics_folder(gate.registry, 1)
+    statistics = registry_lib.accepted_folder(gate.registry, 1)
     assert registry_lib.fingerprint(statistics, ["train", "eval"]) == registry_lib.fingerprint(
         spans["clean too"][0].uri, ["train", "eval"]
     )
@@ -140,9 +142,8 @@ def test_an_accepted_span_that_comes_again_replaces_its_own_entry(gate, spans):
     gate(1, "clean")
     gate(2, "clean too")
     gate(2, "clean again")
-    folder = registry_lib.baseline_folder(gate.registry, 2)
-    statistics = registry_lib.statistics_folder(gate.registry, 2)
-    assert sorted(os.listdir(folder)) == ["accepted.json", os.path.basename(statistics)]
+    statistics = registry_lib.accepted_folder(gate.registry, 2)
+    assert os.listdir(os.path.dirname(statistics)) == [os.path.basename(statistics)]
     assert registry_lib.fingerprint(statistics, ["train", "eval"]) == registry_lib.fingerprint(
         spans["clean again"][0].uri, ["train", "eval"]
     )
@@ -161,10 +162,10 @@ def test_the_mark_of_an_accepted_span_says_what_it_was_compared_with(gate):
 def test_a_refused_retry_of_an_accepted_span_keeps_the_accepted_statistics(gate):
     gate(1, "clean")
     gate(2, "clean too")
-    before = registry_lib.statistics_folder(gate.registry, 2)
+    before = registry_lib.accepted_folder(gate.registry, 2)
     with pytest.raises(errors.WorkError):
         gate(2, "drifted")
-    assert registry_lib.statistics_folder(gate.registry, 2) == before
+    assert registry_lib.accepted_folder(gate.registry, 2) == before
 
 
 def test_a_reason_lets_drift_through_and_is_kept(gate):
@@ -221,5 +222,48 @@ def test_an_accepted_span_also_leaves_its_distances(gate):
     gate(1, "clean")
     gate(2, "clean too")
     rows = _report(gate, 2)["features"]
-    assert sorted(row["feature"] for row in rows) == sorted(features.STATISTICS)
+    assert {row["feature"] for row in rows if row["kind"] == "drift"} == set(features.STATISTICS)
     assert {row["verdict"] for row in rows} == {"ok"}
+
+
+def test_what_was_judged_is_kept_of_a_refused_span_too(gate, spans):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError):
+        gate(2, "drifted")
+    kept = registry_lib.kept_folder(gate.registry, 2, _report(gate, 2)["kept"])
+    mark = registry_lib.fingerprint(spans["drifted"][0].uri, ["train", "eval"])
+    assert registry_lib.fingerprint(kept, ["train", "eval"]) == mark
+    assert len(samples.read_images(kept)[0]) == 110 and len(samples.read_table(kept).digest) == 100
+
+
+def test_a_refused_retry_of_an_accepted_span_leaves_both_what_was_accepted_and_what_was_judged(gate):
+    gate(1, "clean")
+    gate(2, "clean too")
+    for _ in range(2):
+        with pytest.raises(errors.WorkError):
+            gate(2, "drifted")
+    accepted = registry_lib.accepted_folder(gate.registry, 2)
+    judged = registry_lib.kept_folder(gate.registry, 2, _report(gate, 2)["kept"])
+    assert set(os.listdir(os.path.dirname(judged))) == {os.path.basename(accepted), os.path.basename(judged)}
+    assert accepted != judged
+
+
+@pytest.mark.parametrize("key", drift_gate.REPORT_KEYS[1:])
+def test_a_row_of_any_report_stops_a_span(gate, tmp_path, key):
+    rows = [findings.row("skew", "image/contrast", "Jensen-Shannon", 0.4, 0.1)]
+    findings.write_report(str(tmp_path / "more"), rows)
+    reports = {key: examples.artifact(artifacts.DriftReport, tmp_path / "more")}
+    with pytest.raises(errors.WorkError, match=r"image/contrast \(Jensen-Shannon 0.4 > 0.1\)"):
+        gate(1, "clean", reports=reports)
+
+
+def test_a_note_of_a_report_is_in_the_gates(gate, tmp_path):
+    findings.write_report(str(tmp_path / "more"), [], "no model yet")
+    gate(1, "clean", reports={"embedding_report": examples.artifact(artifacts.DriftReport, tmp_path / "more")})
+    assert _report(gate, 1)["notes"] == ["no model yet"]
+
+
+def test_a_span_delivered_again_under_another_number_is_refused(gate):
+    gate(1, "clean")
+    with pytest.raises(errors.WorkError, match="data/repeated_images"):
+        gate(2, "clean")

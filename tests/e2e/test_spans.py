@@ -26,10 +26,10 @@ def workplace(tmp_path_factory):
 def run(workplace, monkeypatch, capfd):
     """Runs a span; gives exit status, summary and what was said on standard error."""
 
-    def run_span(number):
+    def run_span(number, *more):
         data = f"{workplace}/data/span-{{SPAN}}"
         words = ("--recipe", runs.RECIPE, "--data", data, "--root", workplace / "root", "--span", number, "--json")
-        status = runs.longtail(monkeypatch, "run", *words)
+        status = runs.longtail(monkeypatch, "run", *words, *more)
         said = capfd.readouterr()
         return status, json.loads(said.out) if said.out else None, said.err
 
@@ -40,11 +40,19 @@ def versions(workplace):
     return sorted(path.name for path in (workplace / "root" / "models" / "small").glob("*"))
 
 
-def executions(workplace):
+def store_of(workplace):
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(workplace / "root" / "metadata.sqlite")
-    store = metadata_store.MetadataStore(config)
-    return {(e.id, e.last_known_state) for e in store.get_executions()}
+    return metadata_store.MetadataStore(config)
+
+
+def executions(workplace):
+    return {(e.id, e.last_known_state) for e in store_of(workplace).get_executions()}
+
+
+def report_on(workplace, span):
+    path = workplace / "root" / "registry" / "small" / "drift" / f"span-{span:08d}.json"
+    return json.loads(path.read_text())
 
 
 def test_first_span_is_accepted_blessed_pushed_and_searchable(run, workplace):
@@ -70,7 +78,7 @@ def test_first_span_is_accepted_blessed_pushed_and_searchable(run, workplace):
 def test_the_same_span_again_is_answered_by_the_cache_alone(run, workplace):
     status, summary, _ = run(1)
     assert status == 0
-    assert len(summary["cached"]) == 13 and not any(summary["seconds"].values())
+    assert len(summary["cached"]) == 16 and not any(summary["seconds"].values())
     assert len(versions(workplace)) == 1
 
 
@@ -89,8 +97,9 @@ def test_a_drifted_span_is_stopped_with_its_features_named_and_nothing_trained_o
 def test_a_clean_span_afterwards_is_compared_with_the_last_accepted_one_and_the_last_blessed_model(run, workplace):
     status, summary, said = run(3)
     assert status == 0, said
-    report = json.loads((workplace / "root" / "registry" / "small" / "drift" / "span-00000003.json").read_text())
+    report = report_on(workplace, 3)
     assert report["verdict"] == "accepted" and report["baseline_span"] == 1
+    assert {row["verdict"] for row in report["features"] if row["kind"] == "embedding"} == {"ok"}
     assert summary["baseline"] is not None
     assert summary["blessed"] and len(versions(workplace)) == 2
 
@@ -125,3 +134,16 @@ def test_other_data_under_an_accepted_spans_number_is_compared_with_it_and_stopp
 def test_retrying_the_drifted_span_is_stopped_again(run, workplace):
     status, _, said = run(2)
     assert status == 1 and "stopped by the drift gate" in said
+
+
+def test_a_reason_lets_the_drifted_span_through_and_stays_in_the_metadata_store(run, workplace):
+    _, _, said = run(2, "--accept-drift", "the scanner was replaced")
+    assert "stopped by the drift gate" not in said
+    [blessing] = [
+        one
+        for one in store_of(workplace).get_artifacts_by_type("components.DataBlessing")
+        if one.custom_properties["span"].int_value == 2 and one.state == metadata_store_pb2.Artifact.LIVE
+    ]
+    assert blessing.custom_properties["accept_drift"].string_value == "the scanner was replaced"
+    assert blessing.custom_properties["verdict"].string_value == "overridden"
+    assert report_on(workplace, 2)["accept_drift"] == "the scanner was replaced"

@@ -1,8 +1,14 @@
 """Recipes: those that come with longtail read and wire, and a mistake in one is a single clear line."""
 
+import dataclasses
+import pathlib
+import re
+
 import pytest
+import yaml
 
 from models import errors
+from models import heads
 from pipeline import recipe
 
 
@@ -21,7 +27,7 @@ def test_every_recipe_reads_and_wires_into_a_graph_that_compiles(name, tmp_path)
             pipeline_name="p", pipeline_root=str(tmp_path), components=components, enable_cache=True
         )
     )
-    assert len(compiled.nodes) == 13
+    assert len(compiled.nodes) == 16
 
 
 def test_graph_has_no_resolver_and_compiles_for_kubeflow(tmp_path):
@@ -105,3 +111,24 @@ def test_a_broken_recipe_file_is_named(tmp_path, text, message):
     with pytest.raises(errors.UsageError) as caught:
         recipe.load(str(path))
     assert message in str(caught.value) and "mine.yaml" in str(caught.value)
+
+
+def test_every_key_of_a_recipe_is_explained_with_its_default():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    told = {key: yaml.safe_load(value) for key, value in re.findall(r"^\| `(\w+\.\w+)` \| `(.*?)` \|", text, re.M)}
+    sections = {field.name: getattr(recipe.Recipe("x"), field.name) for field in dataclasses.fields(recipe.Recipe)}
+    real = {
+        f"{name}.{key}": list(value) if isinstance(value, tuple) else value
+        for name, section in sections.items()
+        if dataclasses.is_dataclass(section)
+        for key, value in dataclasses.asdict(section).items()
+    }
+    assert told == real
+
+
+def test_every_head_is_explained_with_its_options():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.M))
+    for name, head in heads.HEADS.items():
+        assert (rows[name].split("|")[-1].strip() == "yes") == head.takes_cloud
+        assert all(f"`{option}` ({number.default:g})" in rows[name] for option, number in head.OPTIONS.items())

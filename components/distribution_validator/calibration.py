@@ -1,0 +1,73 @@
+"""Thresholds of the numbers, by what chance alone does to the very distance that is compared."""
+
+import numpy as np
+
+from components import chance
+from components import features
+from components import samples
+from components.distribution_validator import buckets
+
+# The least distance that is called drift. An eighth of the images at values that none had before is 0.065.
+FLOOR = 0.06
+FORMAT_FLOOR = 0.15
+_SEED = 0
+
+
+def thresholds(current: samples.Table, baseline: samples.Table) -> dict[str, float]:
+    """Thresholds of every feature of `samples.COLUMNS`, none where a side is empty.
+
+    Args:
+        current: of the new span.
+        baseline: of the accepted span.
+    """
+    if not len(current.identity) or not len(baseline.identity):
+        return {}
+    identity = np.concatenate([current.identity, baseline.identity])
+    is_new = np.arange(len(identity)) < len(current.identity)
+    group, _, sides = chance.deal(identity, is_new, _SEED)
+    values = np.concatenate([current.values, baseline.values])
+    found = {}
+    for name, column in zip(samples.COLUMNS, values.T, strict=True):
+        if name == features.FORMAT:
+            found[name] = chance.threshold(share_changes(column, group, sides), FORMAT_FLOOR)
+        else:
+            known = ~np.isnan(column)
+            found[name] = chance.threshold(divergences(column[known], group[known], sides), FLOOR)
+    return found
+
+
+def share_changes(is_word: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By how much a word's share of the images differs between the two sides of every deal."""
+    images = np.bincount(group, minlength=sides.shape[1])
+    words = np.bincount(group, is_word, minlength=sides.shape[1])
+    return np.abs((sides @ words) / (sides @ images) - (~sides @ words) / (~sides @ images))
+
+
+def divergences(values: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence of the two sides of every deal, over common buckets as the gate's own.
+
+    Args:
+        values: [N], one feature of the images.
+        group: int [N], as `deal` gives them.
+        sides: bool [deals, groups].
+
+    Returns:
+        [deals], from 0 to 1.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered, group = values[order], group[order]
+    found = np.zeros(len(sides))
+    for number, side in enumerate(sides):
+        is_new = side[group]
+        both = [_quantiles(ordered[is_new]), _quantiles(ordered[~is_new])]
+        if all(both):
+            found[number] = chance.divergence(*buckets.common_shares(*both))
+    return found
+
+
+def _quantiles(ordered: np.ndarray) -> list[tuple[float, float, float]]:
+    """Ten quantiles (low, high, count) of ascending values, as TFDV's statistics hold them."""
+    if not len(ordered):
+        return []
+    ends = ordered[np.round(np.linspace(0, len(ordered) - 1, 11)).astype(int)].tolist()
+    return [(low, high, len(ordered) / 10) for low, high in zip(ends[:-1], ends[1:], strict=True)]

@@ -1,0 +1,70 @@
+"""How far the images that serving is asked about are from those it was trained on, feature by feature."""
+
+from tfx.dsl.components.base import base_component
+from tfx.dsl.components.base import executor_spec
+from tfx.types import channel
+from tfx.types import component_spec
+
+from components import artifacts
+from components.serving_skew import executor
+from components.serving_skew import requests
+
+
+class ServingSkewSpec(component_spec.ComponentSpec):
+    """Channels and parameters of `ServingSkew`."""
+
+    PARAMETERS = {
+        executor.REQUEST_LOG_KEY: component_spec.ExecutionParameter(type=str),
+        executor.LISTING_KEY: component_spec.ExecutionParameter(type=str),
+        executor.IMAGES_KEY: component_spec.ExecutionParameter(type=int),
+        executor.MAX_PIXELS_KEY: component_spec.ExecutionParameter(type=int),
+        executor.THRESHOLDS_KEY: component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample)}
+    OUTPUTS = {executor.REPORT_KEY: component_spec.ChannelParameter(type=artifacts.DriftReport)}
+
+
+class ServingSkew(base_component.BaseComponent):
+    """Compares a request log with the span's own train images, as the gate compares two spans.
+
+    The images are judged as ingestion judges them, and their scalars computed by the same code. The newest `images` of
+    the log are looked at. Files that are damaged or hold something else are set aside and said.
+
+    Outputs:
+        report: rows of kind `skew`, each with a `histogram` (see `components.histograms`), whose `current` is the
+            requests' side and `baseline` training's, and the `request_log` they come from. No rows without a log, or
+            with too few images in it; its note says so.
+    """
+
+    SPEC_CLASS = ServingSkewSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        sample: channel.BaseChannel,
+        request_log: str = "",
+        listing: str = "",
+        images: int = 2000,
+        max_pixels: int = requests.MAX_PIXELS,
+        thresholds: str = "{}",
+    ):
+        """Makes the component.
+
+        Args:
+            sample: SpanSampler's, of the span that is to be trained on.
+            request_log: folder of TFRecord files of `tensorflow.serving.PredictionLog`; "" for none.
+            listing: tells one state of the folder from another; the cache must not answer with what was there before.
+            images: most images that are looked at.
+            max_pixels: of an image that is decoded, as for ingestion.
+            thresholds: JSON object feature -> threshold, over those that are measured.
+        """
+        spec = ServingSkewSpec(
+            sample=sample,
+            request_log=request_log,
+            listing=listing,
+            images=images,
+            max_pixels=max_pixels,
+            thresholds=thresholds,
+            report=channel.Channel(type=artifacts.DriftReport),
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,89 @@
+"""Reads a request log: TFRecord files of `tensorflow.serving.PredictionLog`. Loads no TFX, so that looking is quick."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow_serving.apis import prediction_log_pb2
+
+from components import features
+from components.image_example_gen import images as images_lib
+from models import errors
+from models import signatures
+
+MAX_PIXELS = 33_177_600  # of an image that is decoded, unless a recipe says otherwise
+
+
+def files(folder: str) -> list[str]:
+    """The complete files of a request log, the newest first by their names.
+
+    Raises:
+        errors.UsageError: there is none.
+    """
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    complete = [name for name in names if not name.startswith(".") and not name.endswith((".partial", "/"))]
+    if not complete:
+        raise errors.UsageError(
+            f"request log {folder} holds no file; give the folder that `longtail serve --request-log` writes to (a "
+            "file appears there when it is full, or when the server stops)"
+        )
+    return [os.path.join(folder, name) for name in sorted(complete, reverse=True)]
+
+
+def listing(folder: str) -> str:
+    """A digest of a request log's files, by name and size; "" for no folder.
+
+    Raises:
+        errors.UsageError: there is no file.
+    """
+    if not folder:
+        return ""
+    found = [f"{path}:{tf.io.gfile.stat(path).length}" for path in files(folder)]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+
+
+def images(paths: list[str], remarks: list[str]) -> Iterator[bytes]:
+    """The encoded images that were asked about, file by file.
+
+    Args:
+        paths: the files.
+        remarks: gets a line for each file that is not what it should be; what comes before the trouble is good.
+    """
+    for path in paths:
+        count = 0
+        try:
+            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                for encoded in _images_of(record):
+                    count += 1
+                    yield encoded
+            trouble = "" if count else "no image_bytes in it"
+        except (tf.errors.OpError, message.DecodeError):
+            trouble = "damaged, or no TFRecord file of PredictionLog"
+        if trouble:
+            remarks.append(f"{os.path.basename(path)} set aside after {count} images ({trouble})")
+
+
+def _images_of(record: bytes) -> list[bytes]:
+    """The images of one request. Raises DecodeError where it is none."""
+    inputs = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request.inputs
+    return list(inputs[signatures.IMAGE_BYTES].string_val) if signatures.IMAGE_BYTES in inputs else []
+
+
+def numbers(encoded: bytes, max_pixels: int) -> dict[str, float]:
+    """An image's numbers as ingestion and the span's sample have them: `components.samples.COLUMNS`.
+
+    Raises:
+        images.BadImage: it cannot be decoded, or is too large.
+    """
+    image = images_lib.check(encoded, max_pixels)
+    height, width, _ = image.pixels.shape
+    return {
+        **images_lib.scalars(image),
+        features.HEIGHT: height,
+        features.WIDTH: width,
+        features.CAMERA: np.nan,  # requests name none
+        features.FORMAT: image.format == b"jpeg",
+    }

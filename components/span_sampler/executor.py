@@ -1,0 +1,35 @@
+"""Draws the sample of a span."""
+
+from typing import Any
+
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+
+from components import features
+from components import samples
+
+EXAMPLES_KEY = "examples"
+SAMPLE_KEY = "sample"
+IMAGES_KEY = "images"
+
+
+class Executor(base_executor.BaseExecutor):
+    """See `component.SpanSampler`."""
+
+    def Do(  # noqa: N802 - TFX's name
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes sample and table."""
+        images = int(exec_properties[IMAGES_KEY])
+        sides = []
+        for split in (features.TRAIN_SPLIT, features.EVAL_SPLIT):
+            patterns = examples_utils.get_split_file_patterns(input_dict[EXAMPLES_KEY], split)
+            sides.append(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
+        sample = artifact_utils.get_single_instance(output_dict[SAMPLE_KEY])
+        sample.set_int_custom_property(IMAGES_KEY, samples.draw(*sides, sample.uri, images))

@@ -1,0 +1,48 @@
+"""What serving was asked about is compared with what is to be trained on, in the run itself."""
+
+import io
+
+import tensorflow as tf
+from PIL import Image
+
+from models import signatures
+from serving.model_server import request_log
+from tests.e2e import runs
+
+
+class Answered:
+    """What the log is told of the model that answered."""
+
+    name, version = "small", 1
+
+
+def log_requests(folder, images):
+    log = request_log.RequestLog(request_log.Options(str(folder)))
+    log.start()
+    log.offer(Answered(), lambda: request_log.of_tensors("", {signatures.IMAGE_BYTES: tf.constant(images)}))
+    log.stop(60)
+
+
+def darkened(path):
+    file = io.BytesIO()
+    Image.open(path).point(lambda value: int(0.4 * value)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_run_stops_on_skew_and_names_it_so_although_no_span_was_accepted_before(tmp_path, monkeypatch, capfd):
+    paths = sorted(runs.write_span(tmp_path, 1).rglob("*.png"))
+    log_requests(tmp_path / "log", [darkened(path) for path in paths])
+    words = ("run", "--recipe", runs.RECIPE, "--data", tmp_path / "span-1", "--root", tmp_path / "root")
+    assert runs.longtail(monkeypatch, *words, "--request-log", tmp_path / "log") == 1
+    said = capfd.readouterr().err
+    [error] = [line for line in said.splitlines() if line.startswith("longtail: error:")]
+    assert "span 1 shows skew to what serving is asked about in" in error and "image/brightness" in error
+    assert "DriftGate ..." in said and "Trainer ..." not in said
+
+
+def test_a_request_log_without_a_file_is_bad_usage_before_anything_is_made(tmp_path, monkeypatch, capfd):
+    runs.write_span(tmp_path, 1)
+    words = ("run", "--recipe", runs.RECIPE, "--data", tmp_path / "span-1", "--root", tmp_path / "root")
+    assert runs.longtail(monkeypatch, *words, "--request-log", tmp_path / "none") == 2
+    [line] = capfd.readouterr().err.strip().splitlines()
+    assert "holds no file" in line and not (tmp_path / "root").exists()
