@@ -57,7 +57,8 @@ class _Record:
     The baselines are looked up once: a resumed run compares with what it first compared with, whatever was accepted
     or pushed since, and finds all its finished components in the cache. A run that failed before its training, at the
     gate or at a baseline that cannot be read, looks anew; and what a finished run pushed is pushed again if it is gone.
-    A request log that grew since the gate passed it is not read again: the server goes on writing while a run is cut.
+    A request log that grew since the gate passed it is not read again by a run that was cut: the server goes on writing
+    meanwhile. A finished run reads it anew.
     """
 
     def __init__(self, root: str, run_id: str, where: graph.Places, span: int, fingerprint: str):
@@ -84,8 +85,8 @@ class _Record:
           errors.UsageError: there is nothing in the request log.
         """
         pinned = {key: self._content[key] for key in ("pinned_span", "pinned_version", "delivery")}
-        passed = self._content.get("requests", {})
-        listing = passed.get(request_log) if self._content["accepted"] else None
+        cut = self._content["accepted"] and not self._content["delivered"]
+        listing = self._content.get("requests", {}).get(request_log) if cut else None
         return {
             **pinned,
             "request_log": request_log,
@@ -203,17 +204,16 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
             "eval": whole("ImageExampleGen", "examples", "eval_identities"),
         },
         "tail_health": card.get("tail_health"),
-        "anomalies": _anomalies(where, done),
+        "anomalies": _anomalies(done),
         "artifacts": {"examples": done["ImageExampleGen"].outputs["examples"].uri},
         "seconds": {name: 0.0 if step.cached else round(step.seconds, 2) for name, step in done.items()},
         "cached": [name for name, step in done.items() if step.cached],
     }
 
 
-def _anomalies(where: graph.Places, done) -> list[Any]:
+def _anomalies(done) -> list[Any]:
     """What the gate saw of this span and let pass: breaches of the schema, and drift accepted for a reason."""
-    span = done["ImageExampleGen"].outputs["examples"].properties["span"].int_value
-    report = workplace.read_json(os.path.join(where.registry, "drift", f"span-{span:08d}.json"))
+    report = workplace.read_json(os.path.join(done["DriftGate"].outputs["blessing"].uri, "blessing.json"))
     return [*report["schema"], *(row for row in report["features"] if row["verdict"] != "ok")]
 
 

@@ -64,8 +64,8 @@ class Executor(base_executor.BaseExecutor):
             path = registry_lib.report_path(registry, span)
             raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
         data = exec_properties.get(FINGERPRINT_KEY) or ""
-        registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data)
-        registry_lib.report(registry, span, report)
+        replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data)
+        registry_lib.report(registry, span, report, replaced)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
         _LOG.info("%s", _acceptance(report))
 

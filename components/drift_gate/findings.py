@@ -1,6 +1,7 @@
 """What the validators found, as plain rows, for the report and for the one line of an error."""
 
 import json
+import math
 import os
 from typing import Any
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from components import features
+from components.drift_gate import registry
 
 REPORT_FILE = "drift.json"
 _ANOMALIES_FILE = "SchemaDiff.pb"
@@ -61,8 +63,8 @@ def row(
     split: str = features.TRAIN_SPLIT,
 ) -> dict[str, Any]:
     """A row of a report: its `verdict` is `drifted` above the threshold, `not compared` without a distance, or `ok`."""
-    if distance is None or threshold is None:
-        verdict = NOT_COMPARED
+    if distance is None or threshold is None or not math.isfinite(distance):
+        distance, threshold, verdict = None, None, NOT_COMPARED
     else:
         verdict = DRIFTED if distance > threshold else OK
     return {
@@ -83,11 +85,7 @@ def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write_report(uri: str, rows: list[dict[str, Any]], note: str = "") -> None:
     """Writes `drift.json` of a DriftReport by rename; `note` says in a line why there are no rows, or not all."""
-    tf.io.gfile.makedirs(uri)
-    temporary = f"{uri.rstrip('/')}.writing-{REPORT_FILE}"
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps({"features": rows, "note": note}, indent=2) + "\n")
-    tf.io.gfile.rename(temporary, os.path.join(uri, REPORT_FILE), overwrite=True)
+    registry.write_json(os.path.join(uri, REPORT_FILE), {"features": rows, "note": note})
 
 
 def read_report(uri: str) -> tuple[list[dict[str, Any]], str]:

@@ -155,7 +155,7 @@ def keep(registry: str, span: int, statistics: str, splits: list[str], sample: s
     return kept
 
 
-def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -> None:
+def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -> str:
     """Makes what was kept of a span a baseline; an entry of the same span is replaced.
 
     Args:
@@ -164,21 +164,39 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -
         kept: what `keep` returned.
         baseline: the span it was compared with, -1 where there was none.
         data: fingerprint of the data it is of, "" where unknown.
+
+    Returns:
+        What the replaced entry named, "" where there was none.
     """
+    path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
+    replaced = _entry(registry, span)["kept"] if _exists(path) else ""
     mark = kept.partition("-")[0]
     entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "kept": kept}
-    write_json(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE), entry)
+    write_json(path, entry)
+    return replaced
 
 
-def report(registry: str, span: int, content: dict[str, Any]) -> None:
-    """Writes the report on a span; what neither it nor the accepted entry names is forgotten."""
-    write_json(report_path(registry, span), content)
-    named = {content["kept"]}
+def report(registry: str, span: int, content: dict[str, Any], replaced: str = "") -> None:
+    """Writes the report on a span, and forgets what the reports and entries before it named and none names now.
+
+    What nothing ever named is left alone: another run may be about to name it.
+
+    Args:
+        registry: the registry's folder.
+        span: the span.
+        content: the report; its `kept` is what `keep` returned.
+        replaced: what `accept` returned.
+    """
+    path = report_path(registry, span)
+    before = json.loads(_read(path)).get("kept", "") if _exists(path) else ""
+    write_json(path, content)
+    named = {content["kept"], ""}
     if _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
         named.add(_entry(registry, span)["kept"])
-    folder = kept_folder(registry, span, "")
-    for name in {entry.rstrip("/") for entry in tf.io.gfile.listdir(folder)} - named:
-        tf.io.gfile.rmtree(os.path.join(folder, name))
+    for name in {before, replaced} - named:
+        folder = kept_folder(registry, span, name)
+        if tf.io.gfile.isdir(folder):
+            tf.io.gfile.rmtree(folder)
 
 
 def write_json(path: str, value: object) -> None:
@@ -195,6 +213,12 @@ def _entry(registry: str, span: int) -> dict[str, Any]:
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     try:
         entry = json.loads(_read(path))
+        if "statistics" in entry:
+            folder = os.path.dirname(baseline_folder(registry, span))
+            raise errors.WorkError(
+                f"{path} is an earlier release's, which kept no images to compare with; delete {folder}: the next span "
+                "is then the first"
+            )
         return {**entry, "kept": str(entry["kept"])}
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise unreadable(path, registry, span) from error

@@ -1,6 +1,7 @@
 """Reads a request log: TFRecord files of `tensorflow.serving.PredictionLog`. Loads no TFX, so that looking is quick."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -45,25 +46,38 @@ def listing(folder: str) -> str:
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
-def images(paths: list[str], remarks: list[str]) -> Iterator[bytes]:
-    """The encoded images that were asked about, file by file.
+def images(paths: list[str], remarks: list[str], most: int) -> Iterator[bytes]:
+    """The last encoded images that were asked about, file by file; each file is read twice, one record at a time.
 
     Args:
-        paths: the files.
+        paths: the files, the newest first.
         remarks: gets a line for each file that is not what it should be; what comes before the trouble is good.
+        most: how many images; no file is opened beyond them.
     """
     for path in paths:
-        count = 0
-        try:
-            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                for encoded in _images_of(record):
-                    count += 1
-                    yield encoded
-            trouble = "" if count else "no image_bytes in it"
-        except (tf.errors.OpError, message.DecodeError):
-            trouble = "damaged, or no TFRecord file of PredictionLog"
+        if most <= 0:
+            return
+        count, trouble = _count(path)
         if trouble:
             remarks.append(f"{os.path.basename(path)} set aside after {count} images ({trouble})")
+        yield from itertools.islice(_images_in(path), max(0, count - most), count)
+        most -= count
+
+
+def _count(path: str) -> tuple[int, str]:
+    """How many images a file holds up to where it is in trouble, and which."""
+    count = 0
+    try:
+        for _ in _images_in(path):
+            count += 1
+    except (tf.errors.OpError, message.DecodeError):
+        return count, "damaged, or no TFRecord file of PredictionLog"
+    return count, "" if count else "no image_bytes in it"
+
+
+def _images_in(path: str) -> Iterator[bytes]:
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        yield from _images_of(record)
 
 
 def _images_of(record: bytes) -> list[bytes]:

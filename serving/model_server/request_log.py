@@ -86,6 +86,8 @@ class _File:
     def discard(self) -> None:
         """Leaves nothing of it, as far as that is possible where writing was not."""
         with contextlib.suppress(tf.errors.OpError):
+            self._writer.close()
+        with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(self.path + PARTIAL)
 
 
@@ -178,7 +180,7 @@ class RequestLog:
             waiting = self._take(file.began + self.options.file_s if file else None)
             if waiting is None and file is None:
                 break
-            file = self._write(file, None if waiting is None else self._record(*waiting))
+            file = self._write(file, waiting)
             self._say_dropped()
 
     def _record(self, name: str, version: int, request: predict_pb2.PredictRequest) -> bytes:
@@ -189,23 +191,23 @@ class RequestLog:
         log.log_metadata.sampling_config.sampling_rate = self.options.rate
         return log.SerializeToString()
 
-    def _write(self, file: _File | None, record: bytes | None) -> _File | None:
-        """Adds a record, if any, to the file or a new one; returns the file where it is to go on."""
-        lost = (file.requests if file else 0) + (record is not None)
+    def _write(self, file: _File | None, waiting: _Waiting | None) -> _File | None:
+        """Adds a request, if any, to the file or a new one; returns the file where it is to go on."""
+        lost = (file.requests if file else 0) + (waiting is not None)
         try:
-            if record is not None:
+            if waiting is not None:
                 file = file or _File(self.options.folder)
-                file.write(record)
+                file.write(self._record(*waiting))
             assert file is not None
             old = time.monotonic() - file.began >= self.options.file_s
-            if record is not None and not old and file.bytes < self.options.file_bytes:
+            if waiting is not None and not old and file.bytes < self.options.file_bytes:
                 return file
             file.finish()
             self.written += file.requests
-        except (tf.errors.OpError, OSError) as error:  # a full disk may be emptied: the next request tries again
+        except Exception as error:  # a full disk may be emptied, and whatever it was, the next request tries again
             with self._changed:
                 self.dropped += lost
-                self._why = str(getattr(error, "message", error)).splitlines()[0]
+                self._why = (str(getattr(error, "message", error)) or repr(error)).splitlines()[0]
             if file is not None:
                 file.discard()
         return None

@@ -267,3 +267,24 @@ def test_a_span_delivered_again_under_another_number_is_refused(gate):
     gate(1, "clean")
     with pytest.raises(errors.WorkError, match="data/repeated_images"):
         gate(2, "clean")
+
+
+def test_what_another_run_has_kept_and_not_yet_named_is_left_alone(gate, tmp_path):
+    gate(1, "clean")
+    unnamed = pathlib.Path(registry_lib.kept_folder(gate.registry, 1, "0123456789abcdef-01234567"))
+    unnamed.mkdir()
+    gate(1, "clean")
+    assert unnamed.is_dir()
+
+
+def test_an_entry_of_an_earlier_release_says_how_to_begin_anew(gate):
+    path = pathlib.Path(registry_lib.baseline_folder(gate.registry, 1)) / registry_lib.ACCEPTED_FILE
+    path.parent.mkdir(parents=True)
+    path.write_text('{"span": 1, "statistics": "0123", "fingerprint": "0123"}')
+    with pytest.raises(errors.WorkError, match="earlier release's.*delete .*baselines: the next span") as raised:
+        registry_lib.accepted_folder(gate.registry, 1)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_distance_that_is_no_number_is_not_ok():
+    assert findings.row(findings.EMBEDDING, "x", "m", float("nan"), 0.3)["verdict"] == findings.NOT_COMPARED

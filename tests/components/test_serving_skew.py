@@ -174,7 +174,7 @@ def test_only_the_newest_images_are_looked_at(sample, asked, images, tmp_path):
     folder = asked([darkened(image) for image in images])
     for path in tf.io.gfile.glob(f"{folder}/*"):
         tf.io.gfile.rename(path, f"{folder}/requests-19700101T000000-old.tfrecord")
-    newer = asked(images[:40])
+    newer = asked([darkened(image) for image in images[:40]] + images[:40])  # one file, the plain ones later
     for path in tf.io.gfile.glob(f"{newer}/*"):
         tf.io.gfile.copy(path, f"{folder}/{path.rpartition('/')[2]}")
     rows, note = compare(sample, folder, tmp_path, images=40)

@@ -61,7 +61,7 @@ def log_into(folder, name):
     (folder / name).write_bytes(b"requests")
 
 
-def test_a_request_log_that_grew_is_read_anew_until_the_gate_passed_it(tmp_path):
+def test_a_request_log_that_grew_is_read_anew_but_by_a_run_that_was_cut_after_the_gate_passed_it(tmp_path):
     log, where = tmp_path / "log", run.places(str(tmp_path), "small")
     log_into(log, "1.tfrecord")
     before = run._Record(str(tmp_path), "id", where, 1, "f").pins(str(log))
@@ -71,7 +71,10 @@ def test_a_request_log_that_grew_is_read_anew_until_the_gate_passed_it(tmp_path)
     assert passed["request_log"] == str(log) and passed != before
     record.accept(str(log), passed["request_listing"])
     log_into(log, "3.tfrecord")
-    assert run._Record(str(tmp_path), "id", where, 1, "f").pins(str(log)) == passed
+    cut = run._Record(str(tmp_path), "id", where, 1, "f")
+    assert cut.pins(str(log)) == passed
+    cut.deliver([str(log)])
+    assert cut.pins(str(log))["request_listing"] != passed["request_listing"]  # a finished run looks again
 
 
 def test_another_request_log_than_the_gate_passed_is_read(tmp_path):
