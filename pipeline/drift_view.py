@@ -261,11 +261,9 @@ def _requests(folder: str) -> list[Picture]:
         paths = requests.files(folder)
     except errors.UsageError:
         return found
-    for encoded in requests.images(paths, []):
+    for encoded in requests.images(paths, [], _LOOKED_AT):
         with contextlib.suppress(images.BadImage):
             values = requests.numbers(encoded, requests.MAX_PIXELS)
             values[features.FORMAT] = "jpeg" if values[features.FORMAT] else "png"
             found.append(Picture(encoded, f"request {len(found) + 1}", values))
-        if len(found) == _LOOKED_AT:
-            break
     return found

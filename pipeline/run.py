@@ -35,7 +35,7 @@ _HEALTH = (
     ("classes", "classes", 0),
     ("angle, rad", "angular_mean", 4),
     ("variance, rad²", "angular_variance", 5),
-    ("with a cloud", "classes_with_cloud", 3),
+    ("share with a cloud", "classes_with_cloud", 3),
     ("its width, rad", "cloud_width", 4),
     ("weight norm", "weight_norm", 3),
 )
@@ -183,6 +183,7 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
     pushed = whole("Pusher", "pushed_model", "pushed") == 1
     trained = path_utils.serving_model_path(done["Trainer"].outputs["model"].uri)
     card = workplace.read_json(os.path.join(trained, signatures.MODEL_CARD_FILE))
+    blessing = workplace.read_json(os.path.join(done["DriftGate"].outputs["blessing"].uri, "blessing.json"))
     census = workplace.read_json(os.path.join(done["Rebalancer"].outputs["census"].uri, "census.json"))
     return {
         "recipe": recipe.name,
@@ -204,17 +205,17 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
             "eval": whole("ImageExampleGen", "examples", "eval_identities"),
         },
         "tail_health": card.get("tail_health"),
-        "anomalies": _anomalies(done),
+        "anomalies": _anomalies(blessing),
+        "accept_drift": blessing["accept_drift"],
         "artifacts": {"examples": done["ImageExampleGen"].outputs["examples"].uri},
         "seconds": {name: 0.0 if step.cached else round(step.seconds, 2) for name, step in done.items()},
         "cached": [name for name, step in done.items() if step.cached],
     }
 
 
-def _anomalies(done) -> list[Any]:
+def _anomalies(blessing: dict[str, Any]) -> list[Any]:
     """What the gate saw of this span and let pass: breaches of the schema, and drift accepted for a reason."""
-    report = workplace.read_json(os.path.join(done["DriftGate"].outputs["blessing"].uri, "blessing.json"))
-    return [*report["schema"], *(row for row in report["features"] if row["verdict"] != "ok")]
+    return [*blessing["schema"], *(row for row in blessing["features"] if row["verdict"] != "ok")]
 
 
 def print_table(summary: dict[str, Any], root: str) -> None:
@@ -248,7 +249,7 @@ def _print_health(health: dict[str, Any], console: rich.console.Console) -> None
     """Prints how training left its head and tail classes: only what is known of either."""
     groups = {name: health[name] for name in ("head", "tail") if name in health}
     shown = [column for column in _HEALTH if any(column[1] in group for group in groups.values())]
-    table = rich.table.Table("trained", *(title for title, *_ in shown))
+    table = rich.table.Table("tail health", *(title for title, *_ in shown))
     for name, group in groups.items():
         table.add_row(name, *(f"{group[key]:.{digits}f}" if key in group else "-" for _, key, digits in shown))
     console.print(table)

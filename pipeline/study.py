@@ -136,10 +136,12 @@ def parse_method(text: str, own: config_lib.Head) -> Method:
     start = own if own.name == head else _HEADS[head]
     for change in filter(None, tuned.split(",")):
         key, _, value = change.partition("=")
+        if key not in _TUNED:
+            raise errors.UsageError(f"--methods: {text!r}: write s=SCALE or m=MARGIN after the colon")
         try:
             changes[_TUNED[key]] = float(value)
-        except (KeyError, ValueError) as error:
-            raise errors.UsageError(f"--methods: {text!r}: write s=SCALE or m=MARGIN after the colon") from error
+        except ValueError as error:
+            raise errors.UsageError(f"--methods: {text!r}: {value!r} is no number") from error
         if _TUNED[key] not in heads.HEADS[head].TUNED:
             raise errors.UsageError(f"--methods: {text!r}: {head} has no {_TUNED[key]}")
     return Method(text, dataclasses.replace(start, **changes), tuple(added), f"{colon}{tuned}")
@@ -284,6 +286,7 @@ def study(
     finished = _finished(json_path, key)
     if json_path:
         workplace.write_json(json_path, {"key": key, "runs": list(finished.values())})
+    tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
     loaded = _Images.load(recipe, data)
     log.info("%d images, %d held out", len(loaded.encoded), int(loaded.held_out.sum()))
     results: dict[str, Any] = {}

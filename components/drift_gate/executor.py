@@ -64,26 +64,39 @@ class Executor(base_executor.BaseExecutor):
             path = registry_lib.report_path(registry, span)
             raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
         data = exec_properties.get(FINGERPRINT_KEY) or ""
-        replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data)
+        reason = report["accept_drift"] if report["verdict"] == OVERRIDDEN else ""
+        replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data, reason)
         registry_lib.report(registry, span, report, replaced)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
         _LOG.info("%s", _acceptance(report))
 
     def _judge(self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any]) -> dict[str, Any]:
-        """Returns the report. Drift can be accepted for a reason; a broken schema cannot."""
+        """Returns the report.
+
+        Drift can be accepted for a reason; a broken schema cannot. The very data that was accepted for a reason stays
+        accepted for it, but not what serving is asked about since. A first span is compared with nothing but that.
+        """
         baseline = artifact_utils.get_single_instance(input_dict[BASELINE_STATISTICS_KEY])
         rows, notes = _rows(input_dict)
         broken = findings.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
+        span, data = int(properties[SPAN_KEY]), properties.get(FINGERPRINT_KEY) or ""
+        cold_start = bool(baseline.get_int_custom_property(finder.COLD_START_PROPERTY))
+        if cold_start:  # compared with itself: no distance says anything
+            skew = [row for row in rows if row["kind"] == findings.SKEW]
+            itself = [row for row in rows if row["kind"] != findings.SKEW]
+            rows = [*skew, *({**row, "distance": None, "threshold": None} for row in itself)]
         reason = (properties.get(ACCEPT_DRIFT_KEY) or "").strip()
-        drifted = any(row["verdict"] != findings.OK for row in rows)
-        if broken or (drifted and not reason):
+        known = registry_lib.accepted_reason(properties[REGISTRY_KEY], span, data)
+        far = [row for row in rows if row["verdict"] != findings.OK]
+        excused = far if reason else [row for row in far if known and row["kind"] != findings.SKEW]
+        if broken or len(excused) < len(far):
             verdict = REFUSED
         else:
-            verdict = OVERRIDDEN if drifted else ACCEPTED
+            verdict, reason = (OVERRIDDEN, reason or known) if far else (ACCEPTED, reason)
         return {
-            "span": int(properties[SPAN_KEY]),
+            "span": span,
             "baseline_span": baseline.get_int_custom_property(finder.BASELINE_SPAN_PROPERTY),
-            "cold_start": bool(baseline.get_int_custom_property(finder.COLD_START_PROPERTY)),
+            "cold_start": cold_start,
             "verdict": verdict,
             "accept_drift": reason,
             "features": rows,

@@ -155,7 +155,15 @@ def keep(registry: str, span: int, statistics: str, splits: list[str], sample: s
     return kept
 
 
-def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -> str:
+def accepted_reason(registry: str, span: int, data: str) -> str:
+    """Returns the reason for which this very data was accepted under this number although it had drifted, or ""."""
+    if not data or not _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
+        return ""
+    entry = _entry(registry, span)
+    return str(entry.get("accept_drift", "")) if entry.get("data") == data else ""
+
+
+def accept(registry: str, span: int, kept: str, baseline: int, data: str = "", reason: str = "") -> str:
     """Makes what was kept of a span a baseline; an entry of the same span is replaced.
 
     Args:
@@ -164,6 +172,7 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -
         kept: what `keep` returned.
         baseline: the span it was compared with, -1 where there was none.
         data: fingerprint of the data it is of, "" where unknown.
+        reason: why it was accepted although it had drifted, "" where it had not.
 
     Returns:
         What the replaced entry named, "" where there was none.
@@ -172,7 +181,7 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "") -
     replaced = _entry(registry, span)["kept"] if _exists(path) else ""
     mark = kept.partition("-")[0]
     entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "kept": kept}
-    write_json(path, entry)
+    write_json(path, {**entry, "accept_drift": reason})
     return replaced
 
 

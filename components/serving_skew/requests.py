@@ -22,9 +22,11 @@ def files(folder: str) -> list[str]:
     """The complete files of a request log, the newest first by their names.
 
     Raises:
-        errors.UsageError: there is none.
+        errors.UsageError: there is none, or no such folder.
     """
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    if not tf.io.gfile.isdir(folder):
+        raise errors.UsageError(f"request log {folder} is no folder; give what `longtail serve --request-log` has")
+    names = tf.io.gfile.listdir(folder)
     complete = [name for name in names if not name.startswith(".") and not name.endswith((".partial", "/"))]
     if not complete:
         raise errors.UsageError(

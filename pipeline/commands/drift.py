@@ -42,14 +42,22 @@ def _print(report: dict[str, Any], headline: str, compared: str, missing: list[s
 
     from pipeline import console as console_lib
 
-    console = console_lib.out()
-    table = rich.table.Table("feature", "kind", "measure", "distance", "threshold", "compared with", "verdict")
-    for row in report["features"]:
+    console, rows = console_lib.out(), report["features"]
+    table = rich.table.Table(
+        rich.table.Column("feature", no_wrap=True, min_width=max((len(row["feature"]) for row in rows), default=0)),
+        rich.table.Column("verdict", min_width=len("not compared")),
+        rich.table.Column("distance", justify="right", min_width=len("distance")),
+        rich.table.Column("threshold", justify="right", min_width=len("threshold")),
+        "kind",
+        "compared with",
+        "measure",
+    )
+    for row in rows:
         figures = ("-" if row[key] is None else f"{row[key]:.3g}" for key in ("distance", "threshold"))
         against = "training" if row.get("kind") == "skew" else compared
         measure = row["measure"] or "-"
-        table.add_row(row["feature"], row.get("kind", "drift"), measure, *figures, against, row["verdict"])
-    if report["features"]:
+        table.add_row(row["feature"], row["verdict"], *figures, row.get("kind", "drift"), against, measure)
+    if rows:
         console.print(table)
     for broken in report["schema"]:
         what = broken["feature"] or "the data set"

@@ -288,3 +288,27 @@ def test_an_entry_of_an_earlier_release_says_how_to_begin_anew(gate):
 
 def test_a_distance_that_is_no_number_is_not_ok():
     assert findings.row(findings.EMBEDDING, "x", "m", float("nan"), 0.3)["verdict"] == findings.NOT_COMPARED
+
+
+def test_the_very_data_that_was_accepted_for_a_reason_stays_accepted_for_it(gate):
+    gate(1, "clean")
+    gate(2, "drifted", accept_drift="new cameras", fingerprint="d2")
+    gate(2, "drifted", fingerprint="d2")
+    assert (_report(gate, 2)["verdict"], _report(gate, 2)["accept_drift"]) == ("overridden", "new cameras")
+    with pytest.raises(errors.WorkError, match="stopped by the drift gate"):
+        gate(2, "drifted", fingerprint="other")
+
+
+def test_a_reason_for_drift_is_none_for_skew_that_came_later(gate, tmp_path):
+    gate(1, "clean")
+    gate(2, "drifted", accept_drift="new cameras", fingerprint="d2")
+    findings.write_report(str(tmp_path / "more"), [findings.row(findings.SKEW, "image/ink", "m", 0.9, 0.1)])
+    with pytest.raises(errors.WorkError, match="shows skew"):
+        more = {"skew_report": examples.artifact(artifacts.DriftReport, tmp_path / "more")}
+        gate(2, "drifted", fingerprint="d2", reports=more)
+
+
+def test_a_first_span_has_no_distances(gate):
+    gate(1, "clean")
+    rows = _report(gate, 1)["features"]
+    assert rows and {(row["distance"], row["verdict"]) for row in rows} == {(None, "ok")}

@@ -166,7 +166,7 @@ def test_a_folder_without_a_complete_file_is_bad_usage(tmp_path, content):
         folder.mkdir()
         for name, data in content.items():
             (folder / name).write_bytes(data)
-    with pytest.raises(errors.UsageError, match="holds no file; give the folder that `longtail serve"):
+    with pytest.raises(errors.UsageError, match="is no folder; give" if content is None else "holds no file; give"):
         requests.files(str(folder))
 
 

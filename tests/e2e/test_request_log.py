@@ -45,4 +45,4 @@ def test_a_request_log_without_a_file_is_bad_usage_before_anything_is_made(tmp_p
     words = ("run", "--recipe", runs.RECIPE, "--data", tmp_path / "span-1", "--root", tmp_path / "root")
     assert runs.longtail(monkeypatch, *words, "--request-log", tmp_path / "none") == 2
     [line] = capfd.readouterr().err.strip().splitlines()
-    assert "holds no file" in line and not (tmp_path / "root").exists()
+    assert "is no folder" in line and not (tmp_path / "root").exists()
