@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,10 @@ def _train(pool: planted.Pool, shots: tuple[planted.Shot, ...], epochs: int, fol
 
 
 def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = "") -> dict[str, Any]:
-    """Sends clean and planted spans through the gate, each against the same accepted span.
+    """Sends clean and planted spans through the gate, each against an accepted span.
+
+    Planted ones against one of the first of `planted.SEEDS`; clean ones against one of each, and long-tailed clean ones
+    against long-tailed ones.
 
     Args:
       data: folder or .zip of `folder/identity/image`; the built-in glyphs where empty.
@@ -168,32 +172,47 @@ def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = ""
     Returns:
       {"bench", "machine", "results"} of the benchmarks' common form. A case's `ratio` is threshold / distance of the
       feature that stood out most: found is a planted case where it is below 1, `inf` where the schema broke, so that
-      the ratio is 0. Of a clean case it is distance / threshold. `cases` says which features were found.
+      the ratio is 0. Of a clean case it is distance / threshold. `cases` says which features were found, and the seed
+      of the accepted span. What has no case is neither reached nor missed.
 
     Raises:
-      errors.UsageError: data that does not suffice.
+      errors.UsageError: data that does not suffice, or an unknown kind.
     """
-    pool = planted.open_pool(data, identities)
-    wanted = {kind.strip() for kind in kinds.split(",") if kind.strip()}
+    wanted = {kind.strip() for kind in kinds.split(",") if kind.strip()} or set(planted.kinds())
+    unknown = sorted(wanted - set(planted.kinds()))
+    if unknown:
+        raise errors.UsageError(f"--kinds: no kind {unknown[0]!r}; known are {', '.join(planted.kinds())}")
     started, found = time.monotonic(), []
-    with tempfile.TemporaryDirectory() as folder:
-        models, registry = os.path.join(folder, "models"), os.path.join(folder, "registry")
-        shots = planted.accepted(pool)
-        examples = [pool.example(shot) for shot in shots]
-        _train(pool, shots, epochs, models)
-        gate = Gate(os.path.join(folder, "span"), models, _bounds(examples))
-        gate.judge(examples, 1, registry)
-        for case in planted.cases(pool):
-            if wanted and case.kind not in wanted:
-                continue
-            own = os.path.join(folder, "own")
-            shutil.copytree(registry, own)
-            found.append(_outcome(case, gate.judge([pool.example(shot) for shot in case.shots], 2, own)))
-            shutil.rmtree(own)
-            _LOG.info("%s", _line(found[-1], time.monotonic() - started))
+    for seed in planted.SEEDS:
+        pool = planted.open_pool(data, identities, seed)
+        chosen = [case for case in planted.cases(pool) if case.kind in wanted]
+        for outcome in _judged(pool, chosen, epochs):
+            found.append(outcome)
+            _LOG.info("%s", _line(outcome, time.monotonic() - started))
     spent = {"data": os.path.basename(data) or "glyphs", "seconds": round(time.monotonic() - started)}
-    machine = {**timing.machine(), **spent}
+    machine = {**timing.machine(), **spent, "accepted_seeds": sorted({one["seed"] for one in found})}
     return {"bench": "drift", "machine": machine, "results": _results(found), "cases": found}
+
+
+def _judged(pool: planted.Pool, chosen: list[planted.Case], epochs: int) -> Iterator[dict[str, Any]]:
+    """Has a model trained, spans accepted, and then each case judged."""
+    if not chosen:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        models = os.path.join(folder, "models")
+        shots = planted.accepted(pool)
+        _train(pool, shots, epochs, models)
+        gate = Gate(os.path.join(folder, "span"), models, _bounds([pool.example(shot) for shot in shots]))
+        registries = {tailed: os.path.join(folder, f"registry-{tailed}") for tailed in {one.tailed for one in chosen}}
+        for tailed, registry in registries.items():
+            span = planted.long_tailed(pool, planted.ACCEPTED_TURN, fresh=False) if tailed else shots
+            gate.judge([pool.example(shot) for shot in span], 1, registry)
+        for case in chosen:
+            own = os.path.join(folder, "own")
+            shutil.copytree(registries[case.tailed], own)
+            report = gate.judge([pool.example(shot) for shot in case.shots], 2, own)
+            yield {**_outcome(case, report), "seed": pool.seed}
+            shutil.rmtree(own)
 
 
 def _bounds(examples: list[bytes]) -> dict[str, Any]:
@@ -226,11 +245,12 @@ def _line(one: dict[str, Any], seconds: float) -> str:
 def _results(found: list[dict[str, Any]]) -> list[dict[str, object]]:
     """Counts by severity, then a row a case."""
     clean = [one for one in found if not one["severity"]]
-    rows = [timing.row("false alarms", sum(one["stopped"] for one in clean), f"of {len(clean)} clean", target=0)]
+    alarms = sum(one["stopped"] for one in clean)
+    rows = [timing.row("false alarms", alarms, f"of {len(clean)} clean", target=0 if clean else None)]
     for severity in planted.SEVERITIES:
         these = [one for one in found if one["severity"] == severity]
         missed = sum(not one["stopped"] for one in these)
-        target = 0 if severity >= SURE else None
+        target = 0 if these and severity >= SURE else None
         rows.append(timing.row(f"missed at {severity:.0%}", missed, f"of {len(these)} planted", target=target))
     for number, one in enumerate(found):
         most = one["most"] or {"feature": "", "distance": 0.0, "threshold": 1.0}

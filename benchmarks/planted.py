@@ -21,13 +21,16 @@ from components.sources import glyphs
 from components.sources import typefaces
 from models import errors
 
+SEEDS = (0, 1)  # of accepted spans; drift is planted against the first, clean spans come to each
 SEVERITIES = (0.05, 0.1, 0.25, 0.5, 1.0)  # share of the span's images that are planted
+ACCEPTED_TURN = 99  # of the long-tailed accepted span
 EACH = 6  # images of an identity in a span
 
 _OLD_CAMERAS = 2
 _NEW_CAMERA = 9
 _MAX_PIXELS = 2**24
 _FEW = 0.1  # of the images are in a small span
+_TAIL = 3  # images drawn for each identity of a long-tailed span, on average; the most frequent have fewer than drawn
 _HELD_OUT = 0.25  # of the identities
 _LEAST_FOLDER = 10  # identities; smaller folders are left out
 
@@ -74,32 +77,39 @@ class Shot:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A span, and what is planted in which share of it; clean where `severity` is 0."""
+    """A span, and what is planted in which share of it; clean where `severity` is 0.
+
+    `tailed`: the accepted span that it is held against is a long-tailed one, as it is itself.
+    """
 
     kind: str
     severity: float
     shots: tuple[Shot, ...]
+    tailed: bool = False
 
 
 class Pool:
     """Identities with images, in folders; a third or so of the folders is foreign.
 
+    Which are foreign, held out or accepted, and the order of an identity's images, hangs on the seed.
+
     Attributes:
+        seed: as given.
         home: identities of the accepted span.
         spare: others of the same folders.
         foreign: of other folders.
     """
 
-    def __init__(self, read: Callable[[str, int], bytes], counts: dict[str, int], identities: int):
+    def __init__(self, read: Callable[[str, int], bytes], counts: dict[str, int], identities: int, seed: int):
         """Divides the identities; `read` gives the encoded image of an identity and a number below its count."""
-        self._read, self.counts = read, counts
+        self._read, self.counts, self.seed = read, counts, seed
         self._found: dict[Shot, bytes] = {}
         folders: dict[str, list[str]] = collections.defaultdict(list)
         for name in sorted(counts):
             folders[name.partition("/")[0]].append(name)
         large = {name: group for name, group in folders.items() if len(group) >= _LEAST_FOLDER}
         foreign: list[str] = []
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(seed)
         for name in rng.permutation(sorted(large)):
             if 2 * len(foreign) < identities:
                 foreign += large.pop(name)
@@ -110,7 +120,8 @@ class Pool:
                 f"bench drift: needs folders of identities, {2 * EACH} images each, with at least "
                 f"{2 * identities} identities in folders of {_LEAST_FOLDER} or more"
             )
-        self._held_out = splits.held_out(counts, _HELD_OUT, seed=0)
+        self._held_out = splits.held_out(counts, _HELD_OUT, seed=seed)
+        self._order = {name: rng.permutation(count) for name, count in counts.items()}
 
     def example(self, shot: Shot) -> bytes:
         """The image as ingestion leaves it: a serialised tf.Example."""
@@ -126,7 +137,9 @@ class Pool:
 
     def _encoded(self, shot: Shot) -> bytes:
         """All as grey PNGs of eight bits: how a file was written must not tell that it was treated."""
-        grey = Image.open(io.BytesIO(self._read(shot.identity, shot.number))).convert("L")
+        grey = Image.open(io.BytesIO(self._read(shot.identity, int(self._order[shot.identity][shot.number])))).convert(
+            "L"
+        )
         if shot.treatment:
             seed = hashlib.sha256(repr(shot).encode()).digest()[:8]
             grey = _TREATMENTS[shot.treatment](grey, np.random.default_rng(list(seed)))
@@ -135,7 +148,7 @@ class Pool:
         return file.getvalue()
 
 
-def open_pool(data: str, identities: int) -> Pool:
+def open_pool(data: str, identities: int, seed: int = 0) -> Pool:
     """Opens a folder or .zip of `folder/identity/image`, or the built-in glyphs, by script, where `data` is empty.
 
     Raises:
@@ -147,32 +160,62 @@ def open_pool(data: str, identities: int) -> Pool:
         for character in typefaces.characters():
             script = unicodedata.name(character, "?").split()[0]
             counts[f"{script}/{glyphs.name(character)}"] = 20
-        return Pool(lambda name, number: glyphs.draw(glyph_set, 1, name.partition("/")[2], number), counts, identities)
+        return Pool(
+            lambda name, number: glyphs.draw(glyph_set, 1, name.partition("/")[2], number), counts, identities, seed
+        )
     source = sources.open_source(data, "folder", "")
     items: dict[str, list[sources.Item]] = collections.defaultdict(list)
     for item in source.items():
         items[item.identity].append(item)
     counts = {name: len(group) for name, group in items.items() if len(group) >= 2 * EACH}
-    return Pool(lambda name, number: source.read(items[name][number]), counts, identities)
+    return Pool(lambda name, number: source.read(items[name][number]), counts, identities, seed)
+
+
+def kinds() -> tuple[str, ...]:
+    """All kinds of cases."""
+    return (*_CLEAN, *_TREATMENTS, *_REARRANGED)
 
 
 def accepted(pool: Pool) -> tuple[Shot, ...]:
-    """The span that all others are compared with: the first images of each identity of `home`."""
+    """The span that most others are compared with: the first images of each identity of `home`."""
     return tuple(Shot(name, number) for name in pool.home for number in range(EACH))
 
 
+def long_tailed(pool: Pool, turn: int, fresh: bool = True) -> tuple[Shot, ...]:
+    """Images of identities of `home` drawn by Zipf's law, at most half of an identity's: `fresh` or accepted ones.
+
+    Every turn draws from one source: the same identities are frequent, and which of the rare ones there are is chance.
+    """
+    share = 1 / np.arange(1, len(pool.home) + 1)
+    rng = np.random.default_rng(turn)
+    drawn = rng.multinomial(_TAIL * len(pool.home), share / share.sum())
+    half = {name: pool.counts[name] // 2 for name in pool.home}
+    return tuple(
+        Shot(name, int(number) + (half[name] if fresh else 0))
+        for name, count in zip(pool.home, drawn, strict=True)
+        for number in rng.permutation(half[name])[:count]
+    )
+
+
 def cases(pool: Pool) -> Iterator[Case]:
-    """All clean spans, then every kind at every severity; each with images that the accepted span has not."""
-    for turn in range(10):
+    """All clean spans, then, for the first seed, every kind at every severity; of images the accepted span has not."""
+    for turn in range(5):
         yield Case("new images", 0.0, _fresh(pool, pool.home, turn))
-    for turn in range(6):
+    for turn in range(3):
         rng = np.random.default_rng(turn)
         names = rng.choice(pool.spare, len(pool.spare) * 3 // 4, replace=False)
         yield Case("new identities", 0.0, _fresh(pool, names, turn))
-    for turn in range(8):
+    for turn in range(4):
         shots = _fresh(pool, pool.home, 100 + turn)
         rng = np.random.default_rng(turn)
         yield Case("few images", 0.0, tuple(rng.permutation(np.array(shots, object))[: int(_FEW * len(shots))]))
+    for turn in range(3):
+        yield Case("long tail", 0.0, long_tailed(pool, turn), tailed=True)
+    if pool.seed == SEEDS[0]:
+        yield from _planted(pool)
+
+
+def _planted(pool: Pool) -> Iterator[Case]:
     for kind in (*_TREATMENTS, *_REARRANGED):
         for severity in SEVERITIES:
             seed = int(1000 * severity) + len(kind)
@@ -235,6 +278,7 @@ def _copied(pool: Pool, shots: list[Shot], severity: float, rng: np.random.Gener
     return shots + [shot for shot in shots if rng.random() < severity]
 
 
+_CLEAN = ("new images", "new identities", "few images", "long tail")
 _REARRANGED = {
     "new alphabet": _foreign,
     "identities gone": _gone,

@@ -51,11 +51,12 @@ class Executor(stock.Executor):
         properties = dict(exec_properties)
         config = _calibrated(properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY], *tables)
         properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY] = config
-        rows = []
+        rows, notes = [], []
         if not baseline.get_int_custom_property(finder.COLD_START_PROPERTY):
             same = current.span == baseline.get_int_custom_property(finder.BASELINE_SPAN_PROPERTY)
-            rows = overlap.rows(*tables, json.loads(properties[THRESHOLDS_KEY]), same)
-        findings.write_report(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows)
+            rows, note = overlap.rows(*tables, json.loads(properties[THRESHOLDS_KEY]), same)
+            notes = [line for line in (note, calibration.note(*tables)) if line]
+        findings.write_report(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, "; ".join(notes))
         scratch = f"{anomalies.uri.rstrip('/')}.aligned"
         try:
             aligned = _align(current, baseline, scratch)

@@ -33,10 +33,10 @@ class EmbeddingDrift(base_component.BaseComponent):
 
     Outputs:
         report: rows as `distances.compare` makes them; at a cold start, without a model, or where a sample is too
-            small, none but a note that says so.
+            small or has too few identities, none but a note that says so.
 
-    Cost: one pass of the model over half of both samples (2 x 1000 images by default), and for a thousand images a side
-    about 32 MiB of distances and two seconds for the deals.
+    Cost: one pass of the model over half of both samples (2 x 1000 images by default, never more than 2 x 2000), and
+    for a thousand images a side about 32 MiB of distances and two seconds for the deals.
     """
 
     SPEC_CLASS = EmbeddingDriftSpec

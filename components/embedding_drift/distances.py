@@ -8,6 +8,7 @@ from scipy.spatial import distance
 from components import chance
 from components import features
 from components.drift_gate import findings
+from models import errors
 
 # The least energy coefficient (0 to 1) that is called drift.
 FLOORS = {features.EMBEDDING_ANGLE: 0.008, features.EMBEDDING_OWN: 0.008, features.EMBEDDING_SHAPE: 0.005}
@@ -32,8 +33,19 @@ def compare(
         thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
 
     Returns:
-        Rows of kind "embedding", of `features.EMBEDDING`.
+        Rows of kind "embedding", of `features.EMBEDDING`. None for a feature of which so few identities could change
+        sides that chance cannot be measured, unless it has an explicit threshold.
+
+    Raises:
+        errors.WorkError: an embedding is not finite.
     """
+    for side, vectors in (("the span", new), ("the accepted span", old)):
+        bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if bad:
+            raise errors.WorkError(
+                f"embedding drift: {bad} of {len(vectors)} embeddings of {side} by the last blessed model are not "
+                f"finite; take that model back, or train it anew"
+            )
     names, count = np.unique(old_identity, return_counts=True)
     shared = np.intersect1d(names[count >= 2], new_identity)
     known, kept = np.isin(new_identity, shared), np.isin(old_identity, shared)
@@ -47,7 +59,7 @@ def compare(
         compared = _sides(new_identity, old_identity)
     rows = [_row(feature, values[:, np.newaxis], *compared, thresholds) for feature, values in angles.items()]
     everything = (np.concatenate([new, old]), *_sides(new_identity, old_identity))
-    return [*rows, _row(features.EMBEDDING_SHAPE, *everything, thresholds)]
+    return [one for one in (*rows, _row(features.EMBEDDING_SHAPE, *everything, thresholds)) if one]
 
 
 def energies(points: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.ndarray:
@@ -80,11 +92,13 @@ def energies(points: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.nda
 
 def _row(
     feature: str, points: np.ndarray, identity: np.ndarray, is_new: np.ndarray, thresholds: dict[str, float]
-) -> dict[str, Any]:
-    """Returns the row of one feature."""
+) -> dict[str, Any] | None:
+    """Returns the row of one feature, if there is a threshold to hold it against."""
     group, sides, deals = chance.deal(identity, is_new, _SEED)
     found, *by_chance = energies(points, group, np.concatenate([sides[np.newaxis], deals]))
-    threshold = thresholds.get(feature, chance.threshold(np.array(by_chance), FLOORS[feature]))
+    if feature not in thresholds and not by_chance:
+        return None
+    threshold = thresholds.get(feature, chance.threshold(np.array(by_chance), FLOORS[feature], chance.CEILING))
     return findings.row(findings.EMBEDDING, feature, "energy", float(found), threshold)
 
 

@@ -1,10 +1,12 @@
 """The drift benchmark answers in the common form, on spans too small for its figures to mean anything."""
 
+import collections
 import json
 
 import pytest
 import typer.testing
 
+from benchmarks import drift
 from benchmarks import planted
 from models import errors
 from pipeline.commands import bench
@@ -18,31 +20,61 @@ def run(*more):
 
 @pytest.fixture(scope="module")
 def report():
-    return json.loads(run("--kinds", "schema", "--json").stdout)
+    return json.loads(run("--kinds", "inversion,long tail", "--json").stdout)
 
 
 def test_json_is_one_object_of_counts_and_cases(report):
     assert report["bench"] == "drift" and report["machine"]["data"] == "glyphs"
     assert all(set(row) == {"name", "value", "unit", "ratio", "target", "ok"} for row in report["results"])
-    assert len(report["results"]) == 1 + 2 * len(planted.SEVERITIES)
+    assert len(report["results"]) == 1 + len(planted.SEVERITIES) + len(report["cases"])
 
 
-def test_a_broken_schema_is_found_by_the_feature_that_breaks_it(report):
-    assert {case["stopped"] for case in report["cases"]} == {True}
-    assert {"schema: image/height", "schema: image/width"} <= set(report["cases"][0]["features"])
+def test_a_span_of_inverted_images_is_found_by_features_whose_thresholds_are_calibrated(report):
+    (case,) = (case for case in report["cases"] if case["severity"] == 1.0)
+    assert case["stopped"] and {"image/brightness", "image/ink"} <= set(case["features"])
+
+
+def test_clean_long_tailed_spans_pass_against_accepted_spans_of_two_seeds(report):
+    clean = [case for case in report["cases"] if not case["severity"]]
+    assert {case["kind"] for case in clean} == {"long tail"} and not any(case["stopped"] for case in clean)
+    assert {case["seed"] for case in clean} == {0, 1} == set(report["machine"]["accepted_seeds"])
+
+
+def test_what_has_no_case_is_neither_reached_nor_missed():
+    assert {row["ok"] for row in drift._results([])} == {None}
+
+
+def test_an_unknown_kind_is_refused_with_those_that_are_known():
+    error = run("--kinds", "schema,typo").exception
+    assert isinstance(error, errors.UsageError)
+    assert "'typo'" in str(error) and "label shares" in str(error) and "new images" in str(error)
+
+
+def _cases():
+    return [case for seed in planted.SEEDS for case in planted.cases(planted.open_pool("", 24, seed))]
 
 
 def test_there_are_thirty_planted_cases_and_twenty_clean_ones():
-    pool = planted.open_pool("", 24)
-    severities = [case.severity for case in planted.cases(pool)]
+    severities = [case.severity for case in _cases()]
     assert severities.count(0.0) >= 20 and len(severities) - severities.count(0.0) >= 30
+
+
+def test_every_kind_has_cases():
+    assert {case.kind for case in _cases()} == set(planted.kinds())
 
 
 def test_no_image_of_a_planted_span_is_in_the_accepted_one_but_where_that_is_planted():
     pool = planted.open_pool("", 24)
-    accepted = set(planted.accepted(pool))
-    repeated = {case.kind for case in planted.cases(pool) if accepted & set(case.shots)}
+    tailed = planted.long_tailed(pool, planted.ACCEPTED_TURN, fresh=False)
+    before = {False: set(planted.accepted(pool)), True: set(tailed)}
+    repeated = {case.kind for case in planted.cases(pool) if before[case.tailed] & set(case.shots)}
     assert repeated == {"delivered again"}
+
+
+def test_a_long_tailed_span_has_identities_of_many_images_and_of_one_and_not_all():
+    pool = planted.open_pool("", 40)
+    counts = collections.Counter(shot.identity for shot in planted.long_tailed(pool, 0))
+    assert max(counts.values()) >= 10 and min(counts.values()) == 1 and len(counts) < 40
 
 
 def test_data_that_does_not_suffice_is_refused(tmp_path):

@@ -24,6 +24,7 @@ from components.embedding_drift import executor
 from components.image_example_gen import images
 from components.image_example_gen import steps
 from components.sources import glyphs
+from models import errors
 from models import export
 from models import preprocess
 from tests.components import examples
@@ -152,10 +153,10 @@ def test_the_energy_coefficient_is_its_definition():
 
 
 def test_an_identity_in_both_spans_changes_sides_with_both_its_groups():
-    identity = np.array([1, 1, 2, 2, 1, 3], np.uint64)
-    is_new = np.array([True, True, True, True, False, False])
+    identity = np.concatenate([np.arange(9), np.arange(9), 100 + np.arange(14)]).astype(np.uint64)
+    is_new = np.concatenate([np.repeat([True, False], 9), np.repeat([True, False], 7)])
     group, sides, deals = chance.deal(identity, is_new, 0, 50)
-    first, second = group[0], group[4]
+    first, second = group[0], group[9]
     assert (deals[:, first] != deals[:, second]).all()
     assert deals[:, first].any() and not deals[:, first].all()
     assert (deals.sum(axis=1) == sides.sum()).all()
@@ -167,3 +168,62 @@ def test_images_of_one_identity_are_never_parted():
     group, _, _ = chance.deal(identity, np.arange(60) < 30, 0)
     pairs = {(one, new): number for one, new, number in zip(identity, np.arange(60) < 30, group, strict=True)}
     assert len(set(pairs.values())) == len(pairs)
+
+
+def _clusters(identities, sign=1, seed=0):
+    """Six unit vectors around a direction of each identity, or around the opposite one; and the identities."""
+    centres = sign * np.random.default_rng(0).normal(size=(identities, 16))
+    vectors = np.repeat(centres, 6, axis=0) + 0.2 * np.random.default_rng(seed).normal(size=(6 * identities, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32), np.repeat(np.arange(identities), 6).astype(np.uint64)
+
+
+@pytest.mark.parametrize("identities", [12, 15, 20, 30])
+def test_embeddings_turned_round_are_found_with_few_identities_too(identities):
+    rows = distances.compare(*_clusters(identities, -1, 1), *_clusters(identities), {})
+    own = [row["verdict"] for row in rows if row["feature"] == features.EMBEDDING_OWN]
+    assert own == ["drifted"]
+
+
+@pytest.mark.parametrize("identities", [5, 6, 8])
+def test_where_chance_cannot_be_measured_there_is_no_verdict(identities):
+    assert distances.compare(*_clusters(identities, -1, 1), *_clusters(identities), {}) == []
+
+
+def test_a_recipes_threshold_holds_where_chance_cannot_be_measured():
+    thresholds = {features.EMBEDDING_OWN: 0.3}
+    rows = distances.compare(*_clusters(5, -1, 1), *_clusters(5), thresholds)
+    assert [(row["feature"], row["verdict"]) for row in rows] == [(features.EMBEDDING_OWN, "drifted")]
+
+
+def test_what_is_left_out_is_named():
+    assert features.EMBEDDING_SHAPE in executor._left_out([])
+    assert not executor._left_out([{"feature": name} for name in features.EMBEDDING])
+
+
+def test_embeddings_that_are_not_finite_are_no_small_distance():
+    vectors, identity = _clusters(20, 1, 1)
+    vectors[7] = np.nan
+    with pytest.raises(errors.WorkError, match="1 of 120 embeddings of the span"):
+        distances.compare(vectors, identity, *_clusters(20), {})
+
+
+def test_of_a_large_sample_the_first_images_are_embedded(compare, spans, monkeypatch):
+    monkeypatch.setattr(executor, "MOST_IMAGES", 12)
+    assert "has 12 held-out images of 3 identities" in compare("clean")[1]
+
+
+@pytest.mark.parametrize("identities", [(12, 0), (0, 12), (6, 20)])
+def test_no_deal_is_nearly_the_split_at_hand(identities):
+    shared, others = identities
+    identity = np.concatenate([np.arange(shared), np.arange(shared), 100 + np.arange(2 * others)]).astype(np.uint64)
+    is_new = np.concatenate([np.repeat([True, False], shared), np.repeat([True, False], others)])
+    _, sides, deals = chance.deal(identity, is_new, 0)
+    assert len(deals) > 100
+    assert max(abs(np.corrcoef(sides, one)[0, 1]) for one in deals) <= 0.8
+
+
+def test_a_few_identities_with_most_of_the_images_are_few():
+    identity = np.concatenate([np.repeat(np.arange(3), 100), np.arange(3, 40)]).astype(np.uint64)
+    both, is_new = np.tile(identity, 2), np.repeat([True, False], len(identity))
+    assert chance.exchangeable(both, is_new) < 5 and not len(chance.deal(both, is_new, 0)[2])

@@ -65,10 +65,17 @@ def test_a_table_is_bounded_by_digests_that_any_span_would_take(tmp_path, monkey
     assert len(table.digest) == 31 and table.limit == table.digest.max()
 
 
+def test_a_bounded_table_counts_all_images_of_all_identities(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "TABLE_ROWS", 30)
+    table = samples.read_table(draw(tmp_path, [*examples.images(1, 20, 5), *examples.images(2, 1, 7)]))
+    assert sorted(table.counts.tolist()) == [5] * 20 + [7]
+    assert set(table.identity.tolist()) <= set(table.names.tolist())
+
+
 def test_a_table_knows_the_top_folder_of_an_identity(tmp_path):
     span = [{**row, features.IDENTITY: b"greek/" + row[features.IDENTITY]} for row in examples.images(1)]
     table = samples.read_table(draw(tmp_path, span))
-    assert set(table.folder.tolist()) == {int(samples.hash_of(b"greek"))}
+    assert set(table.folder.tolist()) == set(table.folders.tolist()) == {int(samples.hash_of(b"greek"))}
 
 
 def test_a_feature_that_is_missing_is_nan_in_the_table(tmp_path):
