@@ -29,7 +29,7 @@ p{margin:.4rem 0}.soft,figcaption{color:var(--soft);font-size:.875rem}
 .refused,.drifted{color:var(--bad);font-weight:600}.accepted,.ok{color:var(--good)}.overridden{color:var(--current)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;overflow-wrap:normal}
 th,td{text-align:left;padding:.3rem .7rem .3rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
-td.n,th.n{text-align:right}caption{text-align:left;color:var(--soft);font-size:.875rem}
+td.n,th.n{text-align:right}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.8rem;margin:.8rem 0}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,17rem),1fr));gap:.8rem}
 figure{margin:0}svg{display:block;width:100%;height:auto}svg text{font-size:11px;fill:var(--soft)}
@@ -127,10 +127,11 @@ def _table(report: dict[str, Any]) -> str:
             *(("", text) for text in texts),
         ]
         rows.append("<tr>" + "".join(f"<td{_class(kind)}>{charts.escape(text)}</td>" for kind, text in cells) + "</tr>")
-    caption = "Every distance that was measured, the farthest beyond its threshold first."
+    caption = "Every distance that was measured, the farthest beyond its threshold first. Narrow screens scroll it."
     return (
-        '<h2>Distances</h2><div class="scroll" tabindex="0" role="region" aria-label="Distances">'
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<h2>Distances</h2><p class="soft">{caption}</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Distances">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
