@@ -5,6 +5,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models import errors
+from models import workers
 
 ANGLE_ORDERS = ("after", "before")
 
@@ -150,13 +151,8 @@ class AngleMemory(tf.keras.layers.Layer):
         # One row that overflowed would stay in its centre and in all sums.
         features = tf.where(tf.math.is_finite(features), features, 0.0)
         labels = tf.cast(labels, tf.int64)
-        own = labels
-        replicas = tf.distribute.get_replica_context()
-        if replicas is not None and replicas.num_replicas_in_sync > 1:
-            features = replicas.all_gather(features, axis=0)
-            labels = replicas.all_gather(labels, axis=0)
-        self._update(features, labels)
-        variance, known = self.variance(own)
+        self._update(*workers.whole_batch(features, labels))
+        variance, known = self.variance(labels)
         return tf.cast(variance, tf.float32), known
 
     def variance(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

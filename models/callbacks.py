@@ -1,7 +1,9 @@
 """What happens at the end of an epoch: sums made anew, everything saved, a line for people."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -9,8 +11,32 @@ import tensorflow as tf
 from models import config as config_lib
 from models import errors
 from models import tail_health
+from models import workers
 
 log = logging.getLogger("longtail")
+
+
+@contextlib.contextmanager
+def kept(
+    classifier: tf.keras.Model, directory: str | None, strategy: tf.distribute.Strategy
+) -> Iterator[tuple[int, list[tf.keras.callbacks.Callback]]]:
+    """Restores what was kept in `directory`: how many epochs are done, and what keeps the next. None keeps nothing.
+
+    Raises:
+      errors.WorkError: what was kept is damaged, or not all workers find it.
+    """
+    if not directory:
+        yield 0, []
+        return
+    with workers.place(strategy, directory) as own:
+        keeper = EpochCheckpoint(classifier, own)
+        done = keeper.restore(directory)
+        if not workers.agreed(strategy, done):
+            raise errors.WorkError(
+                f"{directory}: this worker finds {done} finished epochs there and another worker does not; "
+                "all must share that folder"
+            )
+        yield done, [keeper]
 
 
 class EpochCheckpoint(tf.keras.callbacks.Callback):
@@ -22,9 +48,9 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         checkpoint = tf.train.Checkpoint(classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch)
         self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=1)
 
-    def restore(self) -> int:
+    def restore(self, directory: str) -> int:
         """Restores the last saved epoch; returns how many epochs are done, 0 where nothing was saved."""
-        path = self._manager.latest_checkpoint
+        path = tf.train.latest_checkpoint(directory)
         if path is None:
             return 0
         try:

@@ -118,6 +118,18 @@ def read(kind: type[T], mapping: Any, where: str, prefix: str = "") -> T:
     return kind(**values)
 
 
+def scalars(kind: type, prefix: str = "") -> dict[str, type]:
+    """Key paths of a dataclass's single values, and their types; lists and mappings are left out."""
+    found: dict[str, type] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        path = f"{prefix}{name}"
+        if dataclasses.is_dataclass(hint):
+            found |= scalars(typing.cast(type, hint), f"{path}.")
+        elif hint in (str, int, float, bool):
+            found[path] = hint
+    return found
+
+
 def _value(hint: Any, value: Any, where: str, path: str) -> Any:
     if hint is Any:
         return value
@@ -129,7 +141,7 @@ def _value(hint: Any, value: Any, where: str, path: str) -> Any:
     if origin in (types.UnionType, typing.Union) and value is None:
         return None
     if origin in (types.UnionType, typing.Union):
-        hint = next(arg for arg in typing.get_args(hint) if arg is not types.NoneType)
+        return _value(next(arg for arg in typing.get_args(hint) if arg is not types.NoneType), value, where, path)
     if origin is dict and isinstance(value, Mapping):
         inner = typing.get_args(hint)[1]
         return {str(key): _value(inner, item, where, f"{path}.{key}") for key, item in value.items()}

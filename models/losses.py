@@ -7,6 +7,7 @@ import tensorflow as tf
 from models import angle_memory
 from models import config as config_lib
 from models import errors
+from models import workers
 
 LOSSES = ("cross_entropy", "class_balanced", "balanced_softmax")
 
@@ -128,9 +129,7 @@ class CentreLoss(tf.keras.layers.Layer):
         return loss
 
     def _follow(self, features, labels):
-        replicas = tf.distribute.get_replica_context()
-        if replicas is not None and replicas.num_replicas_in_sync > 1:
-            features, labels = replicas.all_gather(features, axis=0), replicas.all_gather(labels, axis=0)
+        features, labels = workers.whole_batch(features, labels)
         apart = features - tf.gather(self.centres, labels)
         same = tf.cast(tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :]), tf.float32)
         rows = tf.reduce_sum(same, axis=1, keepdims=True)

@@ -1,11 +1,13 @@
 """The training loop: once as TFX's `run_fn`, once as a plain function, the same code under both."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ from models import losses
 from models import schedules
 from models import tail_health
 from models import training_data
+from models import workers
 
 log = logging.getLogger("longtail")
 
@@ -121,22 +124,9 @@ def train(
 
 def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> Classifier:
     training = config.training
-    if config.leap.variant != "none" and config.leap.start_epoch >= training.epochs:
-        log.warning(
-            "leap.start_epoch=%d is not below training.epochs=%d: the cloud never starts, this trains the plain head",
-            config.leap.start_epoch,
-            training.epochs,
-        )
-    if config.loss.name == "class_balanced" and config.loss.start_epoch >= training.epochs:
-        log.warning(
-            "loss.start_epoch=%d is not below training.epochs=%d: the class-balanced weights never begin",
-            config.loss.start_epoch,
-            training.epochs,
-        )
     strategy = strategy or tf.distribute.get_strategy()
-    if config.head.name == "triplet" and strategy.num_replicas_in_sync > 1:
-        raise errors.UsageError("head.name: triplet mines whole batches, which replicas divide; train it on one device")
     batch, steps = training_data.steps(data, training)
+    _check_plan(config, strategy.num_replicas_in_sync, batch)
     drawn = training_data.drawn(data, training)
     schedule = schedules.build_schedule(
         training.schedule,
@@ -150,26 +140,57 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
         optimizer = _OPTIMIZERS[training.optimizer](schedule)
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
-    done = 0
     callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
-    if checkpoints:
-        keeper = callbacks_lib.EpochCheckpoint(classifier, checkpoints)
-        done = keeper.restore()
+    with callbacks_lib.kept(classifier, checkpoints, strategy) as (done, keepers), _one_line():
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
-        callbacks.append(keeper)
-    dataset, _ = training_data.batches(data, preprocess, config, done)
-    if done < training.epochs:
-        rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
-        try:
-            classifier.fit(dataset, callbacks=callbacks, verbose=0, **rest)
-        except tf.errors.InvalidArgumentError as error:
-            if training_data.UNREADABLE not in error.message:
-                raise
-            raise errors.WorkError(f"{training_data.UNREADABLE}; run ingestion again") from error
+        if done < training.epochs:
+            dataset, _ = training_data.batches(data, preprocess, config, done)
+            rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
+            classifier.fit(dataset, callbacks=callbacks + keepers, verbose=0, **rest)
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
         raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
+
+
+def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> None:
+    """Refuses what so many devices cannot do with such a batch; says what would have no effect."""
+    leap, loss, epochs = config.leap, config.loss, config.training.epochs
+    if leap.variant != "none" and leap.start_epoch >= epochs:
+        log.warning(
+            "leap.start_epoch=%d is not below training.epochs=%d: the cloud never starts, this trains the plain head",
+            leap.start_epoch,
+            epochs,
+        )
+    if loss.name == "class_balanced" and loss.start_epoch >= epochs:
+        log.warning(
+            "loss.start_epoch=%d is not below training.epochs=%d: the class-balanced weights never begin",
+            loss.start_epoch,
+            epochs,
+        )
+    if config.head.name == "triplet" and devices > 1:
+        raise errors.UsageError("head.name: triplet mines whole batches, which replicas divide; train it on one device")
+    if batch % devices:
+        raise errors.UsageError(
+            f"training.batch: {devices} devices cannot share a batch of {batch} images evenly; give a multiple"
+        )
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Says in one line what TensorFlow says in a hundred."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if training_data.UNREADABLE not in error.message:
+            raise
+        raise errors.WorkError(f"{training_data.UNREADABLE}; run ingestion again") from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        log.warning("%s", error.message)
+        raise errors.WorkError(
+            "training: another worker or the storage is gone; start all workers again: they go on after the last "
+            "saved epoch"
+        ) from error
 
 
 def _digest(config: str, data: training_data.TrainingSet) -> str:
@@ -202,10 +223,12 @@ def run_fn(fn_args: Any) -> None:
 
     `fn_args.custom_config` holds `config` (a `config_lib.TrainConfig` as JSON text), `card` (JSON text) and
     `checkpoints`, a folder that outlives the execution: a killed run finds its last epoch there, under a name made
-    of the settings and the data. `fn_args.census_path` is the rebalancer's census.
+    of the settings and the data. `fn_args.census_path` is the rebalancer's census. Where TF_CONFIG names several
+    workers, each runs this with the same arguments.
     """
     import tensorflow_transform as tft  # a heavy import, and only TFX comes this way
 
+    strategy = workers.strategy()  # before all else that uses TensorFlow
     custom = fn_args.custom_config
     config = config_lib.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
@@ -215,12 +238,37 @@ def run_fn(fn_args: Any) -> None:
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
     checkpoints = os.path.join(custom["checkpoints"], _digest(custom["config"], data))
     log.info("%d images of %d classes", len(data.encoded), len(data.counts))
-    classifier = train(config, data, preprocess, checkpoints, board=fn_args.model_run_dir)
+    card = json.loads(custom.get("card", "{}"))
+    train_and_export(
+        config, data, preprocess, checkpoints, fn_args.serving_model_dir, strategy, card, fn_args.model_run_dir
+    )
+
+
+def train_and_export(
+    config: config_lib.TrainConfig,
+    data: training_data.TrainingSet,
+    preprocess: Callable,
+    checkpoints: str,
+    path: str,
+    strategy: tf.distribute.Strategy | None = None,
+    card: dict[str, Any] | None = None,
+    board: str | None = None,
+) -> Classifier:
+    """Trains, exports the embedder to `path`, and lets the checkpoints go. Arguments are those of `train`.
+
+    Of several workers all come here, and only the chief's files are kept. None goes on before the model is there.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    is_chief = workers.is_chief(strategy)
+    classifier = train(config, data, preprocess, checkpoints, strategy=strategy, board=board if is_chief else None)
     card = {
-        **json.loads(custom.get("card", "{}")),
+        **(card or {}),
         "config": dataclasses.asdict(config),
         "tail_health": tail_health.tail_health(classifier.head, data.counts, config.leap.head_threshold),
     }
-    export.export(classifier.embedder, preprocess, fn_args.serving_model_dir, card)
-    # Only now is there nothing to go on from.
-    tf.io.gfile.rmtree(checkpoints)
+    with workers.place(strategy, path) as own:
+        export.export(classifier.embedder, preprocess, own, card)
+    if is_chief:
+        tf.io.gfile.rmtree(checkpoints)  # only now is there nothing to go on from
+    workers.agreed(strategy, 0)
+    return classifier

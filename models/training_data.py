@@ -153,4 +153,7 @@ def batches(
 
     rows = tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch)
     loaded = rows.enumerate(first_epoch * steps_per_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    return loaded.prefetch(tf.data.AUTOTUNE), steps_per_epoch
+    options = tf.data.Options()
+    # Every worker makes the whole batch and keeps its rows: the draws of a row do not depend on how many there are.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return loaded.prefetch(tf.data.AUTOTUNE).with_options(options), steps_per_epoch
