@@ -22,6 +22,8 @@ from components import features
 SAMPLE_FILE = "sample.tfrecord.gz"
 TABLE_FILE = "table.npz"
 
+FINGERPRINT_PROPERTY = "fingerprint"  # of examples, and of the sample drawn from them: of the span's data
+
 TABLE_ROWS = 20_000
 IMAGES_EACH = 8  # of an identity, so that a sample holds many; more where there are few identities
 

@@ -23,6 +23,9 @@ from components.span_sampler import component as span_sampler
 from components.trainer import component as trainer
 from pipeline import recipe as recipe_lib
 
+# Steps that read or write folders which are no inputs of theirs: no cache but one that pins those may answer for them.
+LOOK_OUTSIDE = ("ImageExampleGen", "BaselineFinder", "ServingSkew", "DriftGate", "Pusher", "GalleryBuilder")
+
 
 @dataclasses.dataclass(frozen=True)
 class Places:
@@ -68,12 +71,17 @@ class Span:
     request_listing: str = ""
 
 
+def pipeline_name(recipe_name: str) -> str:
+    """Name of the pipeline of a recipe; Kubeflow takes no underscore in it."""
+    return f"longtail-{recipe_name.replace('_', '-')}"
+
+
 def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str) -> list[base_node.BaseNode]:
     """Wires the components of a run, in the order an image meets them."""
     reading = {**dataclasses.asdict(recipe.data), "source": span.source}
     ingested = image_example_gen.ImageExampleGen(span=span.number, fingerprint=span.fingerprint, **reading)
     examples = ingested.outputs["examples"]
-    checked = _checks(recipe, places, span, examples)
+    checked = _checks(recipe, places, span, examples, model_name)
     *_, schema, baseline, gate = checked
     rebalanced = rebalancer.Rebalancer(
         examples=examples,
@@ -93,16 +101,16 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
         examples=rebalanced.outputs["rebalanced_examples"],
         census=rebalanced.outputs["census"],
         transform_graph=transform.outputs["transform_graph"],
-        config=json.dumps(dataclasses.asdict(recipe.train_config()), sort_keys=True),
+        config=recipe.train_config(),
         checkpoints=places.checkpoints,
-        card=json.dumps({"recipe": recipe.name, "span": span.number}),
+        card=json.dumps({"recipe": recipe.name}),
     )
     model = trained.outputs["model"]
     delivered = _delivery(recipe, places, span, examples, model, baseline.outputs["baseline_model"], model_name)
     return [ingested, *checked, rebalanced, transform, trained, *delivered]
 
 
-def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
+def _checks(recipe, places, span, examples, model_name) -> list[base_node.BaseNode]:
     """From examples to the gate's blessing: statistics, schema, anomalies, drift."""
     options = tfdv.StatsOptions(feature_allowlist=list(features.STATISTICS))
     statistics_gen = tfx.components.StatisticsGen(examples=examples, stats_options=options)
@@ -119,6 +127,7 @@ def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
         models=places.models,
         pinned_span=span.pinned_span,
         pinned_version=span.pinned_version,
+        model_name=model_name,
     )
     drift = distribution_validator.DistributionValidator(
         statistics=statistics,
@@ -154,8 +163,8 @@ def _checks(recipe, places, span, examples) -> list[base_node.BaseNode]:
         sample=sample,
         span=span.number,
         registry=places.registry,
-        fingerprint=span.fingerprint,
         accept_drift=span.accept_drift,
+        model_name=model_name,
         **reports,
     )
     return [statistics_gen, sampler, validator, drift, embeddings, skew, schema, baseline, gate]
@@ -169,7 +178,7 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         model=model,
         baseline_model=baseline_model,
         protocol=settings.protocol,
-        cross_camera=int(settings.cross_camera),
+        cross_camera=settings.cross_camera,
         tail_max_images=settings.tail_max_images,
         floor_map=settings.floor_map,
         margin=settings.margin,
@@ -181,7 +190,8 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=places.models)
         ),
-        custom_config={"delivery": span.delivery},
+        model_name=model_name,
+        delivery=span.delivery,
     )
     gallery = gallery_builder.GalleryBuilder(
         examples=examples,

@@ -1,17 +1,22 @@
 """Runs the graph on this machine, one component after the other, and says what happens as it happens."""
 
 import datetime
+import functools
 import logging
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import beam_executor_operator
 from tfx.orchestration.portable import launcher
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.orchestration.portable import tfx_runner
+from tfx.proto.orchestration import executable_spec_pb2
+from tfx.proto.orchestration import placeholder_pb2
 
 from models import errors
 
@@ -30,6 +35,21 @@ class StepResult:
         self.outputs = outputs
 
 
+class _BeamOperator(beam_executor_operator.BeamExecutorOperator):
+    """Gives a step Beam's arguments when it runs.
+
+    In the pipeline itself they would be part of its executor's spec, and that of the cache key: how many workers do a
+    work changes nothing of what it comes to.
+    """
+
+    def __init__(self, executor_spec, platform_config=None, beam_args: Sequence[str] = ()):
+        super().__init__(executor_spec, platform_config)
+        for argument in beam_args:
+            expression = placeholder_pb2.PlaceholderExpression()
+            expression.value.string_value = argument
+            self.beam_pipeline_args.append(expression)
+
+
 class LocalRunner(tfx_runner.IrBasedRunner):
     """TFX's local runner with eyes: it reports each component, and stops where one did not complete.
 
@@ -38,11 +58,19 @@ class LocalRunner(tfx_runner.IrBasedRunner):
     Args:
       on_start: called with (component, position, number of components) before each.
       on_end: called with a `StepResult` after each.
+      beam_args: of every step that runs on Beam.
     """
 
-    def __init__(self, on_start: Callable[[str, int, int], None], on_end: Callable[[StepResult], None]):
+    def __init__(
+        self,
+        on_start: Callable[[str, int, int], None],
+        on_end: Callable[[StepResult], None],
+        beam_args: Sequence[str],
+    ):
         self._on_start = on_start
         self._on_end = on_end
+        operator = functools.partial(_BeamOperator, beam_args=beam_args)
+        self._operators = {executable_spec_pb2.BeamExecutableSpec: operator}
 
     def run_with_ir(self, pipeline, run_options=None) -> None:
         """Runs a compiled pipeline.
@@ -68,6 +96,7 @@ class LocalRunner(tfx_runner.IrBasedRunner):
                 pipeline_runtime_spec=pipeline.runtime_spec,
                 executor_spec=runner_utils.extract_executor_spec(deployment, name),
                 custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+                custom_executor_operators=self._operators,
             ).launch()
             with metadata.Metadata(connection) as handle:
                 state, outputs = _look_up(handle.store, execution.execution_id)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
@@ -17,6 +18,7 @@ from components import sources
 from components.baseline_finder import component as baseline_finder
 from components.serving_skew import requests
 from models import signatures
+from pipeline import beam
 from pipeline import console as console_lib
 from pipeline import graph
 from pipeline import local_runner
@@ -26,9 +28,6 @@ from pipeline import workplace
 log = logging.getLogger("longtail")
 
 SUMMARY_FILE = "summary.json"
-# The last one keeps TFX from packing itself up for workers that are this very process.
-BEAM_ARGS = ("--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none")
-
 
 # Of the table of tail health: the column's title, its key in `models.tail_health`, and its digits.
 _HEALTH = (
@@ -112,6 +111,7 @@ def run(
     accept_drift: str = "",
     console: rich.console.Console | None = None,
     request_log: str = "",
+    beam_args: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs the whole pipeline on one span.
 
@@ -123,6 +123,7 @@ def run(
       accept_drift: reason to accept the span although it has drifted.
       console: where to say what happens; standard error where None.
       request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
+      beam_args: Beam's, see `beam.arguments`; the cache does not look at them.
 
     Returns:
       The summary, as written to `<root>/summary.json`.
@@ -131,10 +132,10 @@ def run(
       errors.UsageError: data or request log missing or unusable.
       errors.WorkError: stopped by the gate, or a component failed.
     """
-    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console, request_log)
+    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console, request_log, beam_args)
 
 
-def _run(recipe, root, source, span, accept_drift, console, request_log) -> dict[str, Any]:
+def _run(recipe, root, source, span, accept_drift, console, request_log, beam_args) -> dict[str, Any]:
     fingerprint = sources.fingerprint(source, recipe.data.layout, span)
     identity = json.dumps([dataclasses.asdict(recipe), source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -145,14 +146,13 @@ def _run(recipe, root, source, span, accept_drift, console, request_log) -> dict
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
     described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins(request_log))
     pipeline = tfx.dsl.Pipeline(
-        pipeline_name=f"longtail-{recipe.name.replace('_', '-')}",
+        pipeline_name=graph.pipeline_name(recipe.name),
         pipeline_root=os.path.join(root, "artifacts"),
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             os.path.join(root, "metadata.sqlite")
         ),
         components=graph.build(recipe, where, described, recipe.name),
         enable_cache=True,
-        beam_pipeline_args=list(BEAM_ARGS),
     )
     done: dict[str, local_runner.StepResult] = {}
     with console_lib.Steps(console or rich.console.Console(stderr=True)) as steps:
@@ -163,7 +163,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log) -> dict
             if result.name == "DriftGate":
                 record.accept(request_log, described.request_listing)
 
-        local_runner.LocalRunner(steps.start, end).run(pipeline)
+        local_runner.LocalRunner(steps.start, end, beam.arguments(beam_args)).run(pipeline)
     summary = _summarise(recipe, run_id, where, done)
     if summary["pushed_model"]:
         version = os.path.basename(summary["pushed_model"])

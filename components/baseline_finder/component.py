@@ -44,6 +44,7 @@ class BaselineFinderSpec(component_spec.ComponentSpec):
         executor.MODELS_KEY: component_spec.ExecutionParameter(type=str),
         executor.PINNED_SPAN_KEY: component_spec.ExecutionParameter(type=str),
         executor.PINNED_VERSION_KEY: component_spec.ExecutionParameter(type=str),
+        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
         executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
@@ -84,6 +85,7 @@ class BaselineFinder(base_component.BaseComponent):
         models: str,
         pinned_span: str = executor.AUTO,
         pinned_version: str = executor.AUTO,
+        model_name: str = "",
     ):
         """Makes the component.
 
@@ -96,6 +98,7 @@ class BaselineFinder(base_component.BaseComponent):
             pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span; what follows
                 an '@' only tells one pin from another. See `pin_span`.
             pinned_version: likewise, of the model.
+            model_name: stands where `{MODEL}` is in `registry` and `models`.
         """
         spec = BaselineFinderSpec(
             statistics=statistics,
@@ -105,6 +108,7 @@ class BaselineFinder(base_component.BaseComponent):
             models=models,
             pinned_span=pinned_span,
             pinned_version=pinned_version,
+            model_name=model_name,
             baseline_statistics=channel.Channel(type=standard_artifacts.ExampleStatistics),
             baseline_sample=channel.Channel(type=artifacts.SpanSample),
             baseline_model=channel.Channel(type=standard_artifacts.Model),

@@ -13,6 +13,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from components import runtime
 from components import samples
 from components import versions
 from components.drift_gate import registry as registry_lib
@@ -25,6 +26,7 @@ REGISTRY_KEY = "registry"
 MODELS_KEY = "models"
 PINNED_SPAN_KEY = "pinned_span"
 PINNED_VERSION_KEY = "pinned_version"
+MODEL_NAME_KEY = "model_name"
 BASELINE_STATISTICS_KEY = "baseline_statistics"
 BASELINE_SAMPLE_KEY = "baseline_sample"
 BASELINE_MODEL_KEY = "baseline_model"
@@ -50,13 +52,18 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Copies the baselines; see `component.BaselineFinder`."""
+        model_name = exec_properties.get(MODEL_NAME_KEY, "")
+        registry = runtime.folder(exec_properties[REGISTRY_KEY], model_name)
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
         splits = artifact_utils.decode_split_names(statistics.split_names)
-        span = _find_span(statistics, splits, exec_properties)
-        sources = (statistics.uri, artifact_utils.get_single_uri(input_dict[SAMPLE_KEY]))
+        current = artifact_utils.get_single_instance(input_dict[SAMPLE_KEY])
+        data = current.get_string_custom_property(samples.FINGERPRINT_PROPERTY)
+        mark = data or registry_lib.fingerprint(statistics.uri, splits)
+        span = _find_span(registry, mark, exec_properties)
+        sources = (statistics.uri, current.uri)
         if span is not None:
-            folder = registry_lib.accepted_folder(exec_properties[REGISTRY_KEY], span)
-            _check_readable(folder, splits, exec_properties[REGISTRY_KEY], span)
+            folder = registry_lib.accepted_folder(registry, span)
+            _check_readable(folder, splits, registry, span)
             sources = (folder, folder)
         baseline = artifact_utils.get_single_instance(output_dict[BASELINE_STATISTICS_KEY])
         registry_lib.copy_statistics(sources[0], baseline.uri, splits)
@@ -67,12 +74,12 @@ class Executor(base_executor.BaseExecutor):
         for artifact in (baseline, sample):
             artifact.set_int_custom_property(COLD_START_PROPERTY, int(span is None))
             artifact.set_int_custom_property(BASELINE_SPAN_PROPERTY, NO_SPAN if span is None else span)
-        self._copy_model(artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY]), exec_properties)
+        models = runtime.folder(exec_properties[MODELS_KEY], model_name)
+        pinned = _number(exec_properties.get(PINNED_VERSION_KEY, AUTO), PINNED_VERSION_KEY)
+        self._copy_model(artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY]), models, pinned)
 
-    def _copy_model(self, baseline: types.Artifact, properties: dict[str, Any]) -> None:
+    def _copy_model(self, baseline: types.Artifact, models: str, pinned: int | str) -> None:
         """Copies the model, so that later clean-ups of the model folder do not reach this run."""
-        models = properties[MODELS_KEY]
-        pinned = _number(properties.get(PINNED_VERSION_KEY, AUTO), PINNED_VERSION_KEY)
         complete = versions.find_complete(models)
         last = next(iter(complete), None)
         if pinned == AUTO:
@@ -92,13 +99,12 @@ class Executor(base_executor.BaseExecutor):
         io_utils.copy_dir(complete[version], path_utils.serving_model_dir(baseline.uri))
 
 
-def _find_span(current: types.Artifact, splits: list[str], properties: dict[str, Any]) -> int | None:
-    """Returns the accepted span to compare with, None at a cold start."""
+def _find_span(registry: str, mark: str, properties: dict[str, Any]) -> int | None:
+    """Returns the accepted span to compare with, None at a cold start; `mark` is the data's or the statistics'."""
     pinned = _number(properties.get(PINNED_SPAN_KEY, AUTO).partition("@")[0], PINNED_SPAN_KEY)
     if pinned != AUTO:
         return None if pinned == NONE else pinned
-    mark = registry_lib.fingerprint(current.uri, splits)
-    return registry_lib.last_accepted(properties[REGISTRY_KEY], int(properties[SPAN_KEY]), mark)
+    return registry_lib.last_accepted(registry, int(properties[SPAN_KEY]), mark)
 
 
 def _check_readable(folder: str, splits: list[str], registry: str, span: int) -> None:

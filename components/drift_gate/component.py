@@ -16,8 +16,8 @@ class DriftGateSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
         executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
-        executor.FINGERPRINT_KEY: component_spec.ExecutionParameter(type=str),
         executor.ACCEPT_DRIFT_KEY: component_spec.ExecutionParameter(type=str),
+        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
         executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
@@ -64,7 +64,7 @@ class DriftGate(base_component.BaseComponent):
         span: int,
         registry: str,
         accept_drift: str = "",
-        fingerprint: str = "",
+        model_name: str = "",
         **reports: channel.BaseChannel,
     ):
         """Makes the component.
@@ -74,13 +74,13 @@ class DriftGate(base_component.BaseComponent):
             baseline_statistics: BaselineFinder's, which know the span they come from.
             schema_anomalies: ExampleValidator's.
             drift_anomalies: DistributionValidator's.
-            sample: SpanSampler's, of the span.
+            sample: SpanSampler's, of the span; it knows the data's fingerprint, by which BaselineFinder knows the
+                same data again.
             span: the span's number.
             registry: folder of accepted baselines and of reports.
             accept_drift: why drift is accepted this once; kept in the metadata store. It does not
                 excuse a broken schema, whose bounds are to be changed instead.
-            fingerprint: `sources.fingerprint` of the span's data, by which BaselineFinder knows the
-                same data again; "" leaves it to know them by their statistics.
+            model_name: stands where `{MODEL}` is in `registry`.
             **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
         """
         spec = DriftGateSpec(
@@ -92,7 +92,7 @@ class DriftGate(base_component.BaseComponent):
             **reports,
             span=span,
             registry=registry,
-            fingerprint=fingerprint,
+            model_name=model_name,
             accept_drift=accept_drift,
             blessing=channel.Channel(type=artifacts.DataBlessing),
         )

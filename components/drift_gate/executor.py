@@ -8,6 +8,8 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from components import runtime
+from components import samples
 from components.baseline_finder import executor as finder
 from components.drift_gate import findings
 from components.drift_gate import registry as registry_lib
@@ -21,9 +23,9 @@ SAMPLE_KEY = "sample"
 # Optional inputs, each a DriftReport; every row in any of them is judged alike.
 REPORT_KEYS = ("data_report", "embedding_report", "skew_report")
 SPAN_KEY = "span"
-FINGERPRINT_KEY = "fingerprint"
 REGISTRY_KEY = "registry"
 ACCEPT_DRIFT_KEY = "accept_drift"
+MODEL_NAME_KEY = "model_name"
 BLESSING_KEY = "blessing"
 
 BLESSING_FILE = "blessing.json"
@@ -51,26 +53,28 @@ class Executor(base_executor.BaseExecutor):
         Raises:
             errors.WorkError: the span is refused.
         """
-        registry = exec_properties[REGISTRY_KEY]
+        registry = runtime.folder(exec_properties[REGISTRY_KEY], exec_properties.get(MODEL_NAME_KEY, ""))
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
         splits = artifact_utils.decode_split_names(statistics.split_names)
-        report = self._judge(input_dict, exec_properties)
+        sample = artifact_utils.get_single_instance(input_dict[SAMPLE_KEY])
+        data = sample.get_string_custom_property(samples.FINGERPRINT_PROPERTY)
+        report = self._judge(input_dict, exec_properties, registry, data)
         span = report["span"]
-        sample = artifact_utils.get_single_uri(input_dict[SAMPLE_KEY])
-        report["kept"] = registry_lib.keep(registry, span, statistics.uri, splits, sample)
+        report["kept"] = registry_lib.keep(registry, span, statistics.uri, splits, sample.uri)
         report["fingerprint"] = registry_lib.fingerprint(statistics.uri, splits)
         if report["verdict"] == REFUSED:
             registry_lib.report(registry, span, report)
             path = registry_lib.report_path(registry, span)
             raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
-        data = exec_properties.get(FINGERPRINT_KEY) or ""
         reason = report["accept_drift"] if report["verdict"] == OVERRIDDEN else ""
         replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data, reason)
         registry_lib.report(registry, span, report, replaced)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
         _LOG.info("%s", _acceptance(report))
 
-    def _judge(self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any]) -> dict[str, Any]:
+    def _judge(
+        self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any], registry: str, data: str
+    ) -> dict[str, Any]:
         """Returns the report.
 
         Drift can be accepted for a reason; a broken schema cannot. The very data that was accepted for a reason stays
@@ -79,14 +83,14 @@ class Executor(base_executor.BaseExecutor):
         baseline = artifact_utils.get_single_instance(input_dict[BASELINE_STATISTICS_KEY])
         rows, notes = _rows(input_dict)
         broken = findings.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
-        span, data = int(properties[SPAN_KEY]), properties.get(FINGERPRINT_KEY) or ""
+        span = int(properties[SPAN_KEY])
         cold_start = bool(baseline.get_int_custom_property(finder.COLD_START_PROPERTY))
         if cold_start:  # compared with itself: no distance says anything
             skew = [row for row in rows if row["kind"] == findings.SKEW]
             itself = [row for row in rows if row["kind"] != findings.SKEW]
             rows = [*skew, *({**row, "distance": None, "threshold": None} for row in itself)]
         reason = (properties.get(ACCEPT_DRIFT_KEY) or "").strip()
-        known = registry_lib.accepted_reason(properties[REGISTRY_KEY], span, data)
+        known = registry_lib.accepted_reason(registry, span, data)
         far = [row for row in rows if row["verdict"] != findings.OK]
         excused = far if reason else [row for row in far if known and row["kind"] != findings.SKEW]
         if broken or len(excused) < len(far):

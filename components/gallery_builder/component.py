@@ -52,7 +52,8 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         Args:
             examples: Examples; the gallery rows of its split `eval` are embedded.
             pushed_model: PushedModel, as Pusher marks it.
-            destination: the folder in which the gallery's version folder appears.
+            destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
+                `model_name`.
             model_name: the name the model is served under, for the gallery's card.
         """
         super().__init__(

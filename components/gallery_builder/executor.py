@@ -18,6 +18,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components import features
+from components import runtime
 from components.gallery_builder import transforms
 from models import errors
 from models import signatures
@@ -73,7 +74,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             "undecodable": refused,
         }
         _write(gallery.uri, vectors, items, card)
-        destination = os.path.join(exec_properties[DESTINATION_KEY], str(version))
+        base = runtime.folder(exec_properties[DESTINATION_KEY], exec_properties[MODEL_NAME_KEY])
+        destination = os.path.join(base, str(version))
         _appear(gallery.uri, destination)
         gallery.set_int_custom_property(BUILT_PROPERTY, 1)
         gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)

@@ -7,6 +7,7 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from components import artifacts
+from components import runtime
 from components.image_example_gen import executor
 
 
@@ -92,11 +93,11 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             fingerprint=fingerprint,
             layout=layout,
             camera_pattern=camera_pattern,
-            eval_fraction=float(eval_fraction),
-            query_fraction=float(query_fraction),
+            eval_fraction=runtime.number(float, eval_fraction),
+            query_fraction=runtime.number(float, query_fraction),
             seed=seed,
             max_pixels=max_pixels,
-            max_quarantine_fraction=float(max_quarantine_fraction),
+            max_quarantine_fraction=runtime.number(float, max_quarantine_fraction),
             examples=types.Channel(type=standard_artifacts.Examples),
             quarantine=types.Channel(type=artifacts.Quarantine),
         )

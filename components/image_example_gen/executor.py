@@ -18,6 +18,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components import features
+from components import samples
 from components import sources
 from components.image_example_gen import splits
 from components.image_example_gen import steps
@@ -289,6 +290,6 @@ def _describe(
     examples.span = span  # TFX's own ExampleGen leaves it 0, and baselines are found by it
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
-    examples.set_string_custom_property("fingerprint", fingerprint)
+    examples.set_string_custom_property(samples.FINGERPRINT_PROPERTY, fingerprint)
     for key, count in counts.items():
         examples.set_int_custom_property(key, count)

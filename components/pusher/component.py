@@ -1,16 +1,63 @@
-"""TFX's Pusher, with an executor whose version folders appear complete."""
+"""TFX's Pusher, with an executor whose version folders appear complete, and a folder named after the model."""
 
-from tfx.components.pusher import component
+import json
+
+from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
+from tfx.proto import pusher_pb2
+from tfx.types import channel
+from tfx.types import component_spec
+from tfx.types import standard_artifacts
+from tfx.types import standard_component_specs
 
 from components.pusher import executor
 
 
-class Pusher(component.Pusher):
-    """Pushes a blessed model to `<base_directory>/<version>/`; see TFX's Pusher for its arguments.
+class PusherSpec(standard_component_specs.PusherSpec):
+    """The stock Pusher's spec, and the model's name."""
+
+    PARAMETERS = {
+        **standard_component_specs.PusherSpec.PARAMETERS,
+        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
+    }
+
+
+class Pusher(base_component.BaseComponent):
+    """Pushes a blessed model to `<base_directory>/<version>/`.
 
     The model is copied beside its destination under a name no server reads and then renamed, so
     that a server which watches the folder never sees half a model. Versions are ascending integers.
+
+    Outputs:
+        pushed_model: a copy of the model, marked as TFX's Pusher marks it.
     """
 
+    SPEC_CLASS = PusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        model: channel.BaseChannel,
+        model_blessing: channel.BaseChannel,
+        push_destination: pusher_pb2.PushDestination,
+        model_name: str = "",
+        delivery: int = 0,
+    ):
+        """Makes the component.
+
+        Args:
+            model: the Model.
+            model_blessing: the evaluator's.
+            push_destination: a `filesystem.base_directory`.
+            model_name: stands where `{MODEL}` is in the base directory.
+            delivery: another number pushes the same model again, whatever the cache knows.
+        """
+        spec = PusherSpec(
+            model=model,
+            model_blessing=model_blessing,
+            push_destination=push_destination,
+            custom_config=json.dumps({"delivery": delivery}),
+            model_name=model_name,
+            pushed_model=channel.Channel(type=standard_artifacts.PushedModel),
+        )
+        super().__init__(spec=spec)

@@ -17,8 +17,11 @@ from tfx.types import standard_component_specs
 from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
+from components import runtime
 from components import versions
 from models import errors
+
+MODEL_NAME_KEY = "model_name"
 
 # Of a version folder: which model it is.
 MARK_FILE = os.path.join("assets.extra", "pushed.json")
@@ -71,7 +74,7 @@ def _base_directory(exec_properties: dict[str, Any]) -> str:
     )
     if not destination.filesystem.base_directory:
         raise errors.UsageError("push_destination must name a filesystem.base_directory")
-    return destination.filesystem.base_directory
+    return runtime.folder(destination.filesystem.base_directory, exec_properties.get(MODEL_NAME_KEY, ""))
 
 
 def _push(model_path: str, base: str) -> str:

@@ -7,6 +7,7 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from components import artifacts
+from components import runtime
 from components.rebalancer import census
 from components.rebalancer import executor
 
@@ -79,7 +80,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         Raises:
             errors.UsageError: a parameter out of range.
         """
-        census.check(strategy, head, tail_images, cap, repeat_to)
+        if runtime.known(strategy, head, tail_images, cap, repeat_to):
+            census.check(strategy, head, tail_images, cap, repeat_to)
         spec = RebalancerSpec(
             examples=examples,
             blessing=blessing,

@@ -6,6 +6,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
+from components import runtime
 from components.retrieval_evaluator import executor
 
 
@@ -86,11 +87,11 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 model=model,
                 baseline_model=baseline_model,
                 protocol=protocol,
-                cross_camera=int(cross_camera),
+                cross_camera=runtime.number(int, cross_camera),
                 tail_max_images=tail_max_images,
-                floor_map=float(floor_map),
-                margin=float(margin),
-                max_undecodable=float(max_undecodable),
+                floor_map=runtime.number(float, floor_map),
+                margin=runtime.number(float, margin),
+                max_undecodable=runtime.number(float, max_undecodable),
                 evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
             )

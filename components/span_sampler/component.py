@@ -25,7 +25,8 @@ class SpanSampler(base_component.BaseComponent):
     """Draws a span's sample.
 
     Outputs:
-        sample: `sample.tfrecord.gz` and `table.npz`, as `components.samples` says. Custom property `images`.
+        sample: `sample.tfrecord.gz` and `table.npz`, as `components.samples` says. Custom properties `images`
+            and `fingerprint`, of the span's data.
 
     Cost: the examples are read twice in one process, and nothing is decoded; about 70 bytes of memory an image.
     """

@@ -33,3 +33,6 @@ class Executor(base_executor.BaseExecutor):
             sides.append(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
         sample = artifact_utils.get_single_instance(output_dict[SAMPLE_KEY])
         sample.set_int_custom_property(IMAGES_KEY, samples.draw(*sides, sample.uri, images))
+        [examples] = input_dict[EXAMPLES_KEY]
+        fingerprint = examples.get_string_custom_property(samples.FINGERPRINT_PROPERTY)
+        sample.set_string_custom_property(samples.FINGERPRINT_PROPERTY, fingerprint)

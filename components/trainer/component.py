@@ -1,9 +1,12 @@
 """TFX's Trainer with one more input: the census, which says how many classes there are and how many images each has."""
 
+import dataclasses
 import json
+from typing import Any
 
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
+from tfx.orchestration import data_types
 from tfx.proto import trainer_pb2
 from tfx.types import channel
 from tfx.types import component_spec
@@ -13,11 +16,21 @@ from tfx.types import standard_component_specs
 from components import artifacts
 from components import features
 from components.trainer import executor
+from models import config as config_lib
+
+_TYPES = {bool: int}  # of execution properties: there is no bool among them
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):
-    """The stock Trainer's spec, and the census."""
+    """The stock Trainer's spec, the census, and whichever settings are left open until a run starts."""
 
+    PARAMETERS = {
+        **standard_component_specs.TrainerSpec.PARAMETERS,
+        **{
+            name: component_spec.ExecutionParameter(type=_TYPES.get(kind, kind), optional=True)
+            for name, (_, kind) in executor.SETTINGS.items()
+        },
+    }
     INPUTS = {
         **standard_component_specs.TrainerSpec.INPUTS,
         executor.CENSUS_KEY: component_spec.ChannelParameter(type=artifacts.ClassCensus),
@@ -40,7 +53,7 @@ class Trainer(base_component.BaseComponent):
         examples: channel.BaseChannel,
         census: channel.BaseChannel,
         transform_graph: channel.BaseChannel,
-        config: str,
+        config: config_lib.TrainConfig,
         checkpoints: str,
         card: str = "{}",
     ):
@@ -50,10 +63,11 @@ class Trainer(base_component.BaseComponent):
             examples: the rebalanced examples; only a train split is read.
             census: the classes of `examples`.
             transform_graph: decodes and normalises.
-            config: a `models.config.TrainConfig` as JSON.
+            config: the settings; a runtime parameter in place of a value leaves it open until a run starts.
             checkpoints: folder where a killed training finds its last epoch.
-            card: JSON object written beside the model.
+            card: JSON object written beside the model; the span of `examples` joins it.
         """
+        text, left_open = _split(config)
         train_only = [features.TRAIN_SPLIT]
         spec = TrainerSpec(
             examples=examples,
@@ -62,8 +76,21 @@ class Trainer(base_component.BaseComponent):
             run_fn="models.train.run_fn",
             train_args=trainer_pb2.TrainArgs(splits=train_only),
             eval_args=trainer_pb2.EvalArgs(splits=train_only),
-            custom_config=json.dumps({"config": config, "checkpoints": checkpoints, "card": card}),
+            custom_config=json.dumps({"config": text, "checkpoints": checkpoints, "card": card}),
             model=channel.Channel(type=standard_artifacts.Model),
             model_run=channel.Channel(type=standard_artifacts.ModelRun),
+            **left_open,
         )
         super().__init__(spec=spec)
+
+
+def _split(config: config_lib.TrainConfig) -> tuple[str, dict[str, data_types.RuntimeParameter]]:
+    """The settings as JSON, with the defaults of those left open; and these, by execution property."""
+    mapping: dict[str, dict[str, Any]] = dataclasses.asdict(config)
+    left_open = {}
+    for section, values in mapping.items():
+        for leaf, value in values.items():
+            if isinstance(value, data_types.RuntimeParameter):
+                left_open[f"{section}_{leaf}"] = value
+                values[leaf] = value.default
+    return json.dumps(mapping, sort_keys=True), left_open

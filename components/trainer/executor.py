@@ -1,20 +1,53 @@
-"""TFX's Trainer, which hands the census on to `run_fn`."""
+"""TFX's Trainer, which hands on to `run_fn` the census, the span, and the settings that were left open until now."""
 
+import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from tfx.components.trainer import executor as stock
 from tfx.types import artifact_utils
+from tfx.types import standard_component_specs
 
 from components.rebalancer import census
+from models import config as config_lib
+from models import errors
 
 CENSUS_KEY = "census"
 
+# Execution property -> key of the training's settings and its type, of all that can be left open until a run starts.
+SETTINGS = {key.replace(".", "_"): (key, kind) for key, kind in config_lib.scalars(config_lib.TrainConfig).items()}
+
 
 class Executor(stock.GenericExecutor):
-    """Adds `census_path` to what `run_fn` is given."""
+    """Adds `census_path` to what `run_fn` is given, and completes the rest."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         uri = artifact_utils.get_single_uri(input_dict[CENSUS_KEY])
         fn_args.census_path = os.path.join(uri, census.FILE_NAME)
+        examples = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
+        custom = fn_args.custom_config
+        custom["config"] = complete(custom["config"], exec_properties)
+        custom["card"] = json.dumps({**json.loads(custom["card"]), "span": examples.span})
         return fn_args
+
+
+def complete(config: str, exec_properties: Mapping[str, Any]) -> str:
+    """Puts what was left open until the run into a `TrainConfig` as JSON.
+
+    Raises:
+        errors.UsageError: a value of another type than its key's.
+    """
+    given = {name: exec_properties[name] for name in SETTINGS if exec_properties.get(name) is not None}
+    if not given:
+        return config
+    mapping = json.loads(config)
+    for name, value in given.items():
+        key, kind = SETTINGS[name]
+        if kind is bool and value not in (0, 1):
+            raise errors.UsageError(f"runtime parameters: {key} must be 0 or 1, not {value!r}")
+        section, leaf = key.split(".")
+        mapping[section][leaf] = bool(value) if kind is bool else value
+    config_lib.read(config_lib.TrainConfig, mapping, "runtime parameters")
+    return json.dumps(mapping, sort_keys=True)

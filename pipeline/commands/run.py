@@ -15,6 +15,14 @@ RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or the path o
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override one value, e.g. head.scale=16. Repeatable.")
 ]
+BeamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Arguments of Apache Beam for every step that runs on it, one or several in quotes, such as "
+        "--beam-pipeline-args=\"--direct_running_mode=multi_processing --direct_num_workers=4\". Repeatable.",
+        metavar="ARGS",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
@@ -37,13 +45,16 @@ def run(
         ),
     ] = "",
     set_: SetOption = None,
+    beam_pipeline_args: BeamOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline: ingest, check, gate, rebalance, train, score, bless, push, build the gallery."""
+    from pipeline import beam
     from pipeline import console
     from pipeline import recipe as recipe_lib
     from pipeline import workplace
 
+    beam_args = beam.split(beam_pipeline_args or ())
     loaded = recipe_lib.load(recipe, set_ or ())
     source = _source(loaded, data, span)
     request_log = _request_log(request_log)
@@ -53,7 +64,7 @@ def run(
         screen.print(f"TensorFlow's and TFX's own words go to {log_file}; loading TFX", highlight=False)
         from pipeline import run as run_lib
 
-        summary = run_lib.run(loaded, root, source, span, accept_drift, screen, request_log)
+        summary = run_lib.run(loaded, root, source, span, accept_drift, screen, request_log, beam_args)
     if as_json:
         print(json.dumps(summary))
     else:

@@ -225,20 +225,21 @@ def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}", fin
     blessing = artifact(artifacts.DataBlessing, os.path.join(folder, "blessing"))
     both = (sample_of(current), found["baseline_sample"])
     drift, report = validate_drift(folder, current, baseline, samples_of=both)
+    sample = sample_of(current)
+    sample[0].set_string_custom_property("fingerprint", fingerprint)
     inputs = {
         "statistics": current,
         "baseline_statistics": baseline,
         "schema_anomalies": validate_schema(folder, current, schemas(folder, bounds)[1]),
         "drift_anomalies": drift,
         "data_report": report,
-        "sample": sample_of(current),
+        "sample": sample,
         **(reports or {}),
     }
     properties = {
         "span": span,
         "registry": str(registry),
         "accept_drift": accept_drift,
-        "fingerprint": fingerprint,
     }
     drift_gate.Executor().Do(inputs, {"blessing": blessing}, properties)
     return blessing[0]

@@ -30,28 +30,6 @@ def test_every_recipe_reads_and_wires_into_a_graph_that_compiles(name, tmp_path)
     assert len(compiled.nodes) == 16
 
 
-def test_graph_has_no_resolver_and_compiles_for_kubeflow(tmp_path):
-    from tfx import v1 as tfx
-    from tfx.dsl.components.common import resolver
-    from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
-
-    from pipeline import graph
-    from pipeline import run
-
-    loaded = recipe.load("glyphs")
-    components = graph.build(loaded, run.places(str(tmp_path), "m"), graph.Span("data"), "m")
-    assert not [node for node in components if isinstance(node, resolver.Resolver)]
-    output = tmp_path / "pipeline.yaml"
-    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
-        config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
-            default_image="longtail", use_pipeline_spec_2_1=True
-        ),
-        output_filename=str(output),
-    )
-    runner.run(tfx.dsl.Pipeline(pipeline_name="p", pipeline_root=str(tmp_path), components=components))
-    assert "components.ClassCensus" in output.read_text()
-
-
 def test_the_default_recipes_are_here():
     assert {"glyphs", "omniglot_lt", "market1501_h20s4", "face_h3k_t10k"} <= set(recipe.names())
 
