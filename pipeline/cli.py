@@ -10,12 +10,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import typer  # noqa: E402
 
 from pipeline.commands import bench  # noqa: E402
+from pipeline.commands import compile as compile_command  # noqa: E402
 from pipeline.commands import data  # noqa: E402
 from pipeline.commands import drift  # noqa: E402
 from pipeline.commands import evaluate  # noqa: E402
+from pipeline.commands import rehearse  # noqa: E402
 from pipeline.commands import run  # noqa: E402
+from pipeline.commands import serve  # noqa: E402
 from pipeline.commands import serving  # noqa: E402
 from pipeline.commands import study  # noqa: E402
+from pipeline.commands import submit  # noqa: E402
+from pipeline.commands import tf_serving_flags  # noqa: E402
 
 app = typer.Typer(
     name="longtail",
@@ -29,7 +34,10 @@ app.command("try")(run.try_out)
 app.command()(drift.drift)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
-app.command()(serving.serve)
+app.command("compile")(compile_command.compile_)
+app.command()(rehearse.rehearse)
+app.command()(submit.submit)
+app.command(cls=tf_serving_flags.Command)(serve.serve)
 app.command()(serving.embed)
 app.command()(serving.identify)
 app.add_typer(data.app, name="data")

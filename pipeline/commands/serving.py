@@ -1,12 +1,8 @@
-"""`longtail serve`, `embed` and `identify`: the model server, and questions to one."""
+"""`longtail embed` and `identify`: questions to a model server."""
 
-import contextlib
 import json
 import logging
 import os
-import signal
-import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Annotated
 from typing import Any
@@ -18,7 +14,7 @@ from models import signatures
 if TYPE_CHECKING:
     from serving import client
     from serving import gallery as gallery_lib
-    from serving.model_server import server as server_lib
+    from serving import security
 
 _log = logging.getLogger("longtail")
 
@@ -31,85 +27,21 @@ Server = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images sent in one request, at most.", min=1)]
 Timeout = Annotated[float, typer.Option(help="Longest wait for one answer, in seconds.")]
-
-
-def serve(
-    model: Annotated[
-        str,
-        typer.Option(help="Folder of a model: it holds a folder for each version (1, 2, ...).", metavar="DIR"),
-    ],
-    gallery: Annotated[
-        str,
-        typer.Option(
-            help="Folder of a gallery of this model. With it, POST /v1/gallery:identify says who is on an image.",
-            metavar="DIR",
-        ),
-    ] = "",
-    grpc_port: Annotated[int, typer.Option(help="Port for gRPC; 0 picks a free one.", min=0, max=65535)] = 8500,
-    rest_port: Annotated[int, typer.Option(help="Port for REST; 0 picks a free one.", min=0, max=65535)] = 8501,
-    model_name: Annotated[
-        str, typer.Option(help="What clients call the model.", show_default="the name of its folder")
-    ] = "",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    request_log: Annotated[
-        str,
-        typer.Option(
-            help="Keep the images that are asked about there, as TFRecord files of PredictionLog: for `longtail run "
-            "--request-log` to compare with training. They may show people; nothing deletes them.",
-            metavar="DIR",
-        ),
-    ] = "",
-    request_log_rate: Annotated[
-        float, typer.Option(help="Share of the requests that are kept, by chance.", min=0.01, max=1.0)
-    ] = 1.0,
-) -> None:
-    """Serves the latest version of a model over gRPC and REST, as TensorFlow Serving does.
-
-    A version that is pushed while the server runs takes over; no request fails.
-    When the server is ready it prints one line with its addresses.
-    Ctrl-C or SIGTERM ends it; requests under way are finished first.
-    """
-    from pipeline import console
-    from serving.model_server import request_log as request_log_lib
-    from serving.model_server import server as server_lib
-
-    logged = request_log_lib.Options(request_log, request_log_rate) if request_log else None
-    options = server_lib.Options(model, model_name, gallery, host, grpc_port, rest_port, request_log=logged)
-    with _signalled() as stop, console.lines(), server_lib.ModelServer(options) as server:
-        if not stop.is_set():
-            typer.echo(_ready(server))
-        stop.wait()
-        _log.info("finishing the requests under way")
-
-
-@contextlib.contextmanager
-def _signalled() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second one of them does what it did before."""
-    stop = threading.Event()
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask_to_stop(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, ask_to_stop)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ready(server: "server_lib.ModelServer") -> str:
-    servable = server.source.latest()
-    assert servable is not None
-    answers = server.retrieval is not None and server.retrieval.refusal is None
-    with_gallery = f" with gallery {server.options.gallery}" if answers else ""
-    return (
-        f"serving model {servable.name} version {servable.version}{with_gallery}: "
-        f"gRPC {server.grpc_address}, REST http://{server.rest_address}/v1/models/{servable.name}"
-    )
+RootCa = Annotated[
+    str,
+    typer.Option(help="Speak TLS with the server, whose certificate must be of this authority, PEM.", metavar="FILE"),
+]
+Certificate = Annotated[
+    str, typer.Option(help="Own certificate, PEM, for a server that asks for one.", metavar="FILE")
+]
+Key = Annotated[str, typer.Option(help="The certificate's private key, PEM.", metavar="FILE")]
+TokenFile = Annotated[
+    str,
+    typer.Option(
+        help="Bring the bearer token in this file. Without it, the environment variable LONGTAIL_TOKEN counts.",
+        metavar="FILE",
+    ),
+]
 
 
 def embed(
@@ -127,6 +59,10 @@ def embed(
     ] = False,
     batch_size: BatchSize = 32,
     timeout: Timeout = 60.0,
+    root_ca: RootCa = "",
+    certificate: Certificate = "",
+    key: Key = "",
+    token_file: TokenFile = "",
 ) -> None:
     """Turns images into embeddings through a model server.
 
@@ -141,7 +77,8 @@ def embed(
         raise errors.UsageError(f"--output {output} is a folder; name a file in it")
     if output and not os.path.isdir(os.path.dirname(output) or ".") and "://" not in output:
         raise errors.UsageError(f"--output {output}: its folder does not exist; make it first")
-    with client.Client(server, model_name, timeout, batch_size) as connection:
+    proof = _security(root_ca, certificate, key, token_file)
+    with client.Client(server, model_name, timeout, batch_size, proof) as connection:
         embedded = connection.embed(images)
     if output:
         _write_array(output, embedded)
@@ -151,6 +88,12 @@ def embed(
         _print_embeddings(images, embedded, output)
     with console.lines():
         _report_unreadable(images, embedded.status.tolist())
+
+
+def _security(root_ca: str, certificate: str, key: str, token_file: str) -> "security.Security":
+    from serving import security
+
+    return security.Security(root_ca, certificate, key, security.token(token_file, os.environ))
 
 
 def _embeddings_json(images: list[str], embedded: "client.Embedded", model_name: str, output: str) -> dict[str, Any]:
@@ -219,6 +162,10 @@ def identify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     batch_size: BatchSize = 32,
     timeout: Timeout = 60.0,
+    root_ca: RootCa = "",
+    certificate: Certificate = "",
+    key: Key = "",
+    token_file: TokenFile = "",
 ) -> None:
     """Says who is on each image: the nearest images of a gallery, by cosine similarity.
 
@@ -231,7 +178,8 @@ def identify(
 
     people = gallery_lib.load(gallery)
     name = model_name or people.model_name
-    with client.Client(server, name, timeout, batch_size) as connection:
+    proof = _security(root_ca, certificate, key, token_file)
+    with client.Client(server, name, timeout, batch_size, proof) as connection:
         embedded = _embed_for(people, connection, images)
     note = people.mismatch(name)
     status = embedded.status.tolist()
