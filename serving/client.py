@@ -17,13 +17,15 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from models import signatures
 from serving import errors
+from serving import security as security_lib
+
+_IN_CLEAR = security_lib.Security()
 
 # Encoded bytes of a path or the path itself.
 Image = str | os.PathLike | bytes
 
 _MAX_BATCH_BYTES = 32 << 20
 _TRIES = 3  # of embedding all images by one version, while new ones are pushed
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +70,6 @@ class VersionNotServedError(errors.WorkError):
         self.available = available
 
 
-def _channel(server: str) -> grpc.Channel:
-    host, colon, port = server.rpartition(":")
-    if not (host and colon and port.isdecimal()) or "/" in server:
-        raise errors.UsageError(f"a server is named HOST:PORT, for example localhost:8500. Received: {server}")
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    if host in _LOOPBACK:
-        options.append(("grpc.enable_http_proxy", 0))  # a proxy would look for the server on its own machine
-    return grpc.insecure_channel(server, options=options)
-
-
 def _read(image: Image) -> bytes:
     if isinstance(image, bytes):
         return image
@@ -101,12 +93,20 @@ class Client:
       model_name: as the server calls the model.
       timeout_s: longest wait for one answer, seconds.
       batch_size: images in one request, at most.
+      security: TLS, and what the client proves itself with.
 
     Raises:
-      UsageError: `server` is not HOST:PORT, or a number is below what makes sense.
+      UsageError: `server` is not HOST:PORT, a number is below what makes sense, or a file of `security` cannot be read.
     """
 
-    def __init__(self, server: str, model_name: str, timeout_s: float = 60.0, batch_size: int = 32):
+    def __init__(
+        self,
+        server: str,
+        model_name: str,
+        timeout_s: float = 60.0,
+        batch_size: int = 32,
+        security: security_lib.Security = _IN_CLEAR,
+    ):
         if batch_size < 1:
             raise errors.UsageError(f"the batch size must be at least 1. Received: {batch_size}")
         if not timeout_s > 0:
@@ -115,7 +115,9 @@ class Client:
         self.model_name = model_name
         self._timeout_s = timeout_s
         self._batch_size = batch_size
-        self._channel = _channel(server)
+        self._metadata = security.metadata()
+        self._is_tls = bool(security.root_ca)
+        self._channel = security_lib.channel(server, security)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -169,7 +171,8 @@ class Client:
 
     def _predict(self, images: list[bytes], version: int | None) -> Embedded:
         try:
-            response = self._prediction.Predict(self._request(images, version), timeout=self._timeout_s)
+            request = self._request(images, version)
+            response = self._prediction.Predict(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             if version is not None and error.code() == grpc.StatusCode.NOT_FOUND:
                 raise self._not_served(version) from error
@@ -217,7 +220,7 @@ class Client:
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self.model_name
         try:
-            response = self._model.GetModelStatus(request, timeout=self._timeout_s)
+            response = self._model.GetModelStatus(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._failure(error) from error
         return [
@@ -234,10 +237,15 @@ class Client:
         code, details = error.code(), (error.details() or "").split("\n")[0]
         where = f"the model server at {self.server}"
         if code == grpc.StatusCode.UNAVAILABLE:
-            return errors.WorkError(f"no model server answers at {self.server}; is it running? ({details})")
+            how = "over TLS" if self._is_tls else "in clear"
+            return errors.WorkError(f"no model server answers {how} at {self.server}; is it running? ({details})")
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.WorkError(
                 f"{where} gave no answer within {self._timeout_s:g} s; send fewer images at a time or wait longer"
+            )
+        if code == grpc.StatusCode.UNAUTHENTICATED:
+            return errors.UsageError(
+                f"{where} does not know this client; bring a token it takes (--token-file or {security_lib.VARIABLE})"
             )
         if code == grpc.StatusCode.NOT_FOUND:
             return errors.UsageError(f"{where} has no model {self.model_name!r}; name the one it serves ({details})")

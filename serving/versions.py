@@ -1,6 +1,7 @@
 """Finds the version folders of a model or a gallery: subfolders whose names are integers, the highest is the latest."""
 
 import os
+from typing import Any
 
 import tensorflow as tf
 
@@ -38,3 +39,20 @@ def find(folder: str) -> dict[int, str]:
         if version is not None and tf.io.gfile.isdir(path):
             found[version] = path
     return dict(sorted(found.items(), reverse=True))
+
+
+def _stat(file: str) -> tuple[Any, ...]:
+    try:
+        stat = tf.io.gfile.stat(file)
+    except tf.errors.OpError as error:  # a dangling link, or a file deleted since it was listed
+        return file, error.error_code
+    return file, stat.length, stat.mtime_nsec
+
+
+def fingerprint(path: str) -> tuple[Any, ...]:
+    """Changes when any file below `path` does. A file that cannot be read is part of it too."""
+    try:
+        files = [os.path.join(at, name) for at, _, names in tf.io.gfile.walk(path) for name in names]
+    except tf.errors.OpError as error:
+        return (error.error_code,)
+    return tuple(_stat(file) for file in sorted(files))

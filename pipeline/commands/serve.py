@@ -1,10 +1,12 @@
 """`longtail serve`: the embedded model server, with its own flags and TF Serving's."""
 
+import os
 from typing import TYPE_CHECKING
 from typing import Annotated
 
 import typer
 
+from pipeline import memory
 from pipeline import signals
 from pipeline.commands import tf_serving_flags
 
@@ -202,6 +204,7 @@ def serve(
     When the server is ready it prints one line with its addresses.
     Ctrl-C or SIGTERM ends it; requests under way are finished first.
     """
+    memory.share_arenas(max(2, os.cpu_count() or 1))  # before TensorFlow starts threads
     from pipeline import console
     from serving.model_server import grpc_service
     from serving.model_server import loader

@@ -1,37 +1,68 @@
-"""TF Serving's JSON: rows (`instances`) or columns (`inputs`) of numbers, strings and {"b64": ...} to tensors and back.
+"""TF Serving's JSON: rows (`instances`) or columns (`inputs`) of numbers, strings and {"b64": ...} to arrays.
 
-NaN and infinities are written and read as the bare tokens NaN, Infinity and -Infinity, as TF Serving does.
+NaN and infinities are read as the bare tokens NaN, Infinity and -Infinity, as TF Serving's util/json_tensor.cc does,
+whose messages these are. orjson does the work, and the standard library what orjson refuses.
 """
 
-import base64
-import binascii
+import collections
 import json
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import orjson
 import tensorflow as tf
 
+from serving.model_server import json_values
 from serving.model_server import request_errors
-from serving.model_server import tensors
 
-_BYTES_SUFFIX = "_bytes"  # an output so named is bytes, written as {"b64": ...}
-_KINDS = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}  # kind of the signature's dtype -> kinds of JSON taken
+_TOKENS = (b"NaN", b"Infinity")  # which orjson does not read
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in a request's body.
 
     Raises:
-      RequestError: INVALID_ARGUMENT, it is not one.
+      RequestError: INVALID_ARGUMENT, it is not one, or it has a key twice.
     """
+    if not body:
+        raise request_errors.invalid("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body)
+        document = _parsed(body)
     except (ValueError, RecursionError) as error:
         raise request_errors.invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise request_errors.invalid("JSON Value: the request is not an object")
+        raise request_errors.invalid(f"JSON Value: {json_values.short(document)} Is not object")
+    return document
+
+
+def _parsed(body: bytes | bytearray) -> Any:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if any(token in body for token in _TOKENS):
+            return json.loads(body, object_pairs_hook=_object)
+        raise
+    # A key that came twice is lost by now, its colon is not. A colon in a string costs the second reading in vain.
+    if body.count(b":") != _keys(document):
+        json.loads(body, object_pairs_hook=_object)
+    return document
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are in `value`, where requests use to have them."""
+    if type(value) is dict:
+        return len(value) + sum(map(_keys, value.values()))
+    if type(value) is list and value and type(value[0]) is dict:
+        return sum(map(_keys, value))
+    return 0
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        [(twice, _)] = collections.Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {json_values.short(twice)} comes twice in an object")
     return document
 
 
@@ -39,170 +70,92 @@ def signature_name(document: dict[str, Any]) -> str:
     """The signature the request names; empty for the default one."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise request_errors.invalid("'signature_name' key must be a string value.")
+        raise request_errors.invalid(
+            f"JSON Value: {json_values.short(document)} not formatted correctly. 'signature_name' key must be a string "
+            "value."
+        )
     return name
 
 
-def _is_b64(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str)
-
-
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_b64(value)
+    return type(value) is dict and not json_values.is_b64(value)
 
 
-def _bytes_of(alias: str, value: Any) -> bytes:
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError as error:  # JSON can say half of a surrogate pair, UTF-8 cannot
-            raise request_errors.invalid(f"input {alias}: {short(value)} holds an invalid surrogate pair") from error
-    if not _is_b64(value):
-        raise request_errors.invalid(f'input {alias}: expects a string or {{"b64": "..."}}, got {short(value)}')
-    try:
-        return base64.b64decode("".join(value["b64"].split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise request_errors.invalid(f"input {alias}: unable to base64 decode: {error}") from error
-
-
-def short(value: Any) -> str:
-    """What a client sent, cut so that it fits into the line that says what is wrong with it."""
-    try:
-        text = json.dumps(value)
-    except RecursionError:
-        return "a value nested too deep"
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _shape(value: Any) -> list[int]:
-    shape = []
-    while isinstance(value, list):
-        shape.append(len(value))
-        value = value[0] if value else None
-    return shape
-
-
-def _leaves(alias: str, value: Any, shape: list[int]) -> Iterator[Any]:
-    if not shape:
-        yield value
-        return
-    if not isinstance(value, list) or len(value) != shape[0]:
-        raise request_errors.invalid(f"input {alias}: its rows differ in size; expected lists of {shape[0]}")
-    for item in value:
-        yield from _leaves(alias, item, shape[1:])
-
-
-def _numbers(alias: str, value: Any, dtype: tf.DType) -> np.ndarray:
-    wanted = dtype.as_numpy_dtype
-    try:
-        found = np.array(value)
-    except ValueError as error:
-        raise request_errors.invalid(f"input {alias}: its rows differ in size") from error
-    kind = "f" if dtype.is_floating else np.dtype(wanted).kind  # bfloat16 is of no kind of NumPy's
-    if found.size and found.dtype.kind not in _KINDS.get(kind, ""):
-        raise request_errors.invalid(f"input {alias}: JSON value {short(value)} is not of type {dtype.name}")
-    if found.size and kind in "iu" and not dtype.min <= found.min() <= found.max() <= dtype.max:
-        raise request_errors.invalid(f"input {alias}: a value is out of the range of {dtype.name}")
-    return found.astype(wanted)
-
-
-def _tensor(alias: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
-    shape = _shape(value)
-    tensors.check_rank(alias, len(shape))
-    if spec.dtype == tf.string:
-        values = [_bytes_of(alias, leaf) for leaf in _leaves(alias, value, shape)]
-        tensor = tf.constant(values, tf.string, shape)
-    else:
-        tensor = tf.constant(_numbers(alias, value, spec.dtype))
-    tensors.check(alias, tensor.dtype.as_datatype_enum, tensor.shape, spec)
-    return tensor
-
-
-def _only(specs: Mapping[str, tf.TensorSpec], what: str) -> str:
+def _only(specs: Mapping[str, tf.TensorSpec], message: str) -> str:
     if len(specs) != 1:
-        raise request_errors.invalid(
-            f"{what} is a plain list, but the signature takes several inputs: {', '.join(sorted(specs))}"
-        )
+        raise request_errors.invalid(f"{message} input tensors required as per tensorinfo_map")
     return next(iter(specs))
 
 
-def _columns_of(instances: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, list[Any]]:
-    if not isinstance(instances, list):
-        raise request_errors.invalid("Expecting 'instances' to be an list/array")
-    if not instances:
-        raise request_errors.invalid("No values in 'instances' array")
-    if not _is_object(instances[0]):
-        return {_only(specs, "instances"): instances}
-    for number, item in enumerate(instances):
+def _check_keys(number: int, item: dict[str, Any], specs: Mapping[str, tf.TensorSpec]) -> None:
+    if item.keys() == specs.keys():
+        return
+    for name in item:
+        if name not in specs:
+            raise request_errors.invalid(
+                f"Failed to process element: {number} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: JSON "
+                f"object: does not have named input: {name}"
+            )
+    raise request_errors.invalid(
+        f"Failed to process element: {number} of 'instances' list. JSON object: {json_values.short(item)} keys must be "
+        f"equal to: {','.join(sorted(specs))}"
+    )
+
+
+def _of_rows(document: dict[str, Any], specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
+    rows = document["instances"]
+    if not isinstance(rows, list):
+        raise request_errors.invalid(
+            f"JSON Value: {json_values.short(document)} Expecting 'instances' to be an list/array"
+        )
+    if not rows:
+        raise request_errors.invalid(f"JSON Value: {json_values.short(document)} No values in 'instances' array")
+    if not _is_object(rows[0]):
+        alias = _only(specs, "instances is a plain list, but expecting list of objects as multiple")
+        for number, item in enumerate(rows):
+            if type(item) is dict and _is_object(item):
+                raise request_errors.invalid(f"Expecting value/list but got object at item {number} of input list")
+        return {alias: json_values.rows(rows, specs[alias].dtype, alias, "")}
+    for number, item in enumerate(rows):
         if not _is_object(item):
             raise request_errors.invalid(f"Expecting object but got list at item {number} of input list")
-        if set(item) != set(specs):
-            raise request_errors.invalid(
-                f"Failed to process element: {number} of 'instances' list. Its keys must be equal to: "
-                f"{','.join(sorted(specs))}"
-            )
-    return {alias: [item[alias] for item in instances] for alias in specs}
+        _check_keys(number, item, specs)
+    return {
+        alias: json_values.rows([item[alias] for item in rows], spec.dtype, alias, f" key: {alias}")
+        for alias, spec in specs.items()
+    }
 
 
-def inputs_of(document: dict[str, Any], specs: Mapping[str, tf.TensorSpec]) -> tuple[dict[str, tf.Tensor], bool]:
-    """The tensors of a predict request.
+def _of_columns(columns: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
+    if not _is_object(columns):
+        columns = {_only(specs, "inputs is a plain value/list, but expecting an object as multiple"): columns}
+    for alias in specs:
+        if alias not in columns:
+            raise request_errors.invalid(f"Missing named input: {alias} in 'inputs' object.")
+    return {alias: json_values.column(columns[alias], spec.dtype, alias) for alias, spec in specs.items()}
+
+
+def inputs_of(document: dict[str, Any], specs: Mapping[str, tf.TensorSpec]) -> tuple[dict[str, np.ndarray], bool]:
+    """The arrays of a predict request; their shapes are not compared with those the signature takes.
 
     Args:
       document: the request.
       specs: the signature's inputs.
 
     Returns:
-      alias -> tensor; and whether the request came in rows, as the answer then must.
+      alias -> array, of bytes objects where the input is a string; and whether the request came in rows, as the
+      answer then must.
 
     Raises:
-      RequestError: INVALID_ARGUMENT, the request is not of TF Serving's form or does not fit `specs`.
+      RequestError: INVALID_ARGUMENT, the request is not of TF Serving's form or not of the types in `specs`.
     """
     if ("instances" in document) == ("inputs" in document):
-        both = "instances" in document
+        if "instances" not in document:
+            raise request_errors.invalid("Missing 'inputs' or 'instances' key")
         raise request_errors.invalid(
-            "expecting only one of 'inputs' or 'instances'" if both else "Missing 'inputs' or 'instances' key"
+            f"JSON Value: {json_values.short(document)} Not formatted correctly expecting only one of 'inputs' or "
+            "'instances' keys to exist"
         )
     if "instances" in document:
-        columns = _columns_of(document["instances"], specs)
-    elif _is_object(document["inputs"]):
-        columns = document["inputs"]
-        for alias in specs:
-            if alias not in columns:
-                raise request_errors.invalid(f"Missing named input: {alias} in 'inputs' object.")
-        for alias in columns:
-            if alias not in specs:
-                raise request_errors.invalid(f"JSON object: does not have named input: {alias}")
-    else:
-        columns = {_only(specs, "inputs"): document["inputs"]}
-    tensor_of = {alias: _tensor(alias, columns[alias], spec) for alias, spec in specs.items()}
-    return tensor_of, "instances" in document
-
-
-def _plain(alias: str, array: np.ndarray) -> Any:
-    if array.dtype != np.object_:
-        # float() on the way, as bfloat16 has no JSON of its own.
-        return (array.astype(np.float32) if array.dtype.kind == "V" else array).tolist()
-
-    def text(value: bytes) -> Any:
-        if alias.endswith(_BYTES_SUFFIX):
-            return {"b64": base64.b64encode(value).decode()}
-        return value.decode(errors="replace")
-
-    return np.vectorize(text, otypes=[object])(array).tolist()
-
-
-def answer(outputs: Mapping[str, np.ndarray], rows: bool) -> dict[str, Any]:
-    """The JSON of a predict response: {"predictions": [a row each]} or {"outputs": columns}.
-
-    Raises:
-      RequestError: INVALID_ARGUMENT, rows were asked for but the outputs differ in their number of rows.
-    """
-    plain = {alias: _plain(alias, array) for alias, array in outputs.items()}
-    if not rows:
-        return {"outputs": plain if len(plain) > 1 else next(iter(plain.values()))}
-    counts = {array.shape[:1] for array in outputs.values()}
-    if len(counts) != 1 or () in counts:
-        raise request_errors.invalid("the outputs differ in their number of rows; ask with 'inputs'")
-    if len(plain) == 1:
-        return {"predictions": next(iter(plain.values()))}
-    return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
+        return _of_rows(document, specs), True
+    return _of_columns(document["inputs"], specs), False

@@ -1,40 +1,64 @@
-"""Keeps the latest loadable version of a model folder serving, and knows what became of every version."""
+"""Keeps the versions of a model that its policy wants serving, and knows what became of every version."""
 
 import dataclasses
 import logging
 import os
 import threading
+import time
 from typing import Any
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2
 
 from serving import errors
 from serving import versions
 from serving.model_server import inference
+from serving.model_server import metrics
 from serving.model_server import request_errors
 from serving.model_server import servable as servable_lib
+from serving.model_server import version_states
 
 _log = logging.getLogger("longtail")
-_STATE = get_model_status_pb2.ModelVersionStatus
+_STATE = version_states.STATE
 
 
 @dataclasses.dataclass(frozen=True)
-class VersionState:
-    """What became of a version.
+class Policy:
+    """Which of the versions in a model's folder serve. The default is the latest.
 
     Attributes:
-      version: its number.
-      state: a State of ModelVersionStatus: LOADING, AVAILABLE or END.
-      error_code: a code of gRPC's, 0 where all is well.
-      error_message: one line, empty where all is well.
+      latest: how many, counted from the highest that loads; None for all.
+      specific: those of these numbers only; None for any.
     """
 
-    version: int
-    state: int
-    error_code: int = 0
-    error_message: str = ""
+    latest: int | None = 1
+    specific: frozenset[int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How versions are loaded.
+
+    Attributes:
+      retries: how often a version that failed is tried again although its files have not changed.
+      retry_s: pause before each of them, seconds.
+      warm_ups: how often the requests in `assets.extra` are run before a version serves.
+      session: threads of a version's session.
+    """
+
+    retries: int = 5
+    retry_s: float = 60.0
+    warm_ups: int = 1
+    session: servable_lib.SessionOptions = servable_lib.SessionOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """A version that did not load, as it was then."""
+
+    fingerprint: tuple[Any, ...]
+    tries: int
+    at: float
 
 
 def check_folder(folder: str) -> None:
@@ -43,166 +67,233 @@ def check_folder(folder: str) -> None:
         raise errors.UsageError(f"model {folder}: no such folder")
     try:
         found = versions.find(folder)
+        inside = sorted(entry.rstrip("/") for entry in tf.io.gfile.listdir(folder))
     except tf.errors.OpError as error:
         raise errors.UsageError(f"model {folder} cannot be listed: {error.message}") from error
     if found:
         return
-    if tf.io.gfile.exists(os.path.join(folder, "saved_model.pb")):
+    if tf.saved_model.contains_saved_model(folder):
         parent, name = os.path.split(folder.rstrip("/"))
         hint = f"serve {parent or '.'}" if name.isdecimal() else f"move it to {os.path.join(folder, '1')}"
         raise errors.UsageError(f"model {folder} is a SavedModel itself, not a folder of versions; {hint}")
+    below = [path for name in inside if versions.find(path := os.path.join(folder, name))]
+    if below:
+        raise errors.UsageError(f"model {folder} is a folder of models, not of versions; serve one: {', '.join(below)}")
     raise errors.UsageError(f"model {folder} has no version folder (1, 2, ...) in it; export or push a model first")
 
 
-def _stat(file: str) -> tuple[Any, ...]:
+def _load(name: str, version: int, path: str, options: Options) -> servable_lib.Servable:
+    """A version, loaded and warmed up. Whatever it raises, nothing is left in memory."""
+    began = time.monotonic()
     try:
-        stat = tf.io.gfile.stat(file)
-    except tf.errors.OpError as error:  # a dangling link, or a file deleted since it was listed
-        return file, error.error_code
-    return file, stat.length, stat.mtime_nsec
-
-
-def _fingerprint(path: str) -> tuple[Any, ...]:
-    """Changes when any file below `path` does; a broken version is tried again only then.
-
-    A file that cannot be read is part of it too: whether the version can do without is for loading to say.
-    """
+        servable = servable_lib.Servable(name, version, path, options.session)
+    except BaseException:
+        metrics.loaded(path, False, time.monotonic() - began)
+        raise
+    loaded = time.monotonic()
+    metrics.loaded(path, True, loaded - began)
+    warmed = 0
     try:
-        files = [os.path.join(at, name) for at, _, names in tf.io.gfile.walk(path) for name in names]
-    except tf.errors.OpError as error:
-        return (error.error_code,)
-    return tuple(_stat(file) for file in sorted(files))
+        for _ in range(options.warm_ups):
+            warmed = inference.warm_up(servable, path)
+    except BaseException as error:
+        servable.close()
+        metrics.warmed(path, request_errors.told(error)[0], warmed, time.monotonic() - loaded)
+        raise
+    metrics.warmed(path, grpc.StatusCode.OK, warmed, time.monotonic() - loaded)
+    _log.info("model %s version %d is loaded, %d warm-up requests run", name, version, warmed)
+    return servable
 
 
 class ModelSource:
-    """The versions of one model: the latest serves, and one that is held answers to those who name it.
+    """The versions of one model. Those its policy wants serve; one that is held answers to those who name it.
 
     Args:
       name: what clients call the model.
       folder: holds a folder for each version.
+      policy: which of them serve.
+      options: how they are loaded.
     """
 
-    def __init__(self, name: str, folder: str):
+    def __init__(self, name: str, folder: str, policy: Policy = Policy(), options: Options = Options()):
         self.name = name
         self.folder = folder
+        self.policy = policy
+        self._options = options
+        self._states = version_states.VersionStates()
         self._serving: servable_lib.Servable | None = None
         self._loaded: dict[int, servable_lib.Servable] = {}
+        self._wanted: set[int] = set()
         self._held: set[int] = set()
-        self._states: dict[int, VersionState] = {}
-        self._broken: dict[int, tuple[Any, ...]] = {}
-        self._changed = threading.Condition()
+        self._failures: dict[int, _Failure] = {}
+        self._missing: frozenset[int] = frozenset()
+        self._changing = threading.RLock()  # one at a time loads and unloads; requests are answered all the while
 
     def poll(self) -> None:
-        """Loads the latest version that can be, if it is not the one serving; call it from one thread only.
+        """Loads what the policy wants and can be loaded, then unloads what it does not want any more.
 
-        While it loads, the old version answers; requests it has begun it finishes. A version that fails to load
-        is left alone until its files change. Where all versions are gone the last one serves on.
+        A version answers from the moment it is loaded, and what it replaces answers until then. A version that fails
+        to load is tried again when its files change, and a few times although they do not. Where no version that is
+        wanted can be loaded, or all are gone, what served before serves on.
         """
-        for version, path in versions.find(self.folder).items():
-            if self._serving is not None and version == self._serving.version:
-                return
-            if self._is_loaded(version, path):
-                old, self._serving = self._serving, self._loaded[version]
-                self._set(VersionState(version, _STATE.AVAILABLE))  # not before: who waits for it may ask at once
-                _log.info("model %s version %d serves", self.name, version)
-                if old is not None:
-                    self._end_unless_needed(old.version)
-                return
+        with self._changing:
+            found = versions.find(self.folder)
+            self._say_missing(found)
+            self._failures = {version: failure for version, failure in self._failures.items() if version in found}
+            wanted: set[int] = set()
+            for version, path in found.items():
+                if len(wanted) == self.policy.latest:
+                    break
+                if self._is_specified(version) and self._is_loaded(version, path):
+                    if not wanted:
+                        self._serving = self._loaded[version]
+                    self._tell_available(version)
+                    wanted.add(version)
+            if wanted:
+                self._wanted = wanted
+                for version in sorted(self._loaded):
+                    self._end_unless_needed(version)
+
+    def change(self, folder: str, policy: Policy) -> None:
+        """Takes another folder or policy from the next poll on. What is loaded stays loaded, as in TF Serving."""
+        with self._changing:
+            self.folder, self.policy = folder, policy
+            self._missing = frozenset()
 
     def hold(self, version: int) -> servable_lib.Servable | None:
-        """Keeps `version` answering to those who name it, whichever is the latest, until it is released.
-
-        Call it from the thread that polls.
+        """Keeps `version` answering to those who name it, whatever the policy wants, until it is released.
 
         Returns:
           The version, loaded now where it was not; None where its folder is not there or does not load.
         """
-        path = versions.find(self.folder).get(version, "")
-        if not self._is_loaded(version, path):
-            return None
-        self._held.add(version)
-        self._set(VersionState(version, _STATE.AVAILABLE))
-        return self._loaded[version]
+        with self._changing:
+            if not self._is_loaded(version, versions.find(self.folder).get(version, "")):
+                return None
+            self._held.add(version)
+            self._tell_available(version)
+            return self._loaded[version]
 
     def release(self, version: int) -> None:
-        """Ends what `hold` began; the version answers on only where it is the latest."""
-        self._held.discard(version)
-        self._end_unless_needed(version)
+        """Ends what `hold` began; the version answers on only where the policy wants it."""
+        with self._changing:
+            self._held.discard(version)
+            self._end_unless_needed(version)
+
+    def close(self) -> None:
+        """Unloads every version, each when the requests it has begun are done."""
+        with self._changing:
+            self._serving, self._wanted, self._held = None, set(), set()
+            for version in sorted(self._loaded):
+                self._end_unless_needed(version)
+
+    def _is_specified(self, version: int) -> bool:
+        return self.policy.specific is None or version in self.policy.specific
+
+    def _say_missing(self, found: dict[int, str]) -> None:
+        missing = (self.policy.specific or frozenset()) - set(found)
+        if missing - self._missing:
+            numbers = ", ".join(map(str, sorted(missing)))
+            _log.warning("model %s: version %s is to serve, but is not in %s", self.name, numbers, self.folder)
+        self._missing = missing
+
+    def _tell_available(self, version: int) -> None:
+        if self._states.state(version) != _STATE.AVAILABLE:
+            # Not before it answers: who waits for it may ask at once.
+            self._states.set(version_states.VersionState(version, _STATE.AVAILABLE))
+            _log.info("model %s version %d serves", self.name, version)
 
     def _end_unless_needed(self, version: int) -> None:
-        is_latest = self._serving is not None and version == self._serving.version
-        if is_latest or version in self._held or version not in self._loaded:
+        if version in self._wanted or version in self._held or version not in self._loaded:
             return
-        del self._loaded[version]
-        self._set(VersionState(version, _STATE.END))
+        self._states.set(version_states.VersionState(version, _STATE.UNLOADING))
+        servable = self._loaded.pop(version)
+        servable.retire()
+        if servable.wait_idle(0.0):
+            self._finish(servable)
+        else:
+            threading.Thread(target=self._finish, args=[servable], name="unload", daemon=True).start()
+
+    def _finish(self, servable: servable_lib.Servable) -> None:
+        servable.wait_idle(None)
+        servable.close()
+        self._states.end(servable.version)
+        _log.debug("model %s version %d is unloaded", self.name, servable.version)
 
     def _is_loaded(self, version: int, path: str) -> bool:
-        """Whether `version` is in memory; loads it where it is not, but not again what failed and has not changed."""
+        """Whether `version` is in memory; loads it where it is not, but not again what failed and is not due."""
         if version in self._loaded:
             return True
-        if not path or self._broken.get(version) == (seen := _fingerprint(path)):
+        if not path:
             return False
+        seen, failure = versions.fingerprint(path), self._failures.get(version)
+        tries = failure.tries if failure is not None and failure.fingerprint == seen else 0
+        if failure is not None and tries:
+            due = time.monotonic() - failure.at >= self._options.retry_s
+            if tries > self._options.retries or not due:
+                return False
         if self._load(version, path):
-            self._broken.pop(version, None)
+            self._failures.pop(version, None)
             return True
-        self._broken[version] = seen
+        self._failures[version] = _Failure(seen, tries + 1, time.monotonic())
         return False
 
     def _load(self, version: int, path: str) -> bool:
-        self._set(VersionState(version, _STATE.LOADING))
+        self._states.set(version_states.VersionState(version, _STATE.LOADING))
         try:
-            servable = servable_lib.Servable(self.name, version, path)
-            warmed = inference.warm_up(servable, path)
+            servable = _load(self.name, version, path, self._options)
         except Exception as error:  # a model folder may be broken in any way; whichever, the old version serves on
-            line = request_errors.first_line(error)
+            code, line = request_errors.told(error)
+            line = line if path in line else f"{line} (loading {path})"  # TensorFlow names a file now and then only
             _log.error("model %s version %d does not load: %s", self.name, version, line)
-            self._set(VersionState(version, _STATE.END, grpc.StatusCode.UNKNOWN.value[0], line))
+            self._states.set(version_states.VersionState(version, _STATE.END, code.value[0], line))
             return False
         self._loaded[version] = servable
-        _log.info("model %s version %d is loaded, %d warm-up requests run", self.name, version, warmed)
         return True
-
-    def _set(self, state: VersionState) -> None:
-        with self._changed:
-            self._states[state.version] = state
-            self._changed.notify_all()
-
-    def wait_for(self, version: int, state: int, timeout_s: float) -> bool:
-        """Blocks until `version` is in `state`; False where that takes longer than `timeout_s` seconds."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: version in self._states and self._states[version].state == state, timeout_s
-            )
 
     def latest(self) -> servable_lib.Servable | None:
         """The version that serves those who name none, None where none does."""
         return self._serving
 
-    def get(self, name: str, version: int | None = None) -> servable_lib.Servable:
-        """The servable a request asks for.
+    def get(self, version: int | None = None) -> servable_lib.Servable:
+        """The version that answers those who name `version`, or name none.
 
         Raises:
-          RequestError: NOT_FOUND, another model or a version that does not serve.
+          RequestError: NOT_FOUND, none does.
         """
         servable = self._serving if version is None else self._loaded.get(version)
-        if servable is not None and name == self.name:
-            return servable
-        wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-        raise request_errors.not_found(f"Servable not found for request: {wanted}")
+        if servable is None:
+            raise request_errors.no_servable(self.name, version)
+        return servable
 
-    def states(self, name: str, version: int | None = None) -> list[VersionState]:
+    def acquire(self, version: int | None = None) -> servable_lib.Servable:
+        """As `get`, and it stays loaded until it is released.
+
+        Raises:
+          RequestError: NOT_FOUND, none does.
+        """
+        while not (servable := self.get(version)).acquire():  # retired since it was looked up: by now there is another
+            continue
+        return servable
+
+    def states(self, version: int | None = None) -> list[version_states.VersionState]:
         """What became of every version, or of one; latest first.
 
         Raises:
-          RequestError: NOT_FOUND, another model or a version never seen.
+          RequestError: NOT_FOUND, there is none, or this one was never seen.
         """
-        with self._changed:
-            known = sorted(self._states.values(), key=lambda state: -state.version)
-        if name != self.name or not known:
-            raise request_errors.not_found(f"Could not find any versions of model {name}")
-        if version is None:
-            return known
-        asked = [state for state in known if state.version == version]
-        if not asked:
-            raise request_errors.not_found(f"Could not find version {version} of model {name}")
-        return asked
+        found = [state for state in self._states.all() if version in (None, state.version)]
+        if not found:
+            raise request_errors.no_states(self.name, version)
+        return found
+
+    def known(self) -> list[version_states.VersionState]:
+        """What became of every version ever seen, of none where none was; latest first."""
+        return self._states.all()
+
+    def is_available(self, version: int) -> bool:
+        """Whether a version answers to those who name it."""
+        return self._states.state(version) == _STATE.AVAILABLE
+
+    def wait_for(self, version: int, state: int, timeout_s: float) -> bool:
+        """Blocks until `version` is in `state`; False where that takes longer than `timeout_s` seconds."""
+        return self._states.wait_for(version, state, timeout_s)

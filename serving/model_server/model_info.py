@@ -6,35 +6,31 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 
-from serving.model_server import loader
+from serving.model_server import models as models_lib
 from serving.model_server import request_errors
 
 SIGNATURE_DEF = "signature_def"  # the one metadata field TF Serving has
 
 
-def name_and_version(spec: model_pb2.ModelSpec) -> tuple[str, int | None]:
-    """The model and version a spec names; None is the latest.
+def wanted(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str]:
+    """Name, version and label that a spec names; no version and no label is the latest.
 
     Raises:
-      RequestError: INVALID_ARGUMENT, no name, or a label instead of a version.
+      RequestError: INVALID_ARGUMENT, no name.
     """
     if not spec.name:
         raise request_errors.invalid("ModelSpec has no name specified.")
-    if spec.version_label:
-        raise request_errors.invalid(
-            "ModelSpec has 'version_label' set, but it is not currently allowed by the server."
-        )
-    return spec.name, spec.version.value if spec.HasField("version") else None
+    return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label
 
 
-def status(source: loader.ModelSource, name: str, version: int | None) -> get_model_status_pb2.GetModelStatusResponse:
-    """The state of every version, or of one.
+def status(models: models_lib.Models, name: str, version: int | None) -> get_model_status_pb2.GetModelStatusResponse:
+    """The state of every version, or of one. A label does not count here, as in TF Serving.
 
     Raises:
       RequestError: NOT_FOUND, there is no such model or version.
     """
     response = get_model_status_pb2.GetModelStatusResponse()
-    for state in source.states(name, version):
+    for state in models.states(name, version):
         entry = response.model_version_status.add(version=state.version, state=state.state)
         entry.status.error_code = state.error_code
         entry.status.error_message = state.error_message
@@ -51,17 +47,17 @@ def check_fields(fields: Sequence[str]) -> None:
 
 
 def metadata(
-    source: loader.ModelSource, name: str, version: int | None
+    models: models_lib.Models, name: str, version: int | None, label: str = ""
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """The signatures of the latest version, or of one.
 
     Raises:
-      RequestError: NOT_FOUND, there is no such model or version.
+      RequestError: NOT_FOUND, there is no such model or version; INVALID_ARGUMENT, there is no such label.
     """
-    servable = source.get(name, version)
+    servable = models.get(name, version, label)
     definitions = get_model_metadata_pb2.SignatureDefMap()
-    for key, signature in servable.signatures.items():
-        definitions.signature_def[key].CopyFrom(signature.definition())
+    for key, definition in servable.definitions.items():
+        definitions.signature_def[key].CopyFrom(definition)
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version

@@ -22,6 +22,8 @@ HTTP_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
+_LONGEST = 1024  # characters of a message, as in TF Serving's model_servers/grpc_status_util.cc
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # TensorFlow frames the line that matters with where in the graph it happened.
 _FRAME = re.compile(r"\s|Graph execution error|Detected at node|<stack traces|Stack trace|\d+ root error")
@@ -36,6 +38,8 @@ class RequestError(Exception):
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
+        if len(message) > _LONGEST:  # it may repeat what the client sent, and goes in a header of HTTP
+            message = f"{message[:_LONGEST]}...TRUNCATED"
         super().__init__(message)
         self.code = code
         self.message = message
@@ -56,6 +60,19 @@ def not_found(message: str) -> RequestError:
     return RequestError(grpc.StatusCode.NOT_FOUND, message)
 
 
+def no_servable(name: str, version: int | None) -> RequestError:
+    """No version answers the request, in the words of TF Serving's core/basic_manager.cc."""
+    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return not_found(f"Servable not found for request: {wanted}")
+
+
+def no_states(name: str, version: int | None) -> RequestError:
+    """Nothing is known of the model or version, in the words of TF Serving's get_model_status_impl.cc."""
+    if version is None:
+        return not_found(f"Could not find any versions of model {name}")
+    return not_found(f"Could not find version {version} of model {name}")
+
+
 def internal() -> RequestError:
     """A fault of the server's own. What happened stands in its log, not in the answer."""
     return RequestError(grpc.StatusCode.INTERNAL, "Internal error; the server's log says more")
@@ -71,3 +88,18 @@ def first_line(error: BaseException) -> str:
 def from_tensorflow(error: tf.errors.OpError) -> RequestError:
     """The model's own failure, its code kept, its graph and stack left out."""
     return RequestError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error))
+
+
+def code_name(number: int) -> str:
+    """What a code is called: 5 is NOT_FOUND."""
+    return _CODES[number].name
+
+
+def told(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """Code and line of whatever made a version fail to load, for its status."""
+    if isinstance(error, RequestError):
+        return error.code, error.message
+    if isinstance(error, tf.errors.OpError):
+        return _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error)
+    code = grpc.StatusCode.DATA_LOSS if isinstance(error, OSError) else grpc.StatusCode.UNKNOWN
+    return code, first_line(error)

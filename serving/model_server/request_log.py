@@ -15,13 +15,17 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from collections.abc import Mapping
 
+import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from models import signatures
 from serving import errors
+from serving.model_server import metrics
 from serving.model_server import servable as servable_lib
 from serving.model_server import tensors
 
@@ -54,12 +58,12 @@ class Options:
     waiting_bytes: int = 64 << 20
 
 
-def of_tensors(signature: str, inputs: dict[str, tf.Tensor]) -> predict_pb2.PredictRequest:
+def of_tensors(signature: str, inputs: Mapping[str, tf.Tensor | np.ndarray]) -> predict_pb2.PredictRequest:
     """The request that asks over gRPC for what was asked over REST."""
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     for alias, tensor in inputs.items():
-        request.inputs[alias].CopyFrom(tensors.to_proto(tensor.numpy()))
+        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor)))
     return request
 
 
@@ -156,6 +160,7 @@ class RequestLog:
         size = request.ByteSize()
         with self._changed:
             if self._closing or self._waiting_bytes + size > self.options.waiting_bytes:
+                metrics.logged(servable.name, grpc.StatusCode.RESOURCE_EXHAUSTED)
                 self.dropped += 1
                 self._why = "they came faster than they could be written"
                 return
@@ -198,6 +203,7 @@ class RequestLog:
             if waiting is not None:
                 file = file or _File(self.options.folder)
                 file.write(self._record(*waiting))
+                metrics.logged(waiting[0], grpc.StatusCode.OK)
             assert file is not None
             old = time.monotonic() - file.began >= self.options.file_s
             if waiting is not None and not old and file.bytes < self.options.file_bytes:

@@ -12,6 +12,7 @@ from serving import errors
 from serving import gallery as gallery_lib
 from serving import versions
 from serving.model_server import json_tensors
+from serving.model_server import json_values
 from serving.model_server import loader
 from serving.model_server import request_errors
 from serving.model_server import request_log as request_log_lib
@@ -63,18 +64,25 @@ class Retrieval:
       source: the model, already serving.
       folder: the gallery's folder.
       request_log: keeps a sample of what was asked; None keeps nothing.
+      first: the latest version of the gallery, where it is loaded already.
 
     Raises:
       UsageError: the gallery is broken, or its vectors are not of its model's length.
     """
 
-    def __init__(self, source: loader.ModelSource, folder: str, request_log: request_log_lib.RequestLog | None = None):
+    def __init__(
+        self,
+        source: loader.ModelSource,
+        folder: str,
+        request_log: request_log_lib.RequestLog | None = None,
+        first: gallery_lib.Gallery | None = None,
+    ):
         self._source = source
         self._folder = folder
         self._request_log = request_log
         self._pair: _Pair | None = None
         self._refusal = ""
-        self._waiting: gallery_lib.Gallery | None = gallery_lib.load(folder)
+        self._waiting: gallery_lib.Gallery | None = first or gallery_lib.load(folder)
         self._tried = self._waiting.version
         self._take_up(self._waiting)
 
@@ -125,7 +133,8 @@ class Retrieval:
             self._source.release(servable.version)
 
     def _refuse(self, gallery: gallery_lib.Gallery) -> None:
-        name, latest = self._source.name, self._source.get(self._source.name).version
+        name, serving = self._source.name, self._source.latest()
+        latest = serving.version if serving is not None else "none"
         if self._is_of_this_model(gallery):
             mend = f"put version {gallery.model_version} back, or build the gallery of version {latest}"
         else:
@@ -151,13 +160,13 @@ class Retrieval:
         """
         k = document.get("k", DEFAULT_K)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {json_tensors.short(k)}")
+            raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {json_values.short(k)}")
         pair = self._pair
         if pair is None:
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, self._refusal)
         wanted = {key: value for key, value in document.items() if key == "instances"}
         inputs, _ = json_tensors.inputs_of(wanted, pair.signature.inputs)
-        outputs = pair.signature.run(inputs)
+        outputs = _run(pair, inputs)
         try:
             found = pair.gallery.identify(outputs[signatures.EMBEDDING], k)
         except errors.UsageError as error:  # embeddings of a length the signature did not say, or not finite
@@ -165,6 +174,17 @@ class Retrieval:
         if self._request_log is not None:
             self._request_log.offer(pair.servable, lambda: request_log_lib.of_tensors(signatures.SERVING, inputs))
         return _answer(pair, outputs[signatures.STATUS].tolist(), found)
+
+
+def _run(pair: _Pair, inputs: dict[str, Any]) -> dict[str, Any]:
+    if not pair.servable.acquire():
+        raise request_errors.RequestError(
+            grpc.StatusCode.FAILED_PRECONDITION, f"Model {pair.servable.name} of the gallery is not served any more"
+        )
+    try:
+        return pair.signature.run(inputs)
+    finally:
+        pair.servable.release()
 
 
 def _answer(pair: _Pair, status: list[int], found: list[list[gallery_lib.Match]]) -> dict[str, Any]:

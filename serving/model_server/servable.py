@@ -1,48 +1,135 @@
 """One loaded version of a model: its signatures, and running them."""
 
+import dataclasses
+import threading
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.model_server import request_errors
+from serving.model_server import tensors
+from serving.model_server import tf_session
 
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+
+_INTERNAL = "__saved_model_"  # begins the names of signatures that initialise the model, not to be called
+
+Inputs = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionOptions:
+    """Threads of the models' sessions; 0 leaves the number to TensorFlow, which takes all cores.
+
+    The threads within ops are the process's: the first session that is made says how many.
+
+    Attributes:
+      intra_op_threads: within one op.
+      inter_op_threads: ops at once; below 0 the ops run in the thread that runs the batch.
+    """
+
+    intra_op_threads: int = 1
+    inter_op_threads: int = -1
+
+    def config(self) -> config_pb2.ConfigProto:
+        """What TensorFlow is told."""
+        return config_pb2.ConfigProto(
+            intra_op_parallelism_threads=self.intra_op_threads,
+            inter_op_parallelism_threads=self.inter_op_threads,
+        )
 
 
 def _braced(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
+def _has_rows(spec: tensors.Spec) -> bool:
+    return spec.dims is not None and spec.dims[:1] == (None,)
+
+
 class Signature:
     """A function of the model that clients may call.
+
+    Args:
+      session: the model.
+      definition: the signature as the SavedModel states it.
+
+    Raises:
+      tf.errors.NotFoundError: it names a tensor that is not there.
 
     Attributes:
       inputs: alias -> dtype and shape of what it takes.
       outputs: alias -> dtype and shape of what it gives.
+      defaults: alias -> what an input is that is not sent.
+      has_rows: whether requests can be put together row by row: every input's and output's first size is open.
     """
 
-    def __init__(self, function: tf.types.experimental.ConcreteFunction):
-        self._function = function
-        self.inputs: dict[str, tf.TensorSpec] = function.structured_input_signature[1]
-        self.outputs: dict[str, tf.TensorSpec] = function.structured_outputs
-
-    def check_aliases(self, given: Iterable[str]) -> None:
-        """Raises INVALID_ARGUMENT where an input is missing or unknown."""
-        sent, required = set(given), set(self.inputs)
-        if sent == required:
-            return
-        raise request_errors.invalid(
-            f"input size does not match signature: {len(sent)}!={len(required)} len({_braced(sent)}) != "
-            f"len({_braced(required)}). Sent extra: {_braced(sent - required)}. "
-            f"Missing but required: {_braced(required - sent)}."
+    def __init__(self, session: tf_session.Session, definition: meta_graph_pb2.SignatureDef):
+        self._session = session
+        self._definition = definition
+        self.inputs = {alias: tensors.Spec(info) for alias, info in definition.inputs.items()}
+        self.outputs = {alias: tensors.Spec(info) for alias, info in sorted(definition.outputs.items())}
+        self.defaults = {
+            alias: tensors.from_proto(alias, proto, self.inputs[alias]) for alias, proto in definition.defaults.items()
+        }
+        self._feeds = session.endpoints([spec.name for spec in self.inputs.values()])
+        self._numbers = [spec.number for spec in self.inputs.values()]
+        # All of them, whatever is asked for: TensorFlow takes seconds to prepare the graph for other ones.
+        self._fetches = session.endpoints([spec.name for spec in self.outputs.values()])
+        self.has_rows = (
+            bool(self.inputs)
+            and all(map(_has_rows, self.inputs.values()))
+            and all(spec.dims is None or _has_rows(spec) for spec in self.outputs.values())
         )
 
-    def _wanted(self, output_filter: Iterable[str]) -> list[str]:
-        wanted = list(output_filter)
+    def check_aliases(self, given: Collection[str]) -> None:
+        """Raises INVALID_ARGUMENT where an input is missing or unknown."""
+        sent, required = set(given), self.inputs.keys()
+        if sent == required:
+            return
+        missing, extra = required - sent - set(self.defaults), sent - required
+        if not missing and not extra:
+            return
+        if len(sent) > len(required) or (len(sent) < len(required) and not self.defaults):
+            raise request_errors.invalid(
+                f"input size does not match signature: {len(sent)}!={len(required)} len({_braced(sent)}) != "
+                f"len({_braced(required)}). Sent extra: {_braced(extra)}. Missing but required: {_braced(missing)}."
+            )
+        if not missing:
+            raise request_errors.invalid(
+                f"Inputs contains invalid name. Used request inputs: {','.join(sorted(sent - extra))}, request input: "
+                f"{','.join(sorted(sent))}"
+            )
+        alias = min(missing)
+        raise request_errors.invalid(
+            f"Signature input alias: {alias}(feed name: {self.inputs[alias].name}) not found in request and no default "
+            f"value provided. Inputs expected to be in the request {_braced(sent)}, or default input alias set: "
+            f"{','.join(sorted(self.defaults))}"
+        )
+
+    def check(self, inputs: Inputs) -> None:
+        """Raises INVALID_ARGUMENT where inputs are missing, unknown, or of another shape than the signature takes."""
+        self.check_aliases(inputs.keys())
+        for alias, array in inputs.items():
+            spec = self.inputs[alias]
+            if array.dtype != spec.numpy:
+                spec.check_dtype(alias, tf.as_dtype(array.dtype).as_datatype_enum)
+            spec.check_shape(alias, array.shape)
+
+    def wanted(self, output_filter: Iterable[str]) -> tuple[str, ...]:
+        """The aliases to return, all where `output_filter` is empty.
+
+        Raises:
+          RequestError: INVALID_ARGUMENT, one is unknown, or there twice.
+        """
+        wanted = tuple(output_filter)
         for alias in wanted:
             if alias not in self.outputs:
                 raise request_errors.invalid(
@@ -51,60 +138,86 @@ class Signature:
                 )
             if wanted.count(alias) > 1:
                 raise request_errors.invalid(f"duplicate output tensor alias: {alias}")
-        return wanted or sorted(self.outputs)
+        return wanted or tuple(self.outputs)
 
-    def run(self, inputs: Mapping[str, tf.Tensor], output_filter: Iterable[str] = ()) -> dict[str, np.ndarray]:
-        """Runs the function.
+    def run_rows(self, parts: Sequence[Inputs]) -> dict[str, np.ndarray]:
+        """Runs it once on the rows of several requests, one after the other.
 
         Args:
-          inputs: alias -> tensor of the dtype and shape in `self.inputs`; all of them.
+          parts: what each request asks of it, checked.
+
+        Returns:
+          alias -> array, of every output.
+
+        Raises:
+          RequestError: the model failed.
+        """
+        values = [[part[alias] for part in parts] for alias in self.inputs]
+        try:
+            arrays = self._session.run(self._feeds, self._numbers, values, self._fetches)
+        except tf.errors.OpError as error:
+            raise request_errors.from_tensorflow(error) from error
+        return dict(zip(self.outputs, arrays, strict=True))
+
+    def run(self, inputs: Inputs, output_filter: Iterable[str] = ()) -> dict[str, np.ndarray]:
+        """Runs it in this thread, for itself. Requests go through `batching.Scheduler` instead.
+
+        Args:
+          inputs: alias -> array; strings as objects.
           output_filter: aliases to return; all where it is empty.
 
         Returns:
           alias -> array.
 
         Raises:
-          RequestError: an input is missing or unknown, an output unknown, or the model failed.
+          RequestError: the inputs are not what the signature takes, an output is unknown, or the model failed.
         """
-        self.check_aliases(inputs)
-        wanted = self._wanted(output_filter)
-        try:
-            outputs = self._function(**inputs)
-            return {alias: outputs[alias].numpy() for alias in wanted}
-        except tf.errors.OpError as error:
-            raise request_errors.from_tensorflow(error) from error
+        self.check(inputs)
+        wanted = self.wanted(output_filter)
+        outputs = self.run_rows([inputs])
+        return {alias: outputs[alias] for alias in wanted}
 
     def definition(self) -> meta_graph_pb2.SignatureDef:
-        """What the signature takes and gives, as TF Serving's metadata tells it."""
-        definition = meta_graph_pb2.SignatureDef(
-            method_name=tf.saved_model.PREDICT_METHOD_NAME,
-        )
-        for infos, specs in ((definition.inputs, self.inputs), (definition.outputs, self.outputs)):
-            for alias, spec in specs.items():
-                infos[alias].name = spec.name or alias
-                infos[alias].dtype = spec.dtype.as_datatype_enum
-                infos[alias].tensor_shape.CopyFrom(spec.shape.as_proto())
-        return definition
+        """What the signature takes and gives, as the SavedModel states it."""
+        return self._definition
 
 
 class Servable:
-    """A model version in memory. Immutable; many threads may run it at once.
+    """A model version in memory. Many threads may run it at once.
 
     Args:
       name: the model's name, as clients ask for it.
       version: its number.
       path: folder of the SavedModel.
+      session: threads of its session.
 
     Raises:
-      OSError, tf.errors.OpError: the SavedModel cannot be read.
+      tf.errors.OpError: the SavedModel cannot be read, or a signature names what is not there.
+
+    Attributes:
+      signatures: by name, those that can be called.
+      definitions: by name, all that the SavedModel states.
     """
 
-    def __init__(self, name: str, version: int, path: str):
+    def __init__(self, name: str, version: int, path: str, session: SessionOptions = SessionOptions()):
         self.name = name
         self.version = version
-        # The functions hold their variables only as long as the loaded model lives.
-        self._loaded = tf.saved_model.load(path)
-        self.signatures = {key: Signature(value) for key, value in self._loaded.signatures.items()}
+        self._leases = 0
+        self._retired = False
+        self._changed = threading.Condition()
+        self._session = tf_session.Session(path, session.config())
+        try:
+            self.definitions = self._session.signatures
+            self.signatures = {
+                key: Signature(self._session, definition)
+                for key, definition in self.definitions.items()
+                if not key.startswith(_INTERNAL)
+            }
+            if not self.signatures:
+                raise tf.errors.NotFoundError(None, None, f"the SavedModel at {path} has no signature to serve")
+        except BaseException:
+            self._session.close()
+            raise
 
     def signature(self, name: str) -> Signature:
         """The signature called `name`, the default one where that is empty.
@@ -118,3 +231,38 @@ class Servable:
                 grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.'
             )
         return self.signatures[key]
+
+    def acquire(self) -> bool:
+        """Keeps it loaded until `release`; False where it is retired."""
+        with self._changed:
+            if self._retired:
+                return False
+            self._leases += 1
+            return True
+
+    def hold(self) -> None:
+        """As `acquire`, for those who hold it already: also where it is retired."""
+        with self._changed:
+            self._leases += 1
+
+    def release(self) -> None:
+        """Ends what `acquire` or `hold` began."""
+        with self._changed:
+            self._leases -= 1
+            if not self._leases:
+                self._changed.notify_all()
+
+    def retire(self) -> None:
+        """Nobody acquires it from now on."""
+        with self._changed:
+            self._retired = True
+
+    def wait_idle(self, timeout_s: float | None) -> bool:
+        """Blocks until nobody holds it; False where that takes longer than `timeout_s` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._leases, timeout_s)
+
+    def close(self) -> None:
+        """Frees the model; nobody may hold it."""
+        self.retire()
+        self._session.close()

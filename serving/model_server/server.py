@@ -2,18 +2,31 @@
 
 import dataclasses
 import errno
+import gc
 import os
 import socket
 import time
 from types import TracebackType
 
+import grpc
+from tensorflow_serving.config import model_server_config_pb2
+
 from serving import errors
+from serving import gallery as gallery_lib
+from serving.model_server import auth
+from serving.model_server import batching as batching_lib
+from serving.model_server import config_watcher
 from serving.model_server import grpc_service
 from serving.model_server import loader
+from serving.model_server import metrics
+from serving.model_server import models as models_lib
+from serving.model_server import request_errors
 from serving.model_server import request_log as request_log_lib
 from serving.model_server import rest
+from serving.model_server import rest_bodies
 from serving.model_server import rest_server
 from serving.model_server import retrieval as retrieval_lib
+from serving.model_server import tls as tls_lib
 from serving.model_server import watcher
 
 LOOPBACK = "127.0.0.1"
@@ -26,19 +39,28 @@ class Options:
     """What to serve, and where.
 
     Attributes:
-      model: folder that holds a folder for each version of the model.
+      model: folder that holds a folder for each version of the model; empty where `model_config` says what to serve.
       name: what clients call the model; the folder's name where empty.
       gallery: folder of a gallery to search, none where empty.
       host: address to listen on.
       grpc_port: 0 picks a free one.
       rest_port: 0 picks a free one.
-      poll_s: pause between two looks for new versions, seconds.
+      poll_s: pause between two looks for new versions, seconds; 0 looks only at the start.
       grace_s: how long stopping waits for requests under way, seconds.
-      threads: gRPC requests worked on at once.
+      grpc: what gRPC clients may ask of memory and time.
+      batching: how requests are put together.
       request_log: which requests are kept, and where; None keeps none.
+      model_config: file of TF Serving's ModelServerConfig.
+      config_poll_s: pause between two looks whether that file changed, seconds; 0 looks only at the start.
+      load: how versions are loaded.
+      labels_before_versions: whether a label that is not in use yet may point at a version that does not serve yet.
+      rest: what REST clients may ask of memory and time.
+      metrics_path: where Prometheus reads; empty for nowhere.
+      token_file: bearer tokens, one of which every request must bring; empty for those of the environment, if any.
+      tls: what both ports prove themselves with; None speaks plain.
     """
 
-    model: str
+    model: str = ""
     name: str = ""
     gallery: str = ""
     host: str = LOOPBACK
@@ -46,8 +68,21 @@ class Options:
     rest_port: int = DEFAULT_REST_PORT
     poll_s: float = 2.0
     grace_s: float = 10.0
-    threads: int = 16
+    grpc: grpc_service.Options = grpc_service.Options()
+    batching: batching_lib.Options = batching_lib.Options()
     request_log: request_log_lib.Options | None = None
+    model_config: str = ""
+    config_poll_s: float = 0.0
+    load: loader.Options = loader.Options()
+    labels_before_versions: bool = False
+    rest: rest_bodies.Limits = rest_bodies.Limits()
+    metrics_path: str = metrics.PATH
+    token_file: str = ""
+    tls: tls_lib.Server | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.model) == bool(self.model_config):
+            raise errors.UsageError("name either a model's folder (--model) or a --model_config_file")
 
     @property
     def model_name(self) -> str:
@@ -85,12 +120,22 @@ class ModelServer:
 
     def __init__(self, options: Options):
         self.options = options
-        self.source = loader.ModelSource(options.model_name, options.model)
+        self.models = models_lib.Models(options.load, options.labels_before_versions)
         self.retrieval: retrieval_lib.Retrieval | None = None
         self.request_log: request_log_lib.RequestLog | None = None
+        self._tokens: auth.Tokens | auth.Anyone = auth.ANYONE
+        self._scheduler: batching_lib.Scheduler | None = None
         self._grpc: grpc_service.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
-        self._watcher: watcher.Watcher | None = None
+        self._watchers: list[watcher.Watcher] = []
+        self._config_file = config_watcher.ConfigFile(options.model_config, self.models)
+
+    @property
+    def source(self) -> loader.ModelSource:
+        """The versions of the first model."""
+        source = self.models.source(next(iter(self.models.names()), ""))
+        assert source is not None, "the server is not started"
+        return source
 
     def start(self) -> None:
         """Binds the ports, loads the model and the gallery, then takes requests.
@@ -100,12 +145,20 @@ class ModelServer:
             request log cannot be written.
           WorkError: no version of the model loads.
         """
-        loader.check_folder(self.options.model)
+        options = self.options
+        self._tokens = auth.tokens(options.token_file, os.environ)
+        auth.warn_if_open(options.host, self._tokens, options.tls)
+        config = self._config_file.load() if options.model_config else models_lib.one(options.model_name, options.model)
+        for model in config.model_config_list.config:
+            loader.check_folder(options.model or model.base_path)
+        # Before the models are loaded: it may be told in no time that it is no gallery.
+        gallery = gallery_lib.load(options.gallery) if options.gallery else None
         try:
-            if self.options.request_log is not None:
-                self.request_log = request_log_lib.RequestLog(self.options.request_log)
+            if options.request_log is not None:
+                self.request_log = request_log_lib.RequestLog(options.request_log)
             self._bind()
-            self._serve()
+            self._load(config)
+            self._serve(gallery)
         except BaseException:
             self.stop()
             raise
@@ -116,42 +169,88 @@ class ModelServer:
         # gRPC says only that it failed, and says it on stderr too; a socket of our own knows why.
         _listen(options.host, options.grpc_port, "--grpc-port").close()
         address = _address(options.host, options.grpc_port)
-        self._grpc = grpc_service.GrpcServer(self.source, address, options.threads, self.request_log)
-        self._rest = rest_server.RestServer(_listen(options.host, options.rest_port, "--rest-port"))
+        self._scheduler = batching_lib.Scheduler(options.batching)
+        self._grpc = grpc_service.GrpcServer(
+            self.models, self._scheduler, address, options.grpc, self.request_log, self._tokens, options.tls
+        )
+        listener = _listen(options.host, options.rest_port, "--rest-port")
+        self._rest = rest_server.RestServer(listener, options.rest, options.tls)
 
-    def _serve(self) -> None:
-        assert self._grpc is not None and self._rest is not None
+    def _load(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         options = self.options
-        self.source.poll()
-        if self.source.latest() is None:
-            states = self.source.states(options.model_name)
-            why = "; ".join(f"version {state.version}: {state.error_message}" for state in states)
-            raise errors.WorkError(f"model {options.model}: no version loads ({why}); export it again")
-        if options.gallery:
-            self.retrieval = retrieval_lib.Retrieval(self.source, options.gallery, self.request_log)
+        try:
+            self.models.reload(config)
+        except request_errors.RequestError as error:
+            if error.code != grpc.StatusCode.UNKNOWN:
+                labels = error.code == grpc.StatusCode.FAILED_PRECONDITION
+                mend = "; add the labels later, or start with --allow_version_labels_for_unavailable_models"
+                raise errors.UsageError(
+                    f"--model_config_file {options.model_config}: {error.message}{mend if labels else ''}"
+                ) from error
+            if options.model_config:
+                raise errors.WorkError(f"--model_config_file {options.model_config}: {error.message}") from error
+            why = "; ".join(f"version {state.version}: {state.error_message}" for state in self.source.known())
+            raise errors.WorkError(f"model {options.model}: no version loads ({why}); export it again") from error
+
+    def _serve(self, gallery: gallery_lib.Gallery | None) -> None:
+        assert self._grpc is not None and self._rest is not None and self._scheduler is not None
+        options = self.options
+        if gallery is not None:
+            source = self._source_of(gallery)
+            self.retrieval = retrieval_lib.Retrieval(source, options.gallery, self.request_log, gallery)
         if self.request_log is not None:
             self.request_log.start()
-        self._rest.start(rest.application(self.source, self.retrieval, self.request_log), options.grace_s)
+        application = rest.Application(
+            self.models,
+            self._scheduler,
+            options.rest,
+            self._tokens,
+            self.retrieval,
+            self.request_log,
+            options.metrics_path,
+        )
+        self._rest.start(application, options.grace_s)
         self._grpc.start()
-        polls = [self.source.poll, *([self.retrieval.poll] if self.retrieval else [])]
-        self._watcher = watcher.Watcher(polls, options.poll_s)
-        self._watcher.start()
+        if options.poll_s:
+            polls = [self.models.poll, *([self.retrieval.poll] if self.retrieval else [])]
+            self._watchers.append(watcher.Watcher(polls, options.poll_s))
+        if options.config_poll_s and options.model_config:
+            self._watchers.append(watcher.Watcher([self._config_file.poll], options.config_poll_s))
+        for watching in self._watchers:
+            watching.start()
+        # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
+        gc.collect()
+        gc.freeze()
+
+    def _source_of(self, gallery: gallery_lib.Gallery) -> loader.ModelSource:
+        """The model whose gallery it is; of a server of one model that is for Retrieval to say."""
+        names = self.models.names()
+        source = self.source if len(names) == 1 else self.models.source(gallery.model_name)
+        if source is None:
+            raise errors.UsageError(
+                f"gallery {gallery.path} was built by model {gallery.model_name}, but served are {', '.join(names)}"
+            )
+        return source
 
     def stop(self) -> None:
         """Drains: no new requests, those under way are finished within the grace, then the ports are free."""
         until = time.monotonic() + self.options.grace_s
-        if self._watcher is not None:
-            self._watcher.begin_stop()
+        self.models.begin_stop()
+        for watching in self._watchers:
+            watching.begin_stop()
         if self._rest is not None:
             self._rest.begin_stop()
         if self._grpc is not None:
             self._grpc.stop(self.options.grace_s)
         if self._rest is not None:
             self._rest.stop()
+        if self._scheduler is not None:
+            self._scheduler.stop()
         if self.request_log is not None:
             self.request_log.stop(self.options.grace_s)  # after the last request
-        if self._watcher is not None:
-            self._watcher.stop(max(0.0, until - time.monotonic()))  # a daemon: a longer load dies with the process
+        for watching in self._watchers:
+            watching.stop(max(0.0, until - time.monotonic()))  # a daemon: a longer load dies with the process
+        self.models.close(max(0.0, until - time.monotonic()))
 
     @property
     def grpc_address(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 from typer import testing
 
 from pipeline import cli
+from pipeline.commands import serve
 from pipeline.commands import serving
 from serving import client
 from serving import errors
@@ -113,7 +114,7 @@ def test_identify_asks_for_the_version_that_built_the_gallery(
     with server_lib.ModelServer(options) as server:
         command = ["identify", images[0], "--gallery", gallery_folder, "--server", server.grpc_address, "--json"]
         printed = json.loads(testing.CliRunner().invoke(cli.app, command, catch_exceptions=False).stdout)
-        latest = server.source.get("tiny").version
+        latest = server.source.get().version
     [best, *_] = printed["images"][0]["matches"]
     assert (latest, printed["model_version"]) == (2, 1)
     assert (best["identity"], round(best["similarity"], 4)) == ("person 0", 1.0)
@@ -147,8 +148,8 @@ def test_serve_says_where_it_serves_and_ends_well_on_sigterm(tiny_saved_model, g
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_returns_on_a_signal_and_leaves_the_handlers_as_they_were(tiny_saved_model, monkeypatch, number):
     before = signal.getsignal(number)
-    monkeypatch.setattr(serving.typer, "echo", lambda line: signal.raise_signal(number))
-    serving.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0)
+    monkeypatch.setattr(serve.typer, "echo", lambda line: signal.raise_signal(number))
+    serve.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0)
     assert signal.getsignal(number) == before
 
 
@@ -158,9 +159,9 @@ def test_serve_keeps_what_is_asked_and_finishes_its_file_on_a_signal(tiny_saved_
             opened.embed([conftest.encode(0)])
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(serving.typer, "echo", ask)
+    monkeypatch.setattr(serve.typer, "echo", ask)
     folder = tmp_path / "log"
-    serving.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0, request_log=str(folder), request_log_rate=1.0)
+    serve.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0, request_log=str(folder), request_log_rate=1.0)
     [path] = folder.iterdir()
     assert path.suffix == ".tfrecord" and path.stat().st_size > len(conftest.encode(0))
 
@@ -168,14 +169,14 @@ def test_serve_keeps_what_is_asked_and_finishes_its_file_on_a_signal(tiny_saved_
 def test_serve_does_not_say_with_gallery_where_the_gallery_is_refused(tiny_saved_model, tmp_path, monkeypatch):
     conftest.write_gallery(tmp_path / "old", np.eye(8), model_version=6)
     said = []
-    monkeypatch.setattr(serving.typer, "echo", lambda line: (said.append(line), signal.raise_signal(signal.SIGTERM)))
-    serving.serve(model=str(tiny_saved_model), gallery=str(tmp_path / "old"), grpc_port=0, rest_port=0)
+    monkeypatch.setattr(serve.typer, "echo", lambda line: (said.append(line), signal.raise_signal(signal.SIGTERM)))
+    serve.serve(model=str(tiny_saved_model), gallery=str(tmp_path / "old"), grpc_port=0, rest_port=0)
     assert "serving model tiny version 1: gRPC" in said[0]
 
 
 def test_serve_without_a_version_is_bad_usage(tmp_path):
     with pytest.raises(errors.UsageError, match="no version folder"):
-        serving.serve(model=str(tmp_path), grpc_port=0, rest_port=0)
+        serve.serve(model=str(tmp_path), grpc_port=0, rest_port=0)
 
 
 @pytest.mark.parametrize("command", ["serve", "embed", "identify"])

@@ -1,5 +1,7 @@
 """The gRPC side answers as TF Serving does, errors too."""
 
+import threading
+
 import grpc
 import numpy as np
 import pytest
@@ -9,12 +11,16 @@ from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from models import signatures
+from serving.model_server import batching
+from serving.model_server import server as server_lib
 from tests.serving import conftest
+from tests.serving.model_server import small_models
 
 
 @pytest.fixture
@@ -231,3 +237,82 @@ def test_the_status_of_what_is_not_there_is_not_found(models, asked, said):
 def test_health_checks_say_serving(channel, service):
     response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
     assert response.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory):
+    """A server of a model that tells how many rows it was given in all, one batch at a time."""
+    folder = tmp_path_factory.mktemp("counting") / "rows"
+    small_models.write(folder / "1")
+    one_at_once = batching.Options(num_batch_threads=1, batch_timeout_micros=0)
+    options = server_lib.Options(str(folder), grpc_port=0, rest_port=0, batching=one_at_once)
+    with server_lib.ModelServer(options) as running:
+        yield running
+
+
+@pytest.fixture
+def hold(counting):
+    """Keeps the only batch thread busy until what it gives is called."""
+    signature = counting.source.get().signatures["double"]
+    run, begun, may_go = signature.run_rows, threading.Event(), threading.Event()
+
+    def slow(parts):
+        begun.set()
+        assert may_go.wait(60)
+        return run(parts)
+
+    def start(call):
+        signature.run_rows = slow
+        held = call.future(rows_request(1), timeout=60)
+        assert begun.wait(60)
+        signature.run_rows = run
+
+        def end():
+            may_go.set()
+            return held.result(60)
+
+        return end
+
+    yield start
+    may_go.set()
+
+
+def rows_request(count):
+    return predict_request("rows", "double", x=np.ones((count, 1), np.float32))
+
+
+def in_all(call):
+    return tf.make_ndarray(call(rows_request(1), timeout=60).outputs["in_all"])[0]
+
+
+@pytest.mark.parametrize("give_up", ["cancel", "deadline"])
+def test_a_request_its_client_gave_up_is_never_computed(counting, hold, give_up):
+    with grpc.insecure_channel(counting.grpc_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        before = in_all(call)
+        end = hold(call)
+        given_up = call.future(rows_request(1000), timeout=0.3 if give_up == "deadline" else 60)
+        while counting._scheduler.waiting() < 1:
+            continue
+        if give_up == "cancel":
+            given_up.cancel()
+        expected = {"cancel": grpc.StatusCode.CANCELLED, "deadline": grpc.StatusCode.DEADLINE_EXCEEDED}[give_up]
+        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+            given_up.result(60)
+        assert given_up.code() == expected
+        while counting._scheduler.waiting():
+            continue
+        end()
+        assert in_all(call) == before + 2
+
+
+def test_a_config_is_reloaded_beside_the_requests_and_answered_with_ok(counting):
+    with grpc.insecure_channel(counting.grpc_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        request = model_management_pb2.ReloadConfigRequest()
+        entry = request.config.model_config_list.config.add(name="rows", model_platform="tensorflow")
+        entry.base_path = counting.options.model
+        assert stub.HandleReloadConfigRequest(request, timeout=60).status.error_code == 0
+        entry.base_path = "relative"
+        code, details = failure(stub.HandleReloadConfigRequest, request)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and "absolute path" in details

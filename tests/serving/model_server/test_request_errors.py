@@ -1,6 +1,7 @@
 """A client is told what was wrong, never where in the code."""
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -25,7 +26,7 @@ def decoder(tmp_path):
 
 def test_a_failure_in_the_graph_keeps_its_code_and_loses_its_trace(decoder):
     with pytest.raises(request_errors.RequestError) as raised:
-        decoder.run({"image": tf.constant(b"no image")})
+        decoder.run({"image": np.array(b"no image", object)})
     assert raised.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert raised.value.message.startswith("Unknown image file format") and "\n" not in raised.value.message
 
@@ -69,3 +70,21 @@ def test_codes_become_the_http_status_that_tf_serving_gives_them(code, status):
 
 def test_what_has_no_http_status_of_its_own_is_500():
     assert request_errors.internal().http_status == 500
+
+
+def test_a_message_is_cut_where_tf_serving_cuts_it():
+    assert request_errors.invalid("x" * 1025).message == "x" * 1024 + "...TRUNCATED"
+    assert request_errors.invalid("x" * 1024).message == "x" * 1024
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (request_errors.invalid("a"), grpc.StatusCode.INVALID_ARGUMENT, "a"),
+        (tf.errors.DataLossError(None, None, "b"), grpc.StatusCode.DATA_LOSS, "b"),
+        (OSError("c"), grpc.StatusCode.DATA_LOSS, "c"),
+        (ValueError("d\ne"), grpc.StatusCode.UNKNOWN, "d"),
+    ],
+)
+def test_whatever_a_load_failed_of_has_a_code_and_a_line(error, code, line):
+    assert request_errors.told(error) == (code, line)

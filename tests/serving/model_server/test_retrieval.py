@@ -106,7 +106,7 @@ def test_between_a_push_and_its_gallery_the_version_of_the_old_gallery_answers(s
     push_next()
     source.poll()
     served.poll()
-    assert source.get("tiny").version == 2
+    assert source.get().version == 2
     assert answer(served) == ("person 0", 1.0, 1, 1)
 
 
@@ -124,11 +124,11 @@ def test_the_old_version_answers_by_its_number_until_the_new_gallery_is_there(
     push_next()
     source.poll()
     served.poll()
-    assert source.get("tiny", 1).version == 1
+    assert source.get(1).version == 1
     write_next_gallery()
     served.poll()
     with pytest.raises(request_errors.RequestError, match="Specific.tiny, 1"):
-        source.get("tiny", 1)
+        source.get(1)
 
 
 def test_no_answer_mixes_versions_while_a_model_and_its_gallery_are_pushed(
@@ -170,7 +170,7 @@ def test_at_the_start_the_version_that_built_the_gallery_is_loaded_beside_the_la
     source = loader.ModelSource("tiny", str(model_folder))
     source.poll()
     served = retrieval.Retrieval(source, str(gallery_folder))
-    assert answer(served) == ("person 0", 1.0, 1, 1) and source.get("tiny").version == 2
+    assert answer(served) == ("person 0", 1.0, 1, 1) and source.get().version == 2
 
 
 @pytest.mark.parametrize("break_it", [shutil.rmtree, lambda folder: (folder / "saved_model.pb").write_bytes(b"no")])

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2
 
+from models import signatures
 from serving import client
 from serving import errors
 from serving.model_server import server as server_lib
@@ -90,27 +91,42 @@ def ask_over_rest(server):
     return [row["status"] for row in rows]
 
 
-@pytest.mark.parametrize("ask", [ask_over_grpc, ask_over_rest])
-def test_a_request_under_way_is_answered_before_the_server_stops(model_folder, ask):
+@pytest.mark.parametrize(("ask", "wait"), [(ask_over_grpc, "grpc"), (ask_over_rest, "rest")])
+def test_a_request_under_way_is_answered_before_the_server_stops(model_folder, ask, wait):
     server = server_lib.ModelServer(options(model_folder))
     server.start()
     begun, may_go = threading.Event(), threading.Event()
-    get = server.source.get
+    signature = server.source.get().signatures[signatures.SERVING]
+    run = signature.run_rows
 
-    def slow_get(*asked):
+    def slow_run(*asked):
         begun.set()
         may_go.wait()
-        return get(*asked)
+        return run(*asked)
 
-    server.source.get = slow_get
+    signature.run_rows = slow_run
     with futures.ThreadPoolExecutor() as pool:
         asking = pool.submit(ask, server)
         assert begun.wait(timeout=60)
         stopping = pool.submit(server.stop)
-        wait_until_refused(server.grpc_address if ask is ask_over_grpc else server.rest_address)
+        wait_until_stopping(server.grpc_address) if wait == "grpc" else wait_until_refused(server.rest_address)
         may_go.set()
         stopping.result()
         assert asking.result() == [0]
+
+
+def wait_until_stopping(address):
+    """Returns when the gRPC side at `address` takes no more calls."""
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
+        while code_of(call) != grpc.StatusCode.UNAVAILABLE:
+            continue
+
+
+def code_of(call):
+    with pytest.raises(grpc.RpcError) as raised:
+        call(b"", timeout=60)
+    return raised.value.code()
 
 
 def wait_until_refused(address):
@@ -124,7 +140,7 @@ def wait_until_refused(address):
 def test_stopping_drains_while_a_version_is_being_loaded_and_does_not_wait_for_it_beyond_the_grace(model_folder):
     server = server_lib.ModelServer(options(model_folder, grace_s=0.1))
     loading, may_end = threading.Event(), threading.Event()
-    poll = server.source.poll
+    poll = server.models.poll
 
     def slow_poll():
         if threading.current_thread().name != "version-watcher":
@@ -132,7 +148,7 @@ def test_stopping_drains_while_a_version_is_being_loaded_and_does_not_wait_for_i
         loading.set()
         may_end.wait()
 
-    server.source.poll = slow_poll
+    server.models.poll = slow_poll
     server.start()
     assert loading.wait(timeout=60)
     address = server.grpc_address
@@ -189,7 +205,7 @@ def test_a_model_folder_without_a_version_does_not_start(tmp_path):
 
 def test_a_model_of_which_no_version_loads_is_failed_work(tmp_path):
     conftest.push_broken(tmp_path, 1)
-    with pytest.raises(errors.WorkError, match="no version loads .version 1: .*saved_model.pb") as raised:
+    with pytest.raises(errors.WorkError, match="no version loads .version 1: .*; export it again") as raised:
         server_lib.ModelServer(options(tmp_path)).start()
     assert "\n" not in str(raised.value)
 

@@ -1,0 +1,172 @@
+"""Requests that wait to be put together, and the options that say how."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Hashable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serving.model_server import servable as servable_lib
+
+if TYPE_CHECKING:
+    from serving.model_server import batching
+
+# Shares of the timeout, for a server that has nothing to do:
+_PAUSE = 0.1  # a pause between requests in which it does not wait for the next
+_LINGER = 0.2  # it waits no longer than this, however fast they come
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """As TF Serving's BatchingParameters, with our defaults.
+
+    Attributes:
+      max_batch_size: rows in a batch; a request of more runs alone.
+      batch_timeout_micros: longest wait of a request for others.
+      max_enqueued_batches: full batches that may wait for each signature; what comes beyond is refused.
+      num_batch_threads: batches that run at once.
+      allowed_batch_sizes: a batch is padded to the next of these, the last of which is `max_batch_size`; none pads
+        nothing.
+      pad_variable_length_inputs: whether requests of different shapes go into one batch, padded to the largest.
+    """
+
+    max_batch_size: int = 64
+    batch_timeout_micros: int = 40_000
+    max_enqueued_batches: int = 512
+    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if self.batch_timeout_micros < 0:
+            raise ValueError(f"batch_timeout_micros must not be below 0. Received: {self.batch_timeout_micros}")
+        sizes = self.allowed_batch_sizes
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
+            raise ValueError(
+                f"allowed_batch_sizes must rise, and end with max_batch_size, {self.max_batch_size}. Received: "
+                f"{', '.join(map(str, sizes))}"
+            )
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait of a request for others, seconds."""
+        return self.batch_timeout_micros / 1e6
+
+    def padded(self, rows: int) -> int:
+        """The size a batch of `rows` is run at."""
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+
+
+class Pace:
+    """How fast requests come, lately.
+
+    Args:
+      options: say which pause is too long to wait for the next.
+    """
+
+    def __init__(self, options: Options):
+        self._longest = _PAUSE * options.timeout_s
+        self._pause = 2 * self._longest
+        self._last_at = 0.0
+
+    def add(self, now: float) -> None:
+        """Counts a request."""
+        # One long pause says little: clients that were all answered at once are all silent at once.
+        self._pause += 0.1 * (min(now - self._last_at, 2 * self._longest) - self._pause)
+        self._last_at = now
+
+    def wait_s(self) -> float:
+        """How long after a request the next is worth waiting for, seconds."""
+        return 0.0 if self._pause > self._longest else min(3 * self._pause, self._longest)
+
+
+class Queue:
+    """Requests that can go into one batch: they ask the same signature for rows of the same shape.
+
+    Args:
+      key: what tells it from other queues.
+      signature: what they ask.
+      limit: rows in a batch; 1 where each request runs alone, however many rows it has.
+    """
+
+    def __init__(self, key: Hashable, signature: servable_lib.Signature, limit: int):
+        self.key = key
+        self.signature = signature
+        self.limit = limit
+        self.tickets: collections.deque[batching.Ticket] = collections.deque()
+        self._rows = 0
+        self._last_at = 0.0
+
+    def is_full(self, rows: int, options: Options) -> bool:
+        """Whether a request of so many rows is too much."""
+        waiting = len(self.tickets) + 1 if self.limit == 1 else self._rows + rows
+        return waiting > options.max_enqueued_batches * self.limit
+
+    def add(self, ticket: "batching.Ticket") -> None:
+        """Lets a request wait."""
+        ticket.queue = self
+        self.tickets.append(ticket)
+        self._rows += ticket.rows
+        self._last_at = ticket.queued_at
+
+    def remove(self, ticket: "batching.Ticket") -> None:
+        """Lets a request wait no more."""
+        ticket.queue = None
+        self.tickets.remove(ticket)
+        self._rows -= ticket.rows
+
+    def take(self) -> list["batching.Ticket"]:
+        """The next batch."""
+        batch = [self.tickets.popleft()]
+        rows = batch[0].rows
+        while self.tickets and rows + self.tickets[0].rows <= self.limit:
+            batch.append(self.tickets.popleft())
+            rows += batch[-1].rows
+        for ticket in batch:
+            ticket.queue = None
+        self._rows -= rows
+        return batch
+
+    def due_at(self, busy: float, pace: Pace, options: Options) -> float:
+        """When its next batch is to be run: at once where it is full; else the more threads are busy, the later.
+
+        Args:
+          busy: share of the threads that run a batch.
+          pace: of the requests.
+          options: say how long it is waited for others.
+        """
+        if self._rows >= self.limit:
+            return 0.0
+        begun, timeout = self.tickets[0].queued_at, options.timeout_s
+        return max(min(self._last_at + pace.wait_s(), begun + _LINGER * timeout), begun + busy * timeout)
+
+
+def same_shape(parts: Sequence[servable_lib.Inputs]) -> list[servable_lib.Inputs]:
+    """Requests of one shape but for the rows: shorter ones are filled with their first value, as TF Serving does."""
+    found: list[servable_lib.Inputs] = []
+    shapes = {
+        alias: tuple(map(max, *(part[alias].shape[1:] for part in parts))) if array.ndim > 1 else ()
+        for alias, array in parts[0].items()
+    }
+    for part in parts:
+        filled = {}
+        for alias, array in part.items():
+            filled[alias] = array
+            if array.shape[1:] != shapes[alias]:
+                nothing = b"" if array.dtype == np.object_ else 0
+                wide = np.full((len(array), *shapes[alias]), array.flat[0] if array.size else nothing, array.dtype)
+                wide[tuple(slice(size) for size in array.shape)] = array
+                filled[alias] = wide
+        found.append(filled)
+    return found
+
+
+def padding(part: servable_lib.Inputs, rows: int) -> servable_lib.Inputs:
+    """So many times the first row of a request, as TF Serving fills a batch."""
+    return {alias: np.broadcast_to(array[:1], (rows, *array.shape[1:])) for alias, array in part.items()}

@@ -1,0 +1,289 @@
+"""A gRPC server on grpcio's core, for replies that come from another thread than the one that read the request.
+
+grpc.server and grpc.aio spend 200 us of the processor on a call that does nothing; a small model spends 300 on an
+image. This loop, on what grpc.server itself is written on, spends 60. It leans on `grpc._cython.cygrpc`, which is not
+public: the lock pins grpcio, and tests/serving/model_server/test_grpc_core.py pins what is used of it.
+"""
+
+import collections
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from grpc._cython import cygrpc
+
+from serving.model_server import auth
+from serving.model_server import grpc_call
+from serving.model_server import metrics
+from serving.model_server import request_errors
+
+_log = logging.getLogger("longtail")
+
+_ARMED = 64  # calls the core may take up before this loop sees the first
+_SWEEP_S = 1.0  # between two looks for clients that neither send nor read
+_QUIET_S = 0.2  # without a new call, after which a server that stops hangs up,
+_REFUSING_S = 1.0  # or when that does not come
+_CANCELLED_S = 5.0  # for what was cancelled at the end of the grace to end
+_FOREVER_S = 10.0 * 365 * 86400
+_LARGE = 64 << 10  # bytes; smaller replies are not counted, as there are only so many calls
+_REQUEST = object()
+_SHUTDOWN = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What clients may ask of the server's memory.
+
+    Attributes:
+      calls: at once; beyond it they are refused. Those that are light have as many again.
+      reply_bytes: of replies that clients have not taken yet. Beyond it those that wait longest are cancelled, if their
+        clients have had a second for it; else new ones fail.
+      stall_s: how long a client may take to send its request, or to take the reply, seconds.
+    """
+
+    calls: int = 512
+    reply_bytes: int = 256 << 20
+    stall_s: float = 30.0
+
+
+def _after(deadline: float) -> float | None:
+    """A deadline of the wall clock's in the monotonic one's time."""
+    left = deadline - time.time()
+    return None if left > _FOREVER_S else time.monotonic() + left
+
+
+class _Replies:
+    """Counts the bytes of replies on their way."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._sizes: dict[grpc_call.Call, int] = {}  # oldest first
+        self._total = 0
+
+    def add(self, call: grpc_call.Call, size: int) -> bool:
+        """Takes a reply in, if there is room or room can be made."""
+        slow: list[grpc_call.Call] = []
+        with self._lock:
+            before = time.monotonic() - 1.0
+            while self._sizes and self._total + size > self._limit:
+                oldest = next(iter(self._sizes))
+                if not oldest.is_stalled(before):
+                    break
+                self._total -= self._sizes.pop(oldest)
+                slow.append(oldest)
+            is_room = not self._sizes or self._total + size <= self._limit
+            if is_room:
+                self._sizes[call] = size
+                self._total += size
+        for call in slow:
+            call.cancel()
+        return is_room
+
+    def remove(self, call: grpc_call.Call) -> None:
+        """Forgets the reply of a call that is over."""
+        if call in self._sizes:
+            with self._lock:
+                self._total -= self._sizes.pop(call, 0)
+
+
+class Soon:
+    """What other threads want the polling thread to do."""
+
+    def __init__(self) -> None:
+        self._functions: collections.deque[Callable[[], None]] = collections.deque()
+        self._is_told = False
+
+    def add(self, function: Callable[[], None]) -> bool:
+        """Adds something to do; whether the polling thread is to be told, which it was not yet."""
+        self._functions.append(function)
+        was_told, self._is_told = self._is_told, True
+        return not was_told
+
+    def run(self, event: Any) -> None:
+        """Does all of it."""
+        self._is_told = False  # before: what is added from now on is told again
+        while self._functions:
+            try:
+                self._functions.popleft()()
+            except Exception as error:  # one of them must not take the others along
+                _log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
+
+
+class Server:
+    """Takes calls, in a thread of its own.
+
+    Args:
+      methods: by "/package.Service/Method".
+      options: the core's channel arguments.
+      limits: what clients may ask.
+      tokens: says who may call what is not open.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, grpc_call.Method],
+        options: Sequence[tuple[str, int | str]] = (),
+        limits: Limits = Limits(),
+        tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
+    ):
+        self._methods = {name.encode(): method for name, method in methods.items()}
+        self._limits = limits
+        self._tokens = tokens
+        self._queue = cygrpc.CompletionQueue()
+        self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in options), False)
+        self._server.register_completion_queue(self._queue)
+        self._calls: set[grpc_call.Call] = set()
+        self._refused: set[grpc_call.Call] = set()
+        self._refused_at = 0.0
+        self.soon = Soon()
+        self._replies = _Replies(limits.reply_bytes)
+        self._is_started = self._is_stopping = self._is_shut_down = False
+        self._changed = threading.Condition()
+        self._ended = threading.Event()
+        self._sweep_at = 0.0
+        self._thread = threading.Thread(target=self._poll, name="grpc", daemon=True)
+
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Binds HOST:PORT, a free port where that is 0; returns the port.
+
+        Raises:
+          RuntimeError: it cannot be bound.
+        """
+        secret = None if credentials is None else credentials._credentials
+        port = self._server.add_http2_port(address.encode(), secret)
+        if not port:
+            raise RuntimeError(f"cannot listen on {address}")
+        return port
+
+    def start(self) -> None:
+        """Takes calls from now on."""
+        self._server.start()
+        self._is_started = True
+        for _ in range(_ARMED):
+            self._arm()
+        self._thread.start()
+
+    def in_flight(self) -> int:
+        """Calls that are not over."""
+        return len(self._calls)
+
+    def may_send(self, call: grpc_call.Call, size: int) -> bool:
+        """Whether there is room for a reply of so many bytes until the client takes it."""
+        return size < _LARGE or self._replies.add(call, size)
+
+    def forget(self, call: grpc_call.Call) -> None:
+        """Lets go of a call that is over."""
+        self._replies.remove(call)
+        self._calls.discard(call)
+        self._refused.discard(call)
+        if self._is_stopping:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _arm(self) -> None:
+        self._server.request_call(self._queue, self._queue, _REQUEST)
+
+    def _poll(self) -> None:
+        while not self._is_shut_down or self._calls or self._refused:
+            now = time.time()
+            if now >= self._sweep_at:
+                self._sweep_at = now + _SWEEP_S
+                self._sweep()
+            event = self._queue.poll(now + _SWEEP_S)
+            try:
+                self._handle(event)
+            except Exception as error:  # one call must not end the others
+                _log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
+            del event  # the call in it would live on until the next one
+        self._server.destroy()
+        self._ended.set()
+
+    def _handle(self, event: Any) -> None:
+        if event.completion_type == cygrpc.CompletionType.queue_timeout:
+            return
+        if event.tag is _REQUEST:
+            self._accept(event)
+        elif event.tag is _SHUTDOWN:
+            self._is_shut_down = True
+        else:
+            event.tag(event)
+
+    def _sweep(self) -> None:
+        before = time.monotonic() - self._limits.stall_s
+        for call in [*self._calls, *self._refused]:
+            if call.is_stalled(before):
+                call.cancel()
+
+    def _accept(self, event: Any) -> None:
+        if not event.success:  # the server is shut down
+            return
+        self._arm()
+        details = event.call_details
+        method = self._methods.get(details.method, _UNKNOWN)
+        call = (method.kind or grpc_call.Call)(self, event.call, method, _after(details.deadline))
+        try:
+            self._admit(method, event.invocation_metadata)
+        except request_errors.RequestError as error:
+            self._refused.add(call)
+            self._refused_at = time.monotonic()
+            call.refuse(error)
+        else:
+            self._calls.add(call)
+            call.begin()
+
+    def _admit(self, method: grpc_call.Method, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        if not method.is_open:
+            self._tokens.check(next((value for key, value in metadata if key == "authorization"), None))
+            if self._is_stopping:
+                raise request_errors.RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
+        if len(self._calls) >= self._limits.calls * (2 if method.is_light else 1):
+            metrics.refused("too_many")
+            raise request_errors.RequestError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are under way; try again later"
+            )
+        if method is _UNKNOWN:
+            raise request_errors.RequestError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    def stop(self, grace_s: float) -> bool:
+        """Takes no more calls; returns when those under way are over, or cancelled after `grace_s` seconds.
+
+        It hangs up only when nobody has called for a moment: the core cancels calls that meet its goodbye on the way,
+        and a client could not tell that from a request that was lost.
+
+        Returns:
+          Whether all are over. Where a handler hangs, they are not, and the polling thread goes on.
+        """
+        if not self._is_started:  # the core aborts the process where a server that is bound was never started
+            self._is_started = self._is_stopping = True
+            self._server.start()
+            self._server.shutdown(self._queue, _SHUTDOWN)
+            self._queue.poll(time.time() + _CANCELLED_S)
+            self._server.destroy()
+            self._ended.set()
+            return True
+        if not self._is_stopping:
+            self._refused_at = time.monotonic()
+            self._is_stopping = True
+            with self._changed:
+                self._changed.wait_for(lambda: not any(call.is_waited_for for call in list(self._calls)), grace_s)
+                until = time.monotonic() + _REFUSING_S
+                while (left := min(until, self._refused_at + _QUIET_S) - time.monotonic()) > 0:
+                    self._changed.wait(left)
+            self._server.shutdown(self._queue, _SHUTDOWN)
+            if not self._ended.wait(_QUIET_S):
+                self._server.cancel_all_calls()
+        return self._ended.wait(_CANCELLED_S)
+
+
+def _nothing(call: grpc_call.Call, message: bytes) -> None:
+    """Handles no request: a method that is unknown is refused before."""
+
+
+_UNKNOWN = grpc_call.Method(_nothing)
