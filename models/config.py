@@ -147,7 +147,7 @@ def _value(hint: Any, value: Any, where: str, path: str) -> Any:
         return {str(key): _value(inner, item, where, f"{path}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    if origin is None and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     name = getattr(hint, "__name__", str(hint))
     raise errors.UsageError(f"{where}: {path} must be {name}, not {value!r}")

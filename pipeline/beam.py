@@ -1,4 +1,4 @@
-"""Apache Beam's arguments: how a user gives them, and what a step gets where none are given. Imports no Beam."""
+"""Apache Beam's arguments: how they are given, and what a step gets without them. Only `check` imports Beam."""
 
 import shlex
 from collections.abc import Sequence
@@ -31,8 +31,28 @@ def split(given: Sequence[str]) -> list[str]:
     return arguments
 
 
+def check(given: Sequence[str]) -> None:
+    """Refuses a runner that Beam does not have. Imports Beam.
+
+    Raises:
+      errors.UsageError: the runner, and which there are.
+    """
+    for name in _runners(given):
+        from apache_beam.runners import runner
+
+        try:
+            runner.create_runner(name)
+        except (ValueError, ImportError, AttributeError) as error:
+            line = " ".join(str(error).split())
+            raise errors.UsageError(f"--beam-pipeline-args --runner={name}: {line}") from error
+
+
 def arguments(given: Sequence[str]) -> list[str]:
     """What a step gets: Beam within its own process, unless `given` says otherwise; the last word counts."""
-    runners = [word.partition("=")[2] for word in given if word.startswith("--runner=")]
-    direct = not runners or runners[-1] == "DirectRunner"
+    runners = _runners(given)
+    direct = not runners or runners[-1].lower() in ("direct", "directrunner")
     return [*(_IN_THIS_PROCESS if direct else ()), *given]
+
+
+def _runners(given: Sequence[str]) -> list[str]:
+    return [word.partition("=")[2] for word in given if word.startswith("--runner=")]

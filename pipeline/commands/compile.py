@@ -50,6 +50,7 @@ def compile_(
 
     loaded = recipe_lib.load(recipe, set_ or ())
     beam_args = beam.split(beam_pipeline_args or ())
+    beam.check(beam_args)
     recipe_lib.check(loaded)
     from models import errors
     from pipeline.kubeflow import compile as compile_lib
@@ -64,7 +65,7 @@ def compile_(
         image=image,
         root=os.path.abspath(pipeline_root) if local and "://" not in pipeline_root else pipeline_root,
         local=local,
-        data=_data(data or loaded.data.source, local),
+        data=_data(data or loaded.data.source),
         resources=given,
         beam_args=beam_args,
         parameters=tuple(parameter or ()),
@@ -79,8 +80,8 @@ def compile_(
     typer.echo(f"{output}: rehearse it with: longtail rehearse {output} --root DIR")
 
 
-def _data(source: str, local: bool) -> str:
-    """The source as the steps will find it."""
-    if local and source and "://" not in source and not source.startswith("glyphs:"):
+def _data(source: str) -> str:
+    """The source as the steps will find it; a relative path is one of this machine, which the linter must see."""
+    if source and "://" not in source and not source.startswith("glyphs:"):
         return os.path.abspath(source)
     return source

@@ -55,6 +55,7 @@ def run(
     from pipeline import workplace
 
     beam_args = beam.split(beam_pipeline_args or ())
+    beam.check(beam_args)
     loaded = recipe_lib.load(recipe, set_ or ())
     source = _source(loaded, data, span)
     request_log = _request_log(request_log)

@@ -5,30 +5,26 @@ A condition becomes a function of its variables. Numbers, strings, `true`, `fals
 operand that decides alone is no error, values of different types are unequal, and whole and broken numbers compare.
 """
 
-import json
-import operator
 import re
 from collections.abc import Callable
 from typing import Any
+
+from pipeline.kubeflow import cel_values
 
 Scope = dict[str, Any]
 Node = Callable[[Scope], Any]
 
 _TOKEN = re.compile(
-    r"""(?P<number>(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)
+    r"""(?P<number>(\d+(\.\d+)?|\.\d+)([eE][+-]?\d+)?)
     |(?P<name>[A-Za-z_]\w*)
     |(?P<string>'([^'\\\n]|\\.)*'|"([^"\\\n]|\\.)*")
     |(?P<sign>&&|\|\||[=!<>]=|[-+*!<>()\[\].])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"', "`": "`", "?": "?"}
 _WORDS = {"true": True, "false": False, "null": None}
-_COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_SUMS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
-
-class Error(ValueError):
-    """The text is no expression, or has no value for these variables."""
+Error = cel_values.Error
 
 
 def condition(text: str) -> Callable[[Scope], bool]:
@@ -37,15 +33,23 @@ def condition(text: str) -> Callable[[Scope], bool]:
     Raises:
       Error: the text is not of the language above.
     """
-    node = _Parser(text).whole()
+    node = _within_limits(lambda: _Parser(text).whole())
 
     def value(scope: Scope) -> bool:
-        found = node(scope)
+        found = _within_limits(lambda: node(scope))
         if not isinstance(found, bool):
             raise Error(f"it gives {found!r}, which is neither true nor false")
         return found
 
     return value
+
+
+def _within_limits(work: Callable[[], Any]) -> Any:
+    """What `work` returns; that it is nested deeper than can be followed is an error, as it is in cel-go."""
+    try:
+        return work()
+    except RecursionError:
+        raise Error("it is nested too deeply") from None
 
 
 class _Parser:
@@ -97,28 +101,25 @@ class _Parser:
 
     def _relation(self) -> Node:
         node = self._sum()
-        while sign := self._accept("==", "!=", *_COMPARISONS):
-            node = _binary(_compare, sign, node, self._sum())
+        while sign := self._accept("==", "!=", "<", "<=", ">", ">="):
+            node = _binary(cel_values.compare, sign, node, self._sum())
         return node
 
     def _sum(self) -> Node:
         node = self._product()
         while sign := self._accept("+", "-"):
-            node = _binary(_calculate, sign, node, self._product())
+            node = _binary(cel_values.calculate, sign, node, self._product())
         return node
 
     def _product(self) -> Node:
         node = self._unary()
         while sign := self._accept("*"):
-            node = _binary(_calculate, sign, node, self._unary())
+            node = _binary(cel_values.calculate, sign, node, self._unary())
         return node
 
     def _unary(self) -> Node:
-        if self._accept("!"):
-            return _inverted(self._unary())
-        if self._accept("-"):
-            return _negated(self._unary())
-        return self._member()
+        sign = self._accept("!", "-")
+        return _signed(sign, self._unary()) if sign else self._member()
 
     def _member(self) -> Node:
         node = self._primary()
@@ -148,15 +149,15 @@ class _Parser:
         return _constant(literal)
 
     def _call(self, name: str) -> Node:
-        if name not in _FUNCTIONS:
+        if name not in cel_values.FUNCTIONS:
             raise Error(f"there is no function {name!r} here")
         argument = self._any()
         self._expect(")")
-        return lambda scope: _FUNCTIONS[name](argument(scope))
+        return lambda scope: cel_values.FUNCTIONS[name](argument(scope))
 
 
 def _number(text: str) -> int | float:
-    return int(text) if text.isdigit() else float(text)
+    return cel_values.INT(text) if text.isdigit() else float(text)
 
 
 def _unquoted(text: str) -> str:
@@ -185,14 +186,14 @@ def _item(node: Node, key: Node) -> Node:
     def value(scope: Scope) -> Any:
         holder, name = node(scope), key(scope)
         if isinstance(holder, dict):
-            if name not in holder:
+            if not isinstance(name, str) or name not in holder:
                 raise Error(f"no such key: {name}")
             return holder[name]
-        if isinstance(holder, list) and _is_number(name) and name == int(name):
+        if isinstance(holder, list) and cel_values.is_number(name) and name == int(name):
             if not 0 <= name < len(holder):
                 raise Error(f"index out of bounds: {int(name)}")
             return holder[int(name)]
-        raise Error(f"{_type(holder)} has no {name!r}")
+        raise Error(f"{cel_values.type_name(holder)} has no {name!r}")
 
     return value
 
@@ -206,7 +207,7 @@ def _deciding(deciding: bool, left: Node, right: Node) -> Node:
             try:
                 found = node(scope)
                 if not isinstance(found, bool):
-                    raise Error(f"{_type(found)} is neither true nor false")
+                    raise Error(f"{cel_values.type_name(found)} is neither true nor false")
             except Error as error:
                 failed = failed or error
                 continue
@@ -219,80 +220,17 @@ def _deciding(deciding: bool, left: Node, right: Node) -> Node:
     return value
 
 
-def _inverted(node: Node) -> Node:
-    def value(scope: Scope) -> bool:
+def _signed(sign: str, node: Node) -> Node:
+    def value(scope: Scope) -> bool | int | float:
         found = node(scope)
-        if not isinstance(found, bool):
-            raise Error(f"no overload: !{_type(found)}")
-        return not found
-
-    return value
-
-
-def _negated(node: Node) -> Node:
-    def value(scope: Scope) -> int | float:
-        found = node(scope)
-        if not _is_number(found):
-            raise Error(f"no overload: -{_type(found)}")
-        return -found
+        if sign == "!" and isinstance(found, bool):
+            return not found
+        if sign == "-" and cel_values.is_number(found):
+            return -found
+        raise Error(f"no overload: {sign}{cel_values.type_name(found)}")
 
     return value
 
 
 def _binary(function: Callable[[str, Any, Any], Any], sign: str, left: Node, right: Node) -> Node:
     return lambda scope: function(sign, left(scope), right(scope))
-
-
-def _compare(sign: str, left: Any, right: Any) -> bool:
-    alike = _type(left) == _type(right) or (_is_number(left) and _is_number(right))
-    if sign in ("==", "!="):
-        return (alike and left == right) == (sign == "==")
-    if not alike or not isinstance(left, (int, float, str)):
-        raise Error(f"no overload: {_type(left)} {sign} {_type(right)}")
-    return _COMPARISONS[sign](left, right)
-
-
-def _calculate(sign: str, left: Any, right: Any) -> Any:
-    adds = sign == "+" and type(left) is str
-    if type(left) is not type(right) or not (adds or _is_number(left)):
-        raise Error(f"no overload: {_type(left)} {sign} {_type(right)}")
-    return _SUMS[sign](left, right)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _type(value: Any) -> str:
-    names = {bool: "bool", int: "int", float: "double", str: "string", dict: "map", list: "list"}
-    return names.get(type(value), "null")
-
-
-def _converted(name: str, kinds: tuple[type, ...], convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def function(value: Any) -> Any:
-        if type(value) not in kinds:
-            raise Error(f"no overload: {name}({_type(value)})")
-        try:
-            return convert(value)
-        except (KeyError, ValueError, OverflowError) as error:
-            raise Error(f"{name}({value!r}) has no value") from error
-
-    return function
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-_TRUTHS = {
-    **dict.fromkeys(("true", "True", "TRUE", "t", "1", True), True),
-    **dict.fromkeys(("false", "False", "FALSE", "f", "0", False), False),
-}
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "int": _converted("int", (int, float, str), int),
-    "double": _converted("double", (int, float, str), float),
-    "string": _converted("string", (int, float, str, bool), _text),
-    "bool": _converted("bool", (str, bool), _TRUTHS.__getitem__),
-    "size": _converted("size", (str, list, dict), len),
-    "parseJson": _converted("parseJson", (str,), lambda text: json.loads(text, parse_int=float)),
-}

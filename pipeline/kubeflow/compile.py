@@ -21,7 +21,10 @@ from pipeline.kubeflow import resources as resources_lib
 
 COMMAND = ("python", "-m", "pipeline.kubeflow.entrypoint")
 
-_BACKOFF = {"backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "600s"}
+# The last is no longest pause: Argo counts it from the start of the first attempt, tries none again after it, and makes
+# it the deadline of one that it does (argo-workflows, workflow/controller/operator.go: processNodeRetries). It must be
+# longer than all attempts of a training.
+_BACKOFF = {"backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "2592000s"}
 _ACCELERATED = "Trainer"
 
 

@@ -83,6 +83,15 @@ def without_newer(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return stripped, {"cache_keys": cache_keys, "resources": resources}
 
 
+def schema(text: str) -> dict[str, Any] | None:
+    """The content of an artifact's instance schema, None where it is no mapping."""
+    try:
+        described = yaml.safe_load(text) or {}
+    except yaml.YAMLError:
+        return None
+    return described if isinstance(described, dict) else None
+
+
 def dig(value: Any, *keys: str) -> dict[str, Any]:
     """A mapping within a mapping; {} where there is none."""
     for key in keys:

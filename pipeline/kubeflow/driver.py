@@ -79,11 +79,11 @@ def resolve(task: ir.Task, run: Run, outputs: Mapping[str, Any]) -> dict[str, An
         if value is not None:
             values[name] = value
         elif not task.component_spec.input_definitions.parameters[name].is_optional:
-            raise errors.WorkError(f"{task.name}: the resolved input parameter is null: {name}")
+            raise errors.WorkError(f"the resolved input parameter is null: {name}")
     artifacts = {}
     for name, source in task.artifacts.items():
         if not source.producer:
-            raise errors.WorkError(f"{task.name}: parent DAG does not have input artifact {source.key}")
+            raise errors.WorkError(f"parent DAG does not have input artifact {source.key}")
         artifacts[name] = {"artifacts": [dict(one) for one in _produced(task, source, "artifacts", outputs) or []]}
     return {"parameterValues": _typed(task, values), "artifacts": artifacts}
 
@@ -93,10 +93,10 @@ def _parameter(task: ir.Task, name: str, source: ir.Input, run: Run, outputs: Ma
         return _produced(task, source, "parameters", outputs)
     if source.key:
         if source.key not in run.parameters:
-            raise errors.WorkError(f"{task.name}: parent DAG does not have input parameter {source.key}")
+            raise errors.WorkError(f"parent DAG does not have input parameter {source.key}")
         return run.parameters[source.key]
     if source.constant is None:
-        raise errors.WorkError(f"{task.name}: where parameter {name} comes from is not implemented by {run.profile}")
+        raise errors.WorkError(f"where parameter {name} comes from is not implemented by {run.profile}")
     told = {
         "{{$.pipeline_job_name}}": run.id,
         "{{$.pipeline_job_resource_name}}": run.id,
@@ -110,10 +110,10 @@ def _parameter(task: ir.Task, name: str, source: ir.Input, run: Run, outputs: Ma
 
 def _produced(task: ir.Task, source: ir.Input, what: str, outputs: Mapping[str, Any]) -> Any:
     if source.producer not in outputs:
-        raise errors.WorkError(f"{task.name}: cannot find producer task {source.producer!r}")
+        raise errors.WorkError(f"cannot find producer task {source.producer!r}")
     made = outputs[source.producer][what]
     if what == "artifacts" and source.key not in made:
-        raise errors.WorkError(f"{task.name}: cannot find output {source.key!r} in producer task {source.producer!r}")
+        raise errors.WorkError(f"cannot find output {source.key!r} in producer task {source.producer!r}")
     return made.get(source.key)
 
 
@@ -125,13 +125,13 @@ def _typed(task: ir.Task, values: dict[str, Any]) -> dict[str, Any]:
         if name not in values:
             if not spec.is_optional and not spec.HasField("default_value"):
                 raise errors.WorkError(
-                    f"{task.name}: neither value nor default value provided for non-optional parameter {name!r}"
+                    f"neither value nor default value provided for non-optional parameter {name!r}"
                 )
         elif kind == "STRING":
             typed[name] = to_text(values[name])
         elif kind not in _KINDS or not isinstance(values[name], _KINDS[kind]):
             raise errors.WorkError(
-                f"{task.name}: input parameter {name!r} type mismatch: expect {kind}, got {type(values[name]).__name__}"
+                f"input parameter {name!r} type mismatch: expect {kind}, got {type(values[name]).__name__}"
             )
     return typed
 
@@ -153,7 +153,7 @@ def will_trigger(task: ir.Task, inputs: dict[str, Any]) -> bool:
     try:
         return cel.condition(task.condition)(scope)
     except cel.Error as error:
-        raise errors.WorkError(f"{task.name}: condition {task.condition}: {error}") from error
+        raise errors.WorkError(f"condition {task.condition}: {error}") from error
 
 
 def provision(task: ir.Task, run: Run, salt: str, private: str) -> dict[str, Any]:

@@ -4,6 +4,10 @@
 
 In the command itself Beam's arguments would be part of Kubeflow's cache key (its `ContainerSpec` is image, command and
 names of volumes: Kubeflow Pipelines 2.17.0, backend/src/v2/cacheutils/cache.go), which they are no reason to change.
+
+Kubeflow's driver gives every step an output that its component does not have, `executor-logs` of type `system.Artifact`
+(same release, backend/src/v2/driver/driver.go: provisionOutputs; on unless PUBLISH_LOGS says otherwise). The launcher
+fills it, and TFX, which imports the class of every output by its type's name, would stop at it.
 """
 
 import json
@@ -19,6 +23,7 @@ from models import workers
 from pipeline import beam
 
 _INVOCATION = "--json_serialized_invocation_args"
+_LOGS = "executor-logs"
 
 
 def main(arguments: list[str]) -> int:
@@ -31,10 +36,14 @@ def main(arguments: list[str]) -> int:
       The exit status: 0, or that of an error which its user can mend, said in one line on standard error.
     """
     logging.use_absl_handler()
+    place = arguments.index(_INVOCATION) + 1
+    executor_input = json.loads(arguments[place])
+    executor_input.get("outputs", {}).get("artifacts", {}).pop(_LOGS, None)
     given = [*arguments, *json.loads(os.environ.get(beam.ENVIRONMENT, "[]"))]
+    given[place] = json.dumps(executor_input)
     try:
         if _leads():
-            _clear(json.loads(arguments[arguments.index(_INVOCATION) + 1]))
+            _clear(executor_input)
         kubeflow_v2_run_executor.main(kubeflow_v2_run_executor._parse_flags(given))
     except Exception as error:
         status = getattr(error, "exit_status", None)

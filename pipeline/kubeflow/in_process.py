@@ -13,10 +13,18 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TextIO
 
+# Houses whose modules do their work as `__main__` alone; a stranger's would do it when it is imported, and again.
+_ENTRY_POINTS = ("pipeline.", "tfx.")
+
 
 def can_run(command: Sequence[str]) -> bool:
     """Whether the command is a Python module."""
     return len(command) > 2 and os.path.basename(command[0]).startswith("python") and command[1] == "-m"
+
+
+def can_preload(command: Sequence[str]) -> bool:
+    """Whether importing the command's module is known to run nothing and was not done yet."""
+    return can_run(command) and command[2].startswith(_ENTRY_POINTS) and command[2] not in sys.modules
 
 
 def preload(module: str, log_file: str) -> None:
@@ -37,7 +45,7 @@ def run(command: Sequence[str], env: dict[str, str], folder: str, log_file: str)
     Returns:
       Its exit status; what it raised is in the log.
     """
-    with _output_to(log_file), _state_kept(env, folder, [command[2], *command[3:]]):
+    with _output_to(log_file), _loggers_kept(), _state_kept(env, folder, [command[2], *command[3:]]):
         try:
             runpy.run_module(command[2], run_name="__main__", alter_sys=True)
         except SystemExit as stop:
@@ -78,17 +86,10 @@ def _logging_to(file: TextIO, streams: tuple[TextIO, ...]) -> Iterator[None]:
     from absl import logging as absl_logging
 
     absl_handler = absl_logging.get_absl_handler()
-    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
-    handlers = [handler for logger in loggers for handler in logger.handlers]
     moved = [(absl_handler.python_handler, absl_handler.python_handler.stream)]
-    moved += [
-        (handler, handler.stream)
-        for handler in handlers
-        if isinstance(handler, logging.StreamHandler) and handler.stream in streams
-    ]
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    root.handlers[:] = [absl_handler]
+    moved += [(handler, handler.stream) for handler in _stream_handlers() if handler.stream in streams]
+    before, level = logging.root.handlers[:], logging.root.level
+    logging.root.handlers[:] = [absl_handler]
     for handler, _ in moved:
         handler.setStream(file)
     try:
@@ -96,8 +97,35 @@ def _logging_to(file: TextIO, streams: tuple[TextIO, ...]) -> Iterator[None]:
     finally:
         for handler, stream in moved:
             handler.setStream(stream)
-        root.handlers[:] = before
-        root.setLevel(level)
+        for handler in _stream_handlers():
+            if handler.stream is file:  # of a module that was imported meanwhile; the file is about to be closed
+                handler.setStream(streams[1])
+        logging.root.handlers[:] = before
+        logging.root.setLevel(level)
+
+
+def _stream_handlers() -> list[logging.StreamHandler]:
+    """Those of all loggers but the root."""
+    found = [handler for logger in _loggers() for handler in logger.handlers]
+    return [handler for handler in found if isinstance(handler, logging.StreamHandler)]
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+
+
+@contextlib.contextmanager
+def _loggers_kept() -> Iterator[None]:
+    """Puts back handlers and levels; a logger that is new keeps its level alone, which its module may have set."""
+    before = {logger: (logger.handlers[:], logger.level) for logger in _loggers()}
+    disabled = logging.root.manager.disable
+    try:
+        yield
+    finally:
+        for logger in _loggers():
+            logger.handlers[:], level = before.get(logger, ([], logger.level))
+            logger.setLevel(level)
+        logging.disable(disabled)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import heapq
 import json
 from typing import Any
 
-import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
@@ -16,6 +15,7 @@ from models import errors
 from pipeline.kubeflow import document as document_lib
 
 CONTAINER, IMPORTER, RESOLVER, CUSTOM_JOB = "container", "importer", "resolver", "custom_job"
+
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
@@ -157,6 +157,7 @@ def read(documents: list[Any], path: str) -> Pipeline:
         raise errors.UsageError(f"{path}: no pipeline spec ({' '.join(str(error).split())})") from error
     if not spec.pipeline_info.name:
         raise errors.UsageError(f"{path}: pipelineInfo.name is empty; a pipeline has a name")
+    _check_types(spec, path)
     build = _Builder(path, spec, deployment, newer, platform)
     tasks = {name: build.task(name, task) for name, task in sorted(spec.root.dag.tasks.items())}
     if not tasks:
@@ -174,10 +175,22 @@ def read(documents: list[Any], path: str) -> Pipeline:
     )
 
 
+def _check_types(spec: pipeline_spec_pb2.PipelineSpec, path: str) -> None:
+    known = pipeline_spec_pb2.ParameterType.ParameterTypeEnum.values()
+    for name, component in (("root", spec.root), *sorted(spec.components.items())):
+        for definitions in (component.input_definitions, component.output_definitions):
+            for key, parameter in sorted(definitions.parameters.items()):
+                if parameter.parameter_type not in known:
+                    raise errors.UsageError(f"{path}: {name}: parameter {key}: no type {parameter.parameter_type}")
+            for key, artifact in sorted(definitions.artifacts.items()):
+                if document_lib.schema(artifact.artifact_type.instance_schema) is None:
+                    raise errors.UsageError(f"{path}: {name}: artifact {key}: its instanceSchema is no YAML mapping")
+
+
 def title(schema: dict[str, str]) -> str:
     """An artifact type's title, from its schema in JSON form; for a type of one's own the import path of its class."""
     if "instanceSchema" in schema:
-        return (yaml.safe_load(schema["instanceSchema"]) or {}).get("title", "")
+        return str((document_lib.schema(schema["instanceSchema"]) or {}).get("title", ""))
     return schema.get("schemaTitle", "")
 
 

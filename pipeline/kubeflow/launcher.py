@@ -4,6 +4,7 @@ Follows Kubeflow Pipelines 2.17: backend/src/v2/component/launcher_v2.go, and re
 The store is a local folder, so what the launcher would copy to and from the bucket already lies where it belongs.
 """
 
+import contextlib
 import copy
 import ctypes
 import dataclasses
@@ -100,14 +101,15 @@ def execute(
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
-        except OSError as error:
-            raise errors.WorkError(f"{filled[0]} cannot be run: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # a word with a null byte is a ValueError
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise errors.WorkError(f"{filled[0]} cannot be run: {reason}") from error
         try:
             return process.wait()
         finally:
-            if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # a container ends with its command, whatever that started
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
 
 
 def _die_with_parent() -> None:
@@ -126,7 +128,7 @@ def fill_in(task: ir.Task, command: Sequence[str], executor_input: dict[str, Any
 
     def value(match: re.Match) -> str:
         if match.group(1) not in values:
-            raise errors.WorkError(f"{task.name}: parameter {match.group(1)!r} not found in executor input")
+            raise errors.WorkError(f"parameter {match.group(1)!r} not found in executor input")
         return driver.to_text(values[match.group(1)])
 
     # What names an output is left to the launcher as it is.

@@ -215,7 +215,7 @@ def _root(root: str, local: bool) -> Iterator[Finding]:
     """objectstore/config.go takes gs, s3 and minio; the steps themselves write with what TensorFlow has."""
     if local:
         return
-    if not _is_object_store(root):
+    if not _is_object_store(root) or not root.partition("://")[2].strip("/"):
         yield Finding(
             "pipeline", "root", f"{root!r} is no object store; give gs://bucket/folder, or --local for a rehearsal"
         )
@@ -254,11 +254,15 @@ def _container(task: ir.Task) -> Iterator[Finding]:
     """dag.go runs containers and importers; the driver takes an image as it is (driver/driver.go)."""
     if task.kind not in (ir.CONTAINER, ir.IMPORTER, "dag"):
         yield Finding(task.name, "executor", f"Kubeflow Pipelines runs no {task.kind or 'component without executor'}")
+    if task.kind == ir.IMPORTER and task.condition:
+        yield Finding(task.name, "condition", "Kubeflow Pipelines takes none of an importer; put it on what reads it")
     if task.kind != ir.CONTAINER:
         return
     executor = task.args[task.args.index(_EXECUTOR) + 1] if _EXECUTOR in task.args[:-1] else ""
     if not task.image.strip():
         yield Finding(task.name, "image", "has none; give --image, or the step's own in the resources file")
+    elif set(task.image) & set(" \t\n"):
+        yield Finding(task.name, "image", f"{task.image!r} is no image; write registry/name:tag")
     elif task.image.startswith(_STOCK_IMAGE) and executor and not executor.startswith("tfx."):
         yield Finding(task.name, "image", f"{task.image} does not hold {executor}; build an image that does")
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from models import errors
 from pipeline import workplace
 
 FOLDER = "rehearsals"
@@ -71,11 +72,8 @@ class Records:
     def __init__(self, root: str):
         self._folder = os.path.join(root, FOLDER)
         names = sorted(os.listdir(self._folder)) if os.path.isdir(self._folder) else []
-        self._all = [
-            Record(folder, content)
-            for folder in (os.path.join(self._folder, name) for name in names)
-            if (content := workplace.read_json(os.path.join(folder, _FILE))) is not None
-        ]
+        read = [_read(os.path.join(self._folder, name)) for name in names]
+        self._all = [record for record in read if record is not None]
 
     def open(self, identity: str, described: dict[str, Any]) -> Record:
         """The last run of this identity if it did not finish, else a new one."""
@@ -116,6 +114,17 @@ class Records:
         for record in self._all:
             if pipeline in (None, record.content["pipeline"]):
                 yield from ((record, step) for step in record.steps.values() if step["state"] == COMPLETE)
+
+
+def _read(folder: str) -> Record | None:
+    """The record in a folder; None where a run was killed before it wrote one."""
+    path = os.path.join(folder, _FILE)
+    content = workplace.read_json(path)
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not {"run_id", "identity", "pipeline", "steps"} <= set(content):
+        raise errors.WorkError(f"{path}: no record of a rehearsal; remove it and run again")
+    return Record(folder, content)
 
 
 def salt() -> str:

@@ -3,10 +3,14 @@
 Kubeflow Pipelines 2.17: backend/src/v2/compiler/argocompiler/dag.go.
 """
 
+import re
+
 from models import errors
 from pipeline.kubeflow import driver
 from pipeline.kubeflow import ir
 
+# What becomes a name of a folder or file below the root must not lead out of it.
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 _DAG_GO = "(Kubeflow Pipelines 2.17, backend/src/v2/compiler/argocompiler/dag.go)"
 
 
@@ -16,6 +20,8 @@ def check(pipeline: ir.Pipeline, profile: str) -> None:
     Raises:
       errors.WorkError: names the step and the reason.
     """
+    if not _NAME.fullmatch(pipeline.name):
+        raise errors.WorkError(f"{pipeline.path}: {_odd('the pipeline', pipeline.name)}")
     tasks = {task.name: task for task in pipeline.tasks}
     for task in pipeline.tasks:
         reason = _refusal(task, profile) or _dangling(task, tasks, profile)
@@ -23,7 +29,15 @@ def check(pipeline: ir.Pipeline, profile: str) -> None:
             raise errors.WorkError(f"{pipeline.path}: {task.name}: {reason}")
 
 
+def _odd(what: str, name: str) -> str:
+    return f"{what}'s name {name!r} has other signs than letters, digits, '_', '-' and '.'; it becomes a folder's"
+
+
 def _refusal(task: ir.Task, profile: str) -> str:
+    for what, names in (("the step", (task.name,)), ("an output", (*task.outputs, *task.output_parameters))):
+        for name in names:
+            if not _NAME.fullmatch(name):
+                return _odd(what, name)
     if task.kind == ir.RESOLVER and profile == driver.KFP:
         return f"resolver executors not implemented {_DAG_GO}; --profile {driver.VERTEX} runs them"
     if task.kind == ir.IMPORTER and task.condition and profile == driver.KFP:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,7 +70,8 @@ def prepare(plan: Plan) -> Ready:
     """
     store = _store(plan)
     pipeline, bucket = _load(plan.path, store)
-    parameters = driver.parameters(pipeline, plan.given)
+    given = _replaced(dict(plan.given), bucket, store) if bucket else plan.given
+    parameters = driver.parameters(pipeline, given)
     refusals.check(pipeline, plan.profile)
     lines = [f"{bucket} is {store} here"] if bucket else []
     lines += [f"{task.name}: {line}" for task in pipeline.tasks for line in refusals.differences(task, plan.profile)]
@@ -83,7 +85,7 @@ def rehearse(ready: Ready, console: rich.console.Console) -> dict[str, Any]:
       The run's record, as in `<root>/rehearsals/<run>/run.json`.
     """
     plan, pipeline = ready.plan, ready.pipeline
-    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say = _sayer(console)
     for line in ready.lines:
         say(line)
     kept = records_lib.Records(os.path.abspath(plan.root))
@@ -101,6 +103,10 @@ def rehearse(ready: Ready, console: rich.console.Console) -> dict[str, Any]:
     executables = image.prepare(os.path.join(os.path.abspath(plan.root), "image")) if plan.subprocesses else ""
     _walk(pipeline, worker_lib.Worker(run, kept, record, executables, say), record, console)
     return record.content
+
+
+def _sayer(console: rich.console.Console) -> Callable[[str], None]:
+    return functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
 
 
 def _store(plan: Plan) -> str:
@@ -135,11 +141,11 @@ def _identity(ready: Ready) -> str:
 
 def _walk(pipeline: ir.Pipeline, worker: worker_lib.Worker, record: records_lib.Record, console) -> None:
     """Runs each step that is not done; stops at the first that fails."""
-    content = record.content
+    content, say = record.content, _sayer(console)
     with console_lib.Steps(console) as steps:
         for position, task in enumerate(pipeline.tasks):
             if record.finished(task.name):
-                steps.end(task.name, 0.0, cached=True)
+                say(f"{task.name:<24} kept")
                 continue
             steps.start(task.name, position, len(pipeline.tasks))
             try:
@@ -150,7 +156,7 @@ def _walk(pipeline: ir.Pipeline, worker: worker_lib.Worker, record: records_lib.
             if step["state"] in records_lib.DONE:
                 steps.end(task.name, step["seconds"], step["state"] == records_lib.CACHED)
             else:
-                console.print(f"{task.name:<24} {step['reason']}", highlight=False, markup=False, soft_wrap=True)
+                say(f"{task.name:<24} {step['reason']}")
         else:
             content["state"] = records_lib.SUCCEEDED
             content.pop("failed", None)

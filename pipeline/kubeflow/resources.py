@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -12,15 +13,17 @@ from models import config
 from models import errors
 
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_EFFECTS = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
 _LABEL = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Toleration:
-    """Of a taint, as Kubernetes has it."""
+    """Of a taint, as Kubernetes has it; without an operator of any value, or of the `value` that is given."""
 
     key: str = ""
-    operator: str = "Exists"
+    operator: str = ""
     value: str = ""
     effect: str = ""
 
@@ -60,12 +63,25 @@ class Resources:
         for layer in (_HOUSE.default, _HOUSE.steps.get(name), self.default, self.steps.get(name)):
             said = {key: value for key, value in vars(layer or Step()).items() if value is not None}
             result = dataclasses.replace(result, **said)
-        return result
+        return _within_limits(result)
 
     def on(self, name: str, **changes: Any) -> "Resources":
         """The same with changes of one step."""
         changed = dataclasses.replace(self.steps.get(name, Step()), **changes)
         return dataclasses.replace(self, steps={**self.steps, name: changed})
+
+
+def _within_limits(step: Step) -> Step:
+    """A step which asks for no more than its limits: a smaller limit than the house asks for is meant to hold."""
+    return dataclasses.replace(step, **{request: getattr(step, limit) for limit, request in _exceeded(step)})
+
+
+def _exceeded(step: Step) -> Iterator[tuple[str, str]]:
+    """The keys of limits, and of requests beyond them, which Kubernetes refuses."""
+    for limit, request in _PAIRS:
+        most, asked = getattr(step, limit), getattr(step, request)
+        if most is not None and asked is not None and amount(asked) > amount(most):
+            yield limit, request
 
 
 def with_trainer(given: Resources, gpus: int | None, node_selector: Iterable[str]) -> Resources:
@@ -75,13 +91,20 @@ def with_trainer(given: Resources, gpus: int | None, node_selector: Iterable[str
       errors.UsageError: a label that is none.
     """
     changes: dict[str, Any] = {} if gpus is None else {"accelerators": gpus}
-    labels = dict(label.partition("=")[::2] for label in node_selector)
+    labels = {}
+    for label in node_selector:
+        key, equals, value = label.partition("=")
+        if not equals:
+            raise errors.UsageError(f"--node-selector {label}: write KEY=VALUE, a label of the nodes")
+        labels[key] = value
     if labels:
         changes["node_selector"] = labels
     result = given.on("Trainer", **changes) if changes else given
     check(result.steps.get("Trainer", Step()), "--node-selector")
     return result
 
+
+_PAIRS = (("cpu", "cpu_request"), ("memory", "memory_request"))
 
 # Imports of TensorFlow and TFX alone take 1.5 GB. A refused span is refused again: nothing is gained by a retry.
 _HOUSE = Resources(
@@ -134,6 +157,9 @@ def check(step: Step, where: str) -> None:
         value = getattr(step, key)
         if value is not None and not _QUANTITY.fullmatch(value):
             raise errors.UsageError(f"{where}.{key}: {value!r} is no quantity of Kubernetes; write 2, 500m or 8Gi")
+    for limit, request in _exceeded(step):
+        asked, most = getattr(step, request), getattr(step, limit)
+        raise errors.UsageError(f"{where}.{request}: {asked} is more than the limit, {limit}: {most}")
     for key in ("accelerators", "retries"):
         value = getattr(step, key)
         if value is not None and value < 0:
@@ -141,10 +167,26 @@ def check(step: Step, where: str) -> None:
     for key, value in (step.node_selector or {}).items():
         if not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)):
             raise errors.UsageError(f"{where}.node_selector: {key}={value} is no label of a node; write name: value")
+    for name in step.env or {}:
+        if not _VARIABLE.fullmatch(name):
+            raise errors.UsageError(f"{where}.env: {name!r} is no name of a variable; use letters, digits and '_'")
+    for toleration in step.tolerations or ():
+        _check_toleration(toleration, f"{where}.tolerations")
     if step.image is not None and (not step.image or set(step.image) & set(" \t\n")):
         raise errors.UsageError(f"{where}.image: {step.image!r} is no image; write registry/name:tag")
     if step.accelerator is not None and not _LABEL.fullmatch(step.accelerator):
         raise errors.UsageError(f"{where}.accelerator: {step.accelerator!r} is no resource; write e.g. nvidia.com/gpu")
+
+
+def _check_toleration(toleration: Toleration, where: str) -> None:
+    if toleration.effect not in _EFFECTS:
+        raise errors.UsageError(f"{where}.effect: unknown {toleration.effect!r}; one of {', '.join(_EFFECTS[1:])}")
+    if toleration.operator not in ("", "Exists", "Equal"):
+        raise errors.UsageError(f"{where}.operator: unknown {toleration.operator!r}; one of Exists, Equal")
+    if toleration.operator == "Exists" and toleration.value:
+        raise errors.UsageError(f"{where}.value: Exists takes none; write operator: Equal, or no operator")
+    if toleration.operator != "Exists" and not toleration.key and (toleration.operator or toleration.value):
+        raise errors.UsageError(f"{where}.key: is missing; only Exists does without, for every taint")
 
 
 def container(step: Step) -> dict[str, Any]:
@@ -172,10 +214,13 @@ def platform(step: Step) -> dict[str, Any]:
     if step.node_selector:
         fields["nodeSelector"] = {"labels": dict(step.node_selector)}
     if step.tolerations:
-        fields["tolerations"] = [
-            {key: value for key, value in dataclasses.asdict(one).items() if value} for one in step.tolerations
-        ]
+        fields["tolerations"] = [_toleration(one) for one in step.tolerations]
     return fields
+
+
+def _toleration(one: Toleration) -> dict[str, str]:
+    fields = {**dataclasses.asdict(one), "operator": one.operator or ("Equal" if one.value else "Exists")}
+    return {key: value for key, value in fields.items() if value}
 
 
 def amount(quantity: str) -> float:
@@ -190,12 +235,12 @@ def amount(quantity: str) -> float:
 def _texts(value: Any, key: str = "") -> Any:
     """YAML's numbers as the text that quantities, labels and variables are; what is no mapping is left alone."""
     if isinstance(value, dict):
-        free = key in ("node_selector", "env")
+        free = key in ("node_selector", "env", "tolerations")
         return {name: _text(item) if free else _texts(item, name) for name, item in value.items()}
     if key.split("_")[0] in ("cpu", "memory"):
         return _text(value)
     if key == "tolerations" and isinstance(value, list):
-        return tuple(_texts(item) for item in value)
+        return tuple(_texts(item, key) for item in value)
     return value
 
 

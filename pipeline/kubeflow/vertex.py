@@ -71,7 +71,7 @@ def _terms(task: ir.Task, query: str) -> dict[str, str]:
     for part in query.split(" AND "):
         match = _TERM.fullmatch(part.strip())
         if match is None:
-            raise errors.WorkError(f"{task.name}: the part {part!r} of its query cannot be read")
+            raise errors.WorkError(f"the part {part!r} of its query cannot be read")
         terms[match["field"]] = match["value"].strip('"')
     return terms
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -52,9 +51,9 @@ class Worker:
         self._started = time.monotonic()
         try:
             done = self._done(task)
-        except errors.WorkError as error:
+        except (errors.WorkError, OSError) as error:
             self._record.put(task.name, state=records_lib.FAILED, error=str(error), seconds=self._seconds())
-            raise
+            raise errors.WorkError(str(error)) from error
         return self._record.put(task.name, seconds=self._seconds(), **done)
 
     def _seconds(self) -> float:
@@ -106,7 +105,7 @@ class Worker:
 
     def _load(self, command: Sequence[str]) -> None:
         """Imports what a command runs in this process before its time is taken."""
-        if self._executables or not in_process.can_run(command) or command[2] in sys.modules:
+        if self._executables or not in_process.can_preload(command):
             return
         self._say(f"loading {command[2]}")
         try:
@@ -147,8 +146,14 @@ class Worker:
             uri = importer.artifact_uri.constant.string_value
         if not uri:
             raise errors.WorkError("artifact uri not provided")
-        [(name, spec)] = task.component_spec.output_definitions.artifacts.items()
-        metadata = {key: launcher.stored(value) for key, value in driver.plain(importer.metadata).items()}
+        outputs = task.component_spec.output_definitions.artifacts
+        if len(outputs) != 1:
+            raise errors.WorkError(f"an importer has one output artifact; this has {len(outputs)}")
+        [(name, spec)] = outputs.items()
+        try:
+            metadata = {key: launcher.stored(value) for key, value in driver.plain(importer.metadata).items()}
+        except ValueError as error:
+            raise errors.WorkError(str(error)) from error
         artifact = {"type": driver.plain(spec.artifact_type), "uri": uri, "metadata": metadata}
         if not importer.reimport:
             for known in self._records.artifacts(self._run.pipeline):

@@ -202,15 +202,17 @@ def validate_drift(folder, current, baseline, config=None, thresholds=None, samp
     return outputs["anomalies"], outputs["report"]
 
 
-def find_baseline(folder, current, span, registry, models="", **pins):
-    """BaselineFinder's outputs by name."""
+def find_baseline(folder, current, span, registry, models="", fingerprint="", **pins):
+    """BaselineFinder's outputs by name; `fingerprint` is of the span's data."""
     outputs = {
         "baseline_statistics": artifact(standard_artifacts.ExampleStatistics, os.path.join(folder, "baseline")),
         "baseline_sample": artifact(artifacts.SpanSample, os.path.join(folder, "baseline_sample")),
         "baseline_model": artifact(standard_artifacts.Model, os.path.join(folder, "model")),
     }
     properties = {"span": span, "registry": str(registry), "models": str(models), **pins}
-    inputs = {"statistics": current, "sample": sample_of(current)}
+    sample = sample_of(current)
+    sample[0].set_string_custom_property("fingerprint", fingerprint)
+    inputs = {"statistics": current, "sample": sample}
     baseline_finder.Executor().Do(inputs, outputs, properties)
     return outputs
 

@@ -66,6 +66,21 @@ def test_where_only_the_span_itself_is_accepted_the_same_statistics_are_a_cold_s
     assert found[0].get_int_custom_property("cold_start") == 1
 
 
+@pytest.mark.parametrize(("fingerprint", "cold"), [("data", 1), ("other data", 0)])
+def test_a_span_that_comes_again_is_known_by_its_data_whatever_its_statistics(tmp_path, lone, fingerprint, cold):
+    other = examples.statistics(str(tmp_path / "other"), examples.images(1))
+    found = examples.find_baseline(str(tmp_path), other, 1, lone, fingerprint=fingerprint)["baseline_statistics"]
+    assert found[0].get_int_custom_property("cold_start") == cold
+
+
+def test_the_models_name_stands_in_registry_and_models(tmp_path, current, lone):
+    _model(tmp_path / "models" / "lone", 3)
+    places = {"registry": str(tmp_path / "{MODEL}"), "models": str(tmp_path / "models" / "{MODEL}")}
+    found = examples.find_baseline(str(tmp_path), current, 4, model_name="lone", **places)
+    assert _baseline_span(found["baseline_statistics"]) == 1
+    assert os.path.exists(os.path.join(found["baseline_model"][0].uri, "Format-Serving", "saved_model.pb"))
+
+
 def test_an_entry_whose_data_is_unknown_is_compared_with(tmp_path, current):
     examples.accept(tmp_path, 1, current)
     assert component.last_accepted(str(tmp_path), 1, "") == 1

@@ -34,6 +34,10 @@ SCOPE = {
         ("parseJson(inputs.parameter_values['text']).a[1] == 2.0", True),
         ("true || false && false", True),
         (r"'it\'s' == "'"it\'s"', True),
+        ("1 - 2 - 3 == -4 && 2 + 3 * 4 == 14 && !(1 == 2) == true", True),
+        ("string(1000000.0) + string(0.1234567) + string(100.0) == '1e+060.1234567100'", True),
+        ("parseJson('[true, {\"a\": 1}]') == parseJson('[1, {\"a\": 1}]')", False),
+        ("parseJson('[1, {\"a\": 1}]') == parseJson('[1.0, {\"a\": 1}]')", True),
     ],
 )
 def test_a_condition_has_its_value(text, value):
@@ -50,6 +54,12 @@ def test_a_condition_has_its_value(text, value):
         ("1 + 1.0 == 2.0", "no overload: int + double"),
         ("!1 == 1", "no overload: !int"),
         ("int('many') == 1", "has no value"),
+        ("int(' 5') == 5", "has no value"),
+        ("double('1_0') == 10.0", "has no value"),
+        ("9223372036854775807 + 1 == 1", "has no value"),
+        ("inputs[inputs] == 1", "no such key"),
+        ("parseJson('" + "[" * 100_000 + "') == 1", "nested too deeply"),
+        ("true && " * 3000 + "true", "nested too deeply"),
         ("outputs == 1", "there is no 'outputs'"),
         ("inputs.parameter_values.num.deeper == 1", "double has no 'deeper'"),
     ],
@@ -61,11 +71,13 @@ def test_a_condition_without_a_value_says_why(text, reason):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1 ==", "(1 == 1", "'open", "a == 'b' c", "1 ** 2 == 1", "__import__('os')", "x[0", "1; 2", r"'\q' == ''"],
+    ["", "1 ==", "(1 == 1", "'open", "a == 'b' c", "1 ** 2 == 1", "__import__('os')", "x[0", "1; 2", r"'\q' == ''"]
+    + ["'it's' == ''", "\u0663 == 3", "1. == 1.0", "9" * 5000 + " == 1", "(" * 5000 + "true" + ")" * 5000, "!" * 5000],
 )
 def test_what_is_no_condition_is_refused_when_it_is_read(text):
-    with pytest.raises(cel.Error):
+    with pytest.raises(cel.Error) as caught:
         cel.condition(text)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
 
 
 def test_an_operand_that_decides_alone_hides_the_errors_of_the_other():

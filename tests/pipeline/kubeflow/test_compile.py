@@ -256,6 +256,18 @@ def test_the_command_tells_every_finding_and_writes_nothing(tmp_path):
     assert any("pipeline: data: /data/omniglot.zip is a path of this machine" in line for line in lines)
 
 
+def test_a_relative_path_is_a_path_of_this_machine_too(tmp_path):
+    words = ("--recipe", "omniglot_lt", "--image", "i", "--pipeline-root", "gs://b", "--data", "data/omniglot.zip")
+    result = call(*words, "--output", str(tmp_path / "p.yaml"))
+    assert result.exit_code == 2 and "data/omniglot.zip is a path of this machine" in result.stderr
+
+
+def test_a_training_of_hours_is_tried_again_and_has_time_to_end(compiled):
+    document, _ = yaml.safe_load_all(compiled.read_text())
+    policy = document["root"]["dag"]["tasks"]["Trainer"]["retryPolicy"]
+    assert int(policy["backoffMaxDuration"].rstrip("s")) >= 7 * 86400  # Argo's deadline, from the first attempt on
+
+
 def test_a_rehearsal_may_be_compiled_for_local_folders(tmp_path):
     path = tmp_path / "p.yaml"
     words = ("--recipe", "omniglot_lt", "--data", str(tmp_path), "--image", "i", "--pipeline-root", str(tmp_path))

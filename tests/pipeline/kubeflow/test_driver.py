@@ -73,7 +73,7 @@ def test_a_parameter_of_another_type_or_none_stops_the_step(parameters, message)
 
 
 def test_an_input_that_nobody_made_stops_the_step():
-    with pytest.raises(errors.WorkError, match="One: cannot find producer task 'Made'"):
+    with pytest.raises(errors.WorkError, match="^cannot find producer task 'Made'"):
         resolve(task(), {})
     with pytest.raises(errors.WorkError, match="cannot find output 'made' in producer task 'Made'"):
         resolve(task(), {"Made": {"artifacts": {}, "parameters": {}}})
@@ -85,7 +85,7 @@ def test_a_condition_sees_metadata_and_an_error_in_it_stops_the_step():
         one = task(triggerPolicy={"condition": text % number})
         assert driver.will_trigger(one, resolve(one)) is value
     one = task(triggerPolicy={"condition": "inputs.parameter_values['x'] == 1"})
-    with pytest.raises(errors.WorkError, match="One: condition .*: no such key: x"):
+    with pytest.raises(errors.WorkError, match="^condition .*: no such key: x"):
         driver.will_trigger(one, resolve(one))
 
 

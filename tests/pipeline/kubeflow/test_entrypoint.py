@@ -31,15 +31,16 @@ class Recorder(base_beam_executor.BaseBeamExecutor):
 
 @pytest.fixture
 def run(tmp_path):
-    """Returns f(fail) -> (exit status, Beam's arguments)."""
+    """Returns f(fail, more output artifacts) -> (exit status, Beam's arguments)."""
 
-    def once(fail=""):
+    def once(fail="", more=()):
         path = tmp_path / "args.json"
+        report = {"artifacts": [{"uri": str(tmp_path / "report"), "type": REPORT}]}
         given = {
             "inputs": {"parameterValues": {"path": str(path), "fail": fail}},
             "outputs": {
                 "outputFile": str(tmp_path / "task" / "executor_output.json"),
-                "artifacts": {"report": {"artifacts": [{"uri": str(tmp_path / "report"), "type": REPORT}]}},
+                "artifacts": {"report": report, **dict(more)},
             },
         }
         types = {"parameters": {key: {"parameterType": "STRING"} for key in ("path", "fail")}}
@@ -65,6 +66,15 @@ def test_an_error_that_its_user_can_mend_is_one_line_and_its_status(run, capfd):
     status, given = run("user")
     assert (status, given) == (1, None)
     assert "longtail: error: stopped by the drift gate\n" in capfd.readouterr().err
+
+
+def test_the_log_that_kubeflow_adds_to_the_outputs_is_left_to_its_launcher(run, tmp_path):
+    log = tmp_path / "executor-logs-0"
+    log.write_text("kept")
+    logs = {"name": "executor-logs", "uri": str(log), "type": {"schemaTitle": "system.Artifact"}}
+    assert run(more={"executor-logs": {"artifacts": [logs]}})[0] == 0
+    told = json.loads((tmp_path / "task" / "executor_output.json").read_text())
+    assert set(told["artifacts"]) == {"report"} and log.read_text() == "kept"
 
 
 def test_an_attempt_finds_nothing_of_the_one_before(run):

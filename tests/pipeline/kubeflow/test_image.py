@@ -9,7 +9,12 @@ from pipeline.kubeflow import image
 
 def test_the_environment_holds_the_project_and_knows_no_checkout(tmp_path):
     executables = image.prepare(str(tmp_path / "image"))
-    script = "import sys, models\nfrom pipeline import recipe\nfor it in models, recipe.names(), sys.path: print(it)"
+    script = (
+        "import importlib.util, sys\n"
+        "from pipeline import recipe\n"
+        "print([importlib.util.find_spec(name).origin for name in ('models', 'components', 'pipeline', 'serving')])\n"
+        "for it in recipe.names(), sys.path, sys.meta_path, importlib.util.find_spec('tests.e2e'): print(it)"
+    )
     done = subprocess.run(
         [f"{executables}/python", "-c", script],
         cwd=tmp_path,
@@ -18,7 +23,8 @@ def test_the_environment_holds_the_project_and_knows_no_checkout(tmp_path):
         text=True,
         check=True,
     )
-    where, recipes, path = done.stdout.splitlines()
+    origins, recipes, path, finders, tests = done.stdout.splitlines()
     checkout = pathlib.Path(models.__file__).parent.parent
-    assert str(tmp_path / "image") in where and "glyphs" in recipes
-    assert repr(str(checkout)) not in path
+    assert origins.count(str(tmp_path / "image")) == 4 and "glyphs" in recipes
+    # That of an installation in place is a finder, not a folder of the path.
+    assert repr(str(checkout)) not in path and "editable" not in finders and tests == "None"

@@ -62,9 +62,13 @@ def test_a_producer_that_does_not_exist_is_left_to_whoever_judges_the_pipeline()
 
 
 def with_(change):
-    document = specs.document(STEPS, PARAMETERS)
+    document = copy.deepcopy(specs.document(STEPS, PARAMETERS))
     change(document)
     return document
+
+
+def made(document, schema):
+    document["components"]["Beta"]["outputDefinitions"]["artifacts"]["made"]["artifactType"]["instanceSchema"] = schema
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,12 @@ def with_(change):
         (with_(lambda d: d["root"].update(dag={})), "root.dag.tasks is empty"),
         (with_(lambda d: d["components"].pop("Beta")), "task Beta: there is no component 'Beta'"),
         (with_(lambda d: d["deploymentSpec"]["executors"].clear()), "there is no executor 'Alpha_executor'"),
+        (with_(lambda d: made(d, "a: [")), "Beta: artifact made: its instanceSchema is no YAML mapping"),
+        (with_(lambda d: made(d, "[1]")), "Beta: artifact made: its instanceSchema is no YAML mapping"),
+        (
+            with_(lambda d: d["root"]["inputDefinitions"]["parameters"]["size"].update(parameterType=99)),
+            "root: parameter size: no type 99",
+        ),
         (
             with_(lambda d: d["root"]["dag"]["tasks"]["Omega"].update(dependentTasks=["Beta"])),
             'tasks ["Alpha", "Beta", "Omega"] wait for each other',

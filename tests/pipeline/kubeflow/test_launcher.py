@@ -98,6 +98,7 @@ def test_output_parameters_are_read_from_their_files_by_type(launch):
         ("exit 7", {}, "exit status 7: it said nothing; log "),
         ("true", {"count": "NUMBER_INTEGER"}, "its outputs cannot be read: .*No such file"),
         ("echo x > {{$.outputs.parameters['n'].output_file}}", {"n": "NUMBER_INTEGER"}, "cannot be read: invalid"),
+        (["echo", "a\0b"], {}, "echo cannot be run: embedded null byte"),
         (["no-such-command"], {}, "no-such-command cannot be run: No such file or directory"),
         ([], {}, "it has no command"),
     ],
@@ -121,6 +122,17 @@ def test_a_fresh_process_sees_its_own_folder_and_nothing_of_this_ones_environmen
     assert not [line for line in lines if line.startswith(("PYTHONPATH", "MINE"))]
 
 
+def test_what_a_container_started_ends_with_its_command(launch, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    launch(f"(exec 3> {pipe}; echo at work >&3; exec sleep 1000) & read line < {pipe}; echo $line")
+    assert launch.said == "at work\n"
+    os.set_blocking(reader, True)
+    assert os.read(reader, 100) == b""  # the end: nobody holds the pipe any more
+    os.close(reader)
+
+
 MODULE = """
 import logging, os, random, sys
 import brought_along
@@ -128,6 +140,10 @@ random.seed(1)
 os.environ["LEFT"] = "1"
 logging.getLogger().setLevel(1)
 logging.getLogger("tests").warning("logged")
+logging.getLogger("tests").setLevel(50)
+for name in "tests", "tests.new":
+    logging.getLogger(name).addHandler(logging.StreamHandler())
+logging.disable(50)
 os.write(1, b"written\\n")
 print("printed", sys.argv[1:], os.getcwd(), os.environ["TOLD"])
 sys.exit(int(sys.argv[1]))
@@ -148,10 +164,13 @@ def module(tmp_path, monkeypatch):
 
 def test_a_module_runs_in_this_process_and_leaves_nothing_behind(launch, module):
     launch.executables = ""
+    loggers = [logging.getLogger("tests")]
     before = os.getcwd(), dict(os.environ), sys.argv, sys.path[:], logging.getLogger().level, sys.stdout, sys.stderr
     launch([*module, "0", "two"], env=[("TOLD", "yes")])
     after = os.getcwd(), dict(os.environ), sys.argv, sys.path[:], logging.getLogger().level, sys.stdout, sys.stderr
     assert after == before
+    loggers.append(logging.getLogger("tests.new"))
+    assert loggers[0].level == 0 and not any(logger.handlers for logger in loggers) and loggers[0].isEnabledFor(40)
     assert "brought_along" not in sys.modules and random.getstate() != random.Random(1).getstate()
     home = os.path.join(os.path.dirname(launch.log), "home")
     assert f"printed ['0', 'two'] {home} yes" in launch.said

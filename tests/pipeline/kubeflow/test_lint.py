@@ -58,6 +58,14 @@ def step(outputs=(), inputs=(), properties=None, name="Step", executor=Executor)
     return Component(spec=Spec(**properties, **inputs, **channels)).with_id(name)
 
 
+def infra_validator():
+    """TFX's, on a model that a step makes."""
+    first = step({"model": standard_artifacts.Model}, name="First")
+    kubernetes = tfx.proto.KubernetesConfig()
+    serving = tfx.proto.ServingSpec(tensorflow_serving={"tags": ["latest"]}, kubernetes=kubernetes)
+    return [first, tfx.components.InfraValidator(model=first.outputs["model"], serving_spec=serving)]
+
+
 def pipeline(*components, name="p", root=ROOT):
     return tfx.dsl.Pipeline(name, root, components=list(components))
 
@@ -130,7 +138,11 @@ def test_a_path_of_this_machine_is_refused_wherever_it_hides():
 
 @pytest.mark.parametrize(
     ("root", "why"),
-    [("/home/me/root", "is no object store"), ("minio://b/root", "TensorFlow has no file system for minio://")],
+    [
+        ("/home/me/root", "is no object store"),
+        ("gs://", "is no object store"),
+        ("minio://b/root", "TensorFlow has no file system for minio://"),
+    ],
 )
 def test_a_root_that_steps_cannot_write_to_is_refused(root, why):
     [line] = said(lint.document(by_tfx(pipeline(step(), root=root))))
@@ -160,6 +172,20 @@ def test_a_component_without_an_image_is_refused():
     made = container_component.create_container_component("Bare", image="", command=["true"])()
     assert said(lint.document(by_tfx(pipeline(made)))) == [
         "Bare: image: has none; give --image, or the step's own in the resources file"
+    ]
+
+
+def test_an_image_that_is_none_is_refused():
+    [line] = said(lint.document(by_tfx(pipeline(step()), image="registry.example/long tail:1")))
+    assert line == "Step: image: 'registry.example/long tail:1' is no image; write registry/name:tag"
+
+
+def test_an_importer_under_a_condition_is_refused():
+    first = step({"model": standard_artifacts.Model}, name="First")
+    with tfx.dsl.Cond(first.outputs["model"].future()[0].custom_property("ok") == 1):
+        importer = tfx.dsl.Importer("gs://bucket/model", artifact_type=standard_artifacts.Model).with_id("Found")
+    assert said(lint.document(by_tfx(pipeline(first, importer)))) == [
+        "Found: condition: Kubeflow Pipelines takes none of an importer; put it on what reads it"
     ]
 
 
@@ -232,7 +258,7 @@ def test_an_output_that_its_producer_does_not_have_is_refused():
         ),
         (
             lambda: pipeline(step(), name="my_pipeline"),
-            (ValueError, TypeError),
+            ValueError,
             "pipeline: name: 'my_pipeline' may not hold _; use lower-case letters, digits and '-'",
         ),
         (
@@ -241,16 +267,8 @@ def test_an_output_that_its_producer_does_not_have_is_refused():
             "Step: out: artifact type 'tests.pipeline.TwoDots' must be 'package.Class' with one dot",
         ),
         (
-            lambda: pipeline(
-                tfx.components.InfraValidator(
-                    model=tfx.dsl.Channel(type=standard_artifacts.Model),
-                    serving_spec=tfx.proto.ServingSpec(
-                        tensorflow_serving=tfx.proto.TensorFlowServing(tags=["latest"]),
-                        kubernetes=tfx.proto.KubernetesConfig(),
-                    ),
-                )
-            ),
-            Exception,
+            lambda: pipeline(*infra_validator()),
+            NotImplementedError,
             "InfraValidator: component: there is no InfraValidator on Kubeflow; load the model in a step",
         ),
     ],

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -89,8 +90,21 @@ def test_it_stops_at_the_first_step_that_fails_and_goes_on_from_there(rehearse):
     status, resumed, said = rehearse(steps, parameters=TEXT)
     assert status == 0 and resumed["run_id"] == record["run_id"] and "failed" not in resumed
     assert set(states(resumed).values()) == {"COMPLETE"} and "error" not in resumed["steps"]["B"]
-    assert resumed["steps"]["A"] == record["steps"]["A"]
+    assert resumed["steps"]["A"] == record["steps"]["A"] and re.search(r"^A +kept$", said, re.MULTILINE)
     assert rehearse.store() == [("A", "one"), ("B", "half")]  # what the failed execution left is gone
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"parameters": {"x": ("STRING", "{{other}}")}}, "A: parent DAG does not have input parameter other"),
+        ({"triggerPolicy": {"condition": "'it's' == ''"}}, "A: condition 'it's' == '': \"'\" at 11 cannot be read"),
+    ],
+)
+def test_what_stops_a_step_before_its_command_is_one_line(rehearse, fields, message):
+    status, record, said = rehearse({"A": specs.step("true", **fields)})
+    assert status == 1 and states(record) == {"A": "FAILED"} and "Traceback" not in said
+    assert f"longtail: error: {message}" in said
 
 
 def test_killed_in_the_middle_of_a_step_it_goes_on_and_nothing_is_doubled(rehearse):
@@ -135,12 +149,14 @@ def test_a_step_is_retried_as_its_policy_says_in_the_same_folders(rehearse):
 
 
 def test_the_bucket_of_the_pipeline_root_is_a_folder_here(rehearse):
-    command = "echo {{$.inputs.parameters['place']}} {{$.inputs.parameters['other']}}"
+    command = "echo {{$.inputs.parameters['place']}} {{$.inputs.parameters['other']}} {{$.inputs.parameters['text']}}"
     parameters = {"place": ("STRING", "gs://bucket/root/registry"), "other": ("STRING", "gs://bucket/roots")}
-    _, record, said = rehearse({"A": specs.step(command, parameters=parameters)}, defaultPipelineRoot="gs://bucket/root")
+    steps = {"A": specs.step(command, parameters=parameters | {"text": ("STRING", "{{text}}")})}
+    given = ("--param", "text=gs://bucket/root/x")
+    _, record, said = rehearse(steps, *given, parameters=TEXT, defaultPipelineRoot="gs://bucket/root")
     store = f"{rehearse.folder}/root/store"
     assert f"gs://bucket/root is {store} here" in said
-    assert pathlib.Path(record["steps"]["A"]["log"]).read_text() == f"{store}/registry gs://bucket/roots\n"
+    assert pathlib.Path(record["steps"]["A"]["log"]).read_text() == f"{store}/registry gs://bucket/roots {store}/x\n"
 
 
 def test_an_importer_finds_the_artifact_it_imported_before(rehearse):
@@ -159,6 +175,33 @@ def test_an_importer_finds_the_artifact_it_imported_before(rehearse):
     assert record["steps"]["A"]["outputs"]["artifacts"]["made"][0]["name"] == "2"
 
 
+@pytest.mark.parametrize(
+    ("outputs", "metadata", "message"),
+    [((), {}, "an importer has one output artifact; this has 0"), (("made",), {"n": None}, "A: null in an artifact's")],
+)
+def test_an_importer_that_imports_nothing_fails_in_one_line(rehearse, outputs, metadata, message):
+    imported = specs.step("", outputs)
+    imported["executor"] = {"importer": {"artifactUri": {"constant": "/data"}, "metadata": metadata}}
+    status, record, said = rehearse({"A": imported})
+    assert status == 1 and message in said and "Traceback" not in said and states(record) == {"A": "FAILED"}
+
+
+def test_a_store_that_cannot_be_written_fails_the_step(rehearse):
+    (rehearse.folder / "root").mkdir()
+    (rehearse.folder / "root" / "store").write_text("no folder")
+    status, record, said = rehearse({"A": specs.step("true")})
+    assert status == 1 and states(record) == {"A": "FAILED"} and "Traceback" not in said
+    assert "longtail: error: A: [Errno 20] Not a directory" in said
+
+
+def test_a_record_that_is_none_is_named(rehearse):
+    folder = rehearse.folder / "root" / "rehearsals" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("[]")
+    status, record, said = rehearse({"A": specs.step("true")})
+    assert status == 1 and record is None and f"{folder}/run.json: no record of a rehearsal; remove it" in said
+
+
 def resolver():
     found = specs.step("", outputs=("model",))
     query = 'schema_title="tests.Made" AND state=LIVE AND metadata.display_name.string_value="made"'
@@ -171,23 +214,6 @@ def test_kubeflow_refuses_a_resolver_before_anything_runs(rehearse):
     assert status == 1 and record is None
     assert "B: resolver executors not implemented (Kubeflow Pipelines 2.17, backend" in said
     assert not (rehearse.folder / "root").exists()
-
-
-@pytest.mark.parametrize(
-    ("steps", "message"),
-    [
-        ({"A": specs.step("true", triggerPolicy={"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"})}, "graphs within the"),
-        ({"A": specs.step("true", parameterIterator={"itemInput": "x"})}, "loops are not rehearsed"),
-        ({"A": specs.step("true", inputs={"given": ("A_task", "made")})}, "task 'A_task', which does not exist"),
-        (
-            {"A": specs.step("true"), "B": specs.step("true", inputs={"given": ("A", "made")}, dependentTasks=[])},
-            "B: it takes an output of A but does not wait for it",
-        ),
-    ],
-)
-def test_what_no_driver_would_find_or_do_is_refused_before_anything_runs(rehearse, steps, message):
-    status, record, said = rehearse(steps)
-    assert status == 1 and record is None and message in said
 
 
 def test_vertex_runs_the_driver_hook_before_the_cache_and_kubeflow_says_it_does_not(rehearse):
@@ -240,6 +266,15 @@ def test_two_rehearsals_in_one_root_are_refused(rehearse):
 def test_a_wrong_option_is_bad_usage(rehearse, words, message):
     status, record, said = rehearse(chain(), *words, parameters=TEXT)
     assert status == 2 and record is None and message in said and not (rehearse.folder / "root").exists()
+
+
+def test_a_module_that_works_when_it_is_imported_runs_once(rehearse, monkeypatch):
+    ran = rehearse.folder / "ran"
+    text = f"import sys\nopen({str(ran)!r}, 'a').write(sys.argv[1])\nsys.exit(0)"
+    (rehearse.folder / "unguarded.py").write_text(text)
+    monkeypatch.syspath_prepend(str(rehearse.folder))
+    status, record, _ = rehearse({"A": specs.step(["python", "-m", "unguarded", "once"])})
+    assert status == 0 and states(record) == {"A": "COMPLETE"} and ran.read_text() == "once"
 
 
 def test_fresh_processes_are_started_from_the_image(rehearse, monkeypatch):

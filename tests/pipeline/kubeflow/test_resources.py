@@ -50,6 +50,14 @@ def test_numbers_become_the_texts_that_kubernetes_takes(tmp_path):
         ("default: {node_selector: {a b: c}}", "a b=c is no label of a node"),
         ("default: {accelerator: two words}", "'two words' is no resource"),
         ("default: {image: a b}", "'a b' is no image"),
+        ("default: {env: {a b: 1}}", "default.env: 'a b' is no name of a variable"),
+        ("steps: {Trainer: {cpu: 1, cpu_request: 1500m}}", "Trainer.cpu_request: 1500m is more than the limit, cpu: 1"),
+        ("default: {tolerations: [{key: a, effect: NoShedule}]}", "tolerations.effect: unknown 'NoShedule'"),
+        ("default: {tolerations: [{key: a, operator: In}]}", "tolerations.operator: unknown 'In'"),
+        ("default: {tolerations: [{key: a, operator: Exists, value: b}]}", "tolerations.value: Exists takes none"),
+        ("default: {tolerations: [{value: b}]}", "tolerations.key: is missing"),
+        ("default: {tolerations: {key: a}}", "default.tolerations must be tuple, not {'key': 'a'}"),
+        ("steps: [Trainer]", "steps must be dict, not ['Trainer']"),
         ("default: [", "not YAML"),
         ("- a", "must be a mapping"),
     ],
@@ -76,5 +84,21 @@ def test_the_command_lines_word_on_the_trainer_is_over_the_files(tmp_path):
     given = resources.with_trainer(load(tmp_path, FILE), 4, ["pool=gpu"])
     assert (given.of("Trainer").accelerators, given.of("Trainer").cpu) == (4, "8")
     assert given.of("Trainer").node_selector == {"pool": "gpu"}
-    with pytest.raises(errors.UsageError, match="a b= is no label"):
-        resources.with_trainer(given, None, ["a b"])
+    with pytest.raises(errors.UsageError, match="a b=c is no label"):
+        resources.with_trainer(given, None, ["a b=c"])
+    with pytest.raises(errors.UsageError, match="--node-selector pool: write KEY=VALUE"):
+        resources.with_trainer(given, None, ["pool"])
+
+
+def test_a_limit_below_what_the_house_asks_for_is_asked_for(tmp_path):
+    small = load(tmp_path, "steps: {Trainer: {cpu: 500m, memory: 1Gi}}").of("Trainer")
+    assert (small.cpu_request, small.memory_request) == ("500m", "1Gi")
+
+
+def test_a_toleration_is_of_any_value_or_of_the_one_it_names(tmp_path):
+    text = "default: {tolerations: [{key: spot}, {key: pool, value: 7}, {operator: Exists}]}"
+    assert resources.platform(load(tmp_path, text).of("Trainer"))["tolerations"] == [
+        {"key": "spot", "operator": "Exists"},
+        {"key": "pool", "operator": "Equal", "value": "7"},
+        {"operator": "Exists"},
+    ]
