@@ -4,6 +4,7 @@ Follows Kubeflow Pipelines 2.17: backend/src/v2/driver (resolve.go, driver.go, c
 An executor input is a dictionary in the JSON form of `ml_pipelines.ExecutorInput`; every number in it is a float.
 """
 
+import copy
 import dataclasses
 import decimal
 import hashlib
@@ -20,6 +21,7 @@ from pipeline.kubeflow import ir
 from pipeline.kubeflow import parameters as parameters_lib
 
 KFP, VERTEX = "kfp", "vertex"
+LOGS = "executor-logs"  # an output that every step has on Kubeflow, and no component
 OUTPUT_FILES = {KFP: "output_metadata.json", VERTEX: "executor_output.json"}
 
 _NUMBERS = ("NUMBER_INTEGER", "NUMBER_DOUBLE")
@@ -170,6 +172,20 @@ def provision(task: ir.Task, run: Run, salt: str, private: str) -> dict[str, Any
         "parameters": {name: {"outputFile": os.path.join(private, name)} for name in task.output_parameters},
         "outputFile": f"{root}/{OUTPUT_FILES[run.profile]}",
     }
+
+
+def add_log(outputs: dict[str, Any], root: str) -> None:
+    """Adds the log that Kubeflow has each step write among its outputs (PUBLISH_LOGS, on by default)."""
+    artifact = {"name": LOGS, "type": {"schemaTitle": "system.Artifact"}, "uri": f"{root}/{LOGS}"}
+    outputs["artifacts"][LOGS] = {"artifacts": [artifact]}
+
+
+def of_attempt(executor_input: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """What a step is given at its first attempt (0), or a later one: each has a log of its own."""
+    given = copy.deepcopy(executor_input)
+    for artifact in given["outputs"]["artifacts"].get(LOGS, {"artifacts": ()})["artifacts"]:
+        artifact["uri"] += f"-{attempt}"
+    return given
 
 
 def plain(message: Any) -> Any:

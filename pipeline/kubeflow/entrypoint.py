@@ -21,9 +21,9 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from models import workers
 from pipeline import beam
+from pipeline.kubeflow import driver
 
 _INVOCATION = "--json_serialized_invocation_args"
-_LOGS = "executor-logs"
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     logging.use_absl_handler()
     place = arguments.index(_INVOCATION) + 1
     executor_input = json.loads(arguments[place])
-    executor_input.get("outputs", {}).get("artifacts", {}).pop(_LOGS, None)
+    executor_input.get("outputs", {}).get("artifacts", {}).pop(driver.LOGS, None)
     given = [*arguments, *json.loads(os.environ.get(beam.ENVIRONMENT, "[]"))]
     given[place] = json.dumps(executor_input)
     try:

@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,8 @@ def launch(task: ir.Task, executor_input: dict[str, Any], runner: Runner, log_fi
     outputs = executor_input["outputs"]
     prepare_folders(outputs)
     status = execute(task, [*task.command, *task.args], executor_input, runner, log_file)
+    for published in outputs["artifacts"].get(driver.LOGS, {"artifacts": ()})["artifacts"]:
+        shutil.copyfile(log_file, published["uri"])
     if status:
         raise errors.WorkError(f"{last_words(log_file, status)}; log {log_file}")
     try:

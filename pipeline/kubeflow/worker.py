@@ -88,6 +88,8 @@ class Worker:
         salt = records_lib.salt()
         root = driver.task_root(task, self._run, salt)
         outputs = driver.provision(task, self._run, salt, os.path.join(folder, "outputs"))
+        if self._run.profile == driver.KFP:
+            driver.add_log(outputs, root)
         executor_input = {"inputs": inputs, "outputs": outputs}
         self._record.begin(task.name, log, executor_input, root)
         runner = launcher.Runner(self._executables, os.path.join(folder, "home"))
@@ -117,12 +119,12 @@ class Worker:
     def _attempts(self, task, executor_input, runner, log) -> dict[str, Any]:
         """Runs the container as often as its retry policy allows; all attempts write to the same place."""
         retries = task.spec.retry_policy.max_retry_count
-        for attempt in range(1, retries + 1):
+        for attempt in range(retries):
             try:
-                return launcher.launch(task, executor_input, runner, log)
+                return launcher.launch(task, driver.of_attempt(executor_input, attempt), runner, log)
             except errors.WorkError as error:
-                self._say(f"{task.name}: {error}; retry {attempt} of {retries}")
-        return launcher.launch(task, executor_input, runner, log)
+                self._say(f"{task.name}: {error}; retry {attempt + 1} of {retries}")
+        return launcher.launch(task, driver.of_attempt(executor_input, retries), runner, log)
 
     def _numbered(self, made: dict[str, Any]) -> dict[str, Any]:
         """Gives new artifacts their numbers, and what Kubeflow's launcher adds to their metadata."""

@@ -97,6 +97,15 @@ def test_outputs_lie_below_store_pipeline_run_task_and_execution():
     assert outputs["artifacts"] == {"made": {"artifacts": [made]}}
 
 
+def test_a_step_is_given_a_log_of_its_own_for_each_attempt():
+    outputs = driver.provision(task(), RUN, "salt", "/private")
+    driver.add_log(outputs, "/store/root")
+    second = driver.of_attempt({"outputs": outputs}, 1)["outputs"]["artifacts"]
+    [log] = second[driver.LOGS]["artifacts"]
+    assert (log["type"], log["uri"]) == ({"schemaTitle": "system.Artifact"}, "/store/root/executor-logs-1")
+    assert second["made"] == outputs["artifacts"]["made"]
+
+
 def test_the_cache_key_is_the_one_kubeflow_computes():
     # The keys and hashes of cache_test.go in Kubeflow Pipelines 2.17.0, backend/src/v2/cacheutils.
     fields = "".join(f"  {name}:\n    type: string\n" for name in ("framework", "framework_version"))
