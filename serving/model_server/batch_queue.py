@@ -147,6 +147,12 @@ class Queue:
         return max(min(self._last_at + pace.wait_s(), begun + _LINGER * timeout), begun + busy * timeout)
 
 
+def size_of(inputs: servable_lib.Inputs) -> int:
+    """How many bytes a request holds."""
+    arrays = inputs.values()
+    return sum(each.nbytes + (sum(map(len, each.flat)) if each.dtype == np.object_ else 0) for each in arrays)
+
+
 def same_shape(parts: Sequence[servable_lib.Inputs]) -> list[servable_lib.Inputs]:
     """Requests of one shape but for the rows: shorter ones are filled with their first value, as TF Serving does."""
     found: list[servable_lib.Inputs] = []

@@ -32,7 +32,7 @@ Done = Callable[[Outputs | request_errors.RequestError], None]
 class Ticket:
     """A request that waits to be run, is run, or was."""
 
-    __slots__ = ("_scheduler", "servable", "inputs", "wanted", "rows", "deadline", "done", "queued_at", "queue")
+    __slots__ = ("_scheduler", "servable", "inputs", "wanted", "rows", "size", "deadline", "done", "queued_at", "queue")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Ticket:
         self.inputs = inputs
         self.wanted = wanted  # aliases of the outputs
         self.rows = rows
+        self.size = batch_queue.size_of(inputs)  # bytes
         self.deadline = _NEVER if deadline is None else deadline
         self.done = done
         self.queued_at = time.monotonic()
@@ -69,23 +70,27 @@ def _told(error: Exception) -> request_errors.RequestError:
 class Scheduler:
     """Runs requests in batches. Every front end's requests go through the same one.
 
-    One thread at a time, the one whose turn it is, waits for a batch to be due; the others wait for their turn.
+    One thread at a time, the one whose turn it is, waits for a batch to be due; the others wait for their turn. Models
+    take turns, so that a slow one with many requests does not keep the others waiting.
 
     Args:
       options: how large batches are, and how long they are waited for.
+      most_bytes: of the requests that wait or run; what comes beyond is refused, unless it is the only one.
     """
 
-    def __init__(self, options: Options | None = None):
+    def __init__(self, options: Options | None = None, most_bytes: int = 512 << 20):
         self.options = options or Options()
+        self._most_bytes = most_bytes
         self._queues: dict[Hashable, batch_queue.Queue] = {}  # those that are not empty
         self._pace = batch_queue.Pace(self.options)
+        self._served: dict[str, float] = {}  # model -> when a batch of it was begun last
+        self._held = 0  # bytes of requests that wait or run
         self._running = 0
         self._wake_at = -_NEVER  # when the thread whose turn it is looks again by itself
         self._stopping = False
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._due = threading.Condition(self._lock)
-        self._idle = threading.Condition(self._lock)
         self._threads = [
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
             for number in range(self.options.num_batch_threads)
@@ -151,7 +156,13 @@ class Scheduler:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "The batch scheduling queue to which this task was submitted is full; try again later",
             )
+        if self._held and self._held + ticket.size > self._most_bytes:
+            metrics.refused("too_many")
+            raise request_errors.RequestError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "The requests under way hold too much memory; try again later"
+            )
         ticket.servable.hold()
+        self._held += ticket.size
         self._queues[key] = queue
         queue.add(ticket)
         self._pace.add(ticket.queued_at)
@@ -168,6 +179,7 @@ class Scheduler:
             if queue is None:
                 return False
             queue.remove(ticket)
+            self._held -= ticket.size
             self._forget_empty(queue)
         metrics.refused("cancelled")
         ticket.servable.release()
@@ -176,8 +188,6 @@ class Scheduler:
     def _forget_empty(self, queue: batch_queue.Queue) -> None:
         if not queue.tickets:
             del self._queues[queue.key]
-            if not self._queues and not self._running:
-                self._idle.notify_all()
 
     def waiting(self) -> int:
         """Requests that wait to be run."""
@@ -190,16 +200,16 @@ class Scheduler:
                 found = self._next()
             if found is None:
                 return
+            held = sum(ticket.size for ticket in found[1])
             try:
                 self._run(*found)
             finally:
                 del found  # what was asked and answered is not to stay until the next batch
                 with self._lock:
+                    self._held -= held
                     self._running -= 1
                     if -_NEVER < self._wake_at < _NEVER:  # what waits is less patient with fewer batches under way
                         self._due.notify()
-                    if not self._queues and not self._running:
-                        self._idle.notify_all()
 
     def _next(self) -> tuple[batch_queue.Queue, list[Ticket]] | None:
         """Waits for a batch; None where there will be none any more."""
@@ -209,10 +219,11 @@ class Scheduler:
                 for queue in self._queues.values():
                     at = self._due_at(queue)
                     due_at = min(due_at, at)
-                    if at <= now and (found is None or queue.tickets[0].queued_at < found.tickets[0].queued_at):
+                    if at <= now and (found is None or self._rank(queue) < self._rank(found)):
                         found = queue
                 if found is not None:
                     batch = found.take()
+                    self._served[batch[0].servable.name] = now
                     self._running += 1
                     self._forget_empty(found)
                     return found, batch
@@ -222,15 +233,21 @@ class Scheduler:
                 self._due.wait(None if due_at == _NEVER else due_at - now)
                 self._wake_at = -_NEVER
 
+    def _rank(self, queue: batch_queue.Queue) -> tuple[float, float]:
+        """Of those that are due, the one of the lowest rank is next."""
+        first = queue.tickets[0]
+        return self._served.get(first.servable.name, 0.0), first.queued_at
+
     def _run(self, queue: batch_queue.Queue, batch: Sequence[Ticket]) -> None:
         now = time.monotonic()
         due = [ticket for ticket in batch if ticket.deadline > now]
         if len(due) < len(batch):
             self._expire([ticket for ticket in batch if ticket.deadline <= now])
+        had_rows = queue.signature.has_rows
         try:
             answers = self._answers(queue, due, now) if due else []
         except Exception as error:  # whatever the model did, each request is to have its answer
-            if len(due) == 1:
+            if len(due) == 1 and queue.signature.has_rows == had_rows:
                 self._finish(due[0], _told(error))
                 return
             for ticket in due:  # which of them it was is not known; the others must not suffer
@@ -274,11 +291,6 @@ class Scheduler:
             ticket.done(result)
         except Exception as error:  # one front end's fault must not take the others' answers along
             _log.exception("an answer could not be given: %s", request_errors.first_line(error))
-
-    def drain(self, timeout_s: float) -> bool:
-        """Waits until no request waits or runs; False where that takes longer than `timeout_s` seconds."""
-        with self._lock:
-            return self._idle.wait_for(lambda: not self._queues and not self._running, timeout_s)
 
     def stop(self) -> None:
         """Takes no more requests; what it has is run, then its threads end. Does not wait for them."""

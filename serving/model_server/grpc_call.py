@@ -40,6 +40,14 @@ class Method:
     is_light: bool = True
     is_open: bool = False
 
+    @property
+    def share(self) -> tuple[bool, ...]:
+        """Methods of the same share have one limit of calls together, whatever others have under way.
+
+        Who watches the health needs no token, and stays: it must not take the place of who asks for anything else.
+        """
+        return self.is_light, self.is_open, self.kind is not None
+
 
 def status(code: int, details: bytes) -> Any:
     """What ends a call."""
@@ -71,6 +79,7 @@ class Call:
         self._server = server
         self._core = core
         self._method = method
+        self.share = method.share
         self._is_closed = False  # the client knows its end, or hung up
         self._is_settled = False  # the handler has nothing to do with it any more
         self._is_reading = False

@@ -41,7 +41,7 @@ class Limits:
     """What clients may ask of the server's memory.
 
     Attributes:
-      calls: at once; beyond it they are refused. Those that are light have as many again.
+      calls: of each share at once; beyond it they are refused. See `grpc_call.Method.share`.
       reply_bytes: of replies that clients have not taken yet. Beyond it those that wait longest are cancelled, if their
         clients have had a second for it; else new ones fail.
       stall_s: how long a client may take to send its request, or to take the reply, seconds.
@@ -139,7 +139,9 @@ class Server:
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in options), False)
         self._server.register_completion_queue(self._queue)
-        self._calls: set[grpc_call.Call] = set()
+        self._calls: dict[tuple[bool, ...], set[grpc_call.Call]] = {
+            method.share: set() for method in (*methods.values(), _UNKNOWN)
+        }
         self._refused: set[grpc_call.Call] = set()
         self._refused_at = 0.0
         self.soon = Soon()
@@ -172,7 +174,10 @@ class Server:
 
     def in_flight(self) -> int:
         """Calls that are not over."""
-        return len(self._calls)
+        return sum(map(len, self._calls.values()))
+
+    def _under_way(self) -> list[grpc_call.Call]:
+        return [call for calls in self._calls.values() for call in list(calls)]
 
     def may_send(self, call: grpc_call.Call, size: int) -> bool:
         """Whether there is room for a reply of so many bytes until the client takes it."""
@@ -181,7 +186,7 @@ class Server:
     def forget(self, call: grpc_call.Call) -> None:
         """Lets go of a call that is over."""
         self._replies.remove(call)
-        self._calls.discard(call)
+        self._calls[call.share].discard(call)
         self._refused.discard(call)
         if self._is_stopping:
             with self._changed:
@@ -191,7 +196,7 @@ class Server:
         self._server.request_call(self._queue, self._queue, _REQUEST)
 
     def _poll(self) -> None:
-        while not self._is_shut_down or self._calls or self._refused:
+        while not self._is_shut_down or self.in_flight() or self._refused:
             now = time.time()
             if now >= self._sweep_at:
                 self._sweep_at = now + _SWEEP_S
@@ -217,9 +222,10 @@ class Server:
 
     def _sweep(self) -> None:
         before = time.monotonic() - self._limits.stall_s
-        for call in [*self._calls, *self._refused]:
+        for call in [*self._under_way(), *self._refused]:
             if call.is_stalled(before):
                 call.cancel()
+        self.soon.run(None)  # nobody waits for ever, whatever became of a wake-up
 
     def _accept(self, event: Any) -> None:
         if not event.success:  # the server is shut down
@@ -235,7 +241,7 @@ class Server:
             self._refused_at = time.monotonic()
             call.refuse(error)
         else:
-            self._calls.add(call)
+            self._calls[method.share].add(call)
             call.begin()
 
     def _admit(self, method: grpc_call.Method, metadata: Sequence[tuple[str, str | bytes]]) -> None:
@@ -243,7 +249,7 @@ class Server:
             self._tokens.check(next((value for key, value in metadata if key == "authorization"), None))
             if self._is_stopping:
                 raise request_errors.RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
-        if len(self._calls) >= self._limits.calls * (2 if method.is_light else 1):
+        if len(self._calls[method.share]) >= self._limits.calls:
             metrics.refused("too_many")
             raise request_errors.RequestError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are under way; try again later"
@@ -272,7 +278,7 @@ class Server:
             self._refused_at = time.monotonic()
             self._is_stopping = True
             with self._changed:
-                self._changed.wait_for(lambda: not any(call.is_waited_for for call in list(self._calls)), grace_s)
+                self._changed.wait_for(lambda: not any(call.is_waited_for for call in self._under_way()), grace_s)
                 until = time.monotonic() + _REFUSING_S
                 while (left := min(until, self._refused_at + _QUIET_S) - time.monotonic()) > 0:
                     self._changed.wait(left)

@@ -132,7 +132,8 @@ class Application:
         try:
             headers = dict(scope["headers"])
             self._tokens.check(headers.get(b"authorization"))
-            if self._in_flight > self._limits.max_in_flight:
+            # What is only looked at has as many again: somebody looks after a server that is full.
+            if self._in_flight > self._limits.max_in_flight * (1 if scope["method"] == "POST" else 2):
                 metrics.refused("too_many")
                 raise request_errors.RequestError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are under way; try again later"

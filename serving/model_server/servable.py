@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -20,6 +21,8 @@ from serving.model_server import tf_session
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 _INTERNAL = "__saved_model_"  # begins the names of signatures that initialise the model, not to be called
+
+_NOT_SENT = (types_pb2.DT_INVALID, types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -48,6 +51,12 @@ class SessionOptions:
 
 def _braced(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
+
+
+def _can_be_asked(definition: meta_graph_pb2.SignatureDef) -> bool:
+    """Whether all a signature takes and gives can be sent: not a sparse tensor, a resource or the like."""
+    infos = [*definition.inputs.values(), *definition.outputs.values()]
+    return all(info.WhichOneof("encoding") == "name" and info.dtype not in _NOT_SENT for info in infos)
 
 
 def _has_rows(spec: tensors.Spec) -> bool:
@@ -211,7 +220,7 @@ class Servable:
             self.signatures = {
                 key: Signature(self._session, definition)
                 for key, definition in self.definitions.items()
-                if not key.startswith(_INTERNAL)
+                if not key.startswith(_INTERNAL) and _can_be_asked(definition)
             }
             if not self.signatures:
                 raise tf.errors.NotFoundError(None, None, f"the SavedModel at {path} has no signature to serve")

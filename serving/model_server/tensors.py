@@ -11,8 +11,9 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.model_server import request_errors
 
-# A proto may state a large shape and one value to fill it with. This is the most such a short request may grow to.
-_MAX_FILLED_BYTES = 1 << 28
+# A proto may state a large shape and one value to fill it with. This is the most such a short request may grow to:
+# it is filled while other requests wait.
+_MAX_FILLED_BYTES = 1 << 24
 _MAX_RANK = 253  # more dimensions TensorFlow's tensors cannot have
 _STRING_BYTES = 24  # what an empty string takes in a tensor
 

@@ -37,6 +37,7 @@ max_enqueued_batches { value: 2 }
 num_batch_threads { value: 1 }
 """
 MOST_REQUESTS = 32  # under way at once, of the small server
+CROWD = 24
 
 
 def jpeg(seed):
@@ -103,6 +104,15 @@ def small_stubs(small_server):
     opened = faulty.Stubs(small_server.grpc_address)
     yield opened
     opened.channel.close()
+
+
+@pytest.fixture
+def crowd_of_stubs(small_server):
+    """Clients of the small server, each with a connection of its own: one may not have all requests under way."""
+    opened = [faulty.Stubs(small_server.grpc_address) for _ in range(CROWD)]
+    yield opened
+    for each in opened:
+        each.channel.close()
 
 
 def wait_for_state(stubs, version, state):
@@ -180,14 +190,14 @@ def ask_until_refused(stubs):
 # -- too much
 
 
-def test_a_full_queue_refuses_at_once_and_the_server_recovers(small_stubs, tmp_path):
+def test_a_full_queue_refuses_at_once_and_the_server_recovers(small_server, small_stubs, crowd_of_stubs, tmp_path):
     waiting = [small_stubs.predict.future(faulty.wait(tmp_path / "gate"), metadata=BEARER)]
     wait_for_file(f"{tmp_path}/gate.begun")
-    waiting += [small_stubs.predict.future(faulty.wait(tmp_path / "gate"), metadata=BEARER) for _ in range(24)]
+    waiting += [each.predict.future(faulty.wait(tmp_path / "gate"), metadata=BEARER) for each in crowd_of_stubs]
     refused = threading.Semaphore(0)
     for call in waiting:
         call.add_done_callback(lambda call: refused.release())
-    for _ in range(25 - 4 - 2 * 4):
+    for _ in range(CROWD - 4 - 2 * 4):
         assert refused.acquire(timeout=120)
     assert {call.code() for call in waiting if call.done()} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert not waiting[0].done()
@@ -217,12 +227,12 @@ def test_clients_that_stop_reading_cost_bounded_memory_and_others_are_served(ser
 # -- rude clients
 
 
-def test_clients_that_hang_up_are_forgotten(small_server, small_stubs, tmp_path):
+def test_clients_that_hang_up_are_forgotten(small_server, small_stubs, crowd_of_stubs, tmp_path):
     for turn in range(3):  # each turn would fill the server, were the last one's requests still counted
         gate = tmp_path / f"gate{turn}"
         begun = small_stubs.predict.future(faulty.wait(gate), metadata=BEARER)
         wait_for_file(f"{gate}.begun")
-        queued = [small_stubs.predict.future(faulty.wait(gate), metadata=BEARER) for _ in range(MOST_REQUESTS)]
+        queued = [each.predict.future(faulty.wait(gate), metadata=BEARER) for each in crowd_of_stubs]
         for call in (begun, *queued):
             call.cancel()
         gate.touch()

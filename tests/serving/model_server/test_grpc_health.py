@@ -67,6 +67,17 @@ def test_check_of_noise_is_internal(channel):
     assert raised.value.code() == grpc.StatusCode.INTERNAL
 
 
+def test_those_who_watch_take_the_place_of_each_other_only(stub):
+    watching = [stub.Watch(asked(), timeout=60) for _ in range(2)]
+    assert [next(each).status for each in watching] == [STATUS.NOT_SERVING] * 2
+    with pytest.raises(grpc.RpcError) as raised:
+        next(stub.Watch(asked(), timeout=60))
+    assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stub.Check(asked(), timeout=60).status == STATUS.NOT_SERVING
+    for each in watching:
+        each.cancel()
+
+
 def test_watch_tells_every_change_and_ends_with_the_server(stub, health):
     watching = stub.Watch(asked(), timeout=60)
     assert next(watching).status == STATUS.NOT_SERVING
@@ -93,17 +104,6 @@ def test_a_watch_that_is_cancelled_leaves_nothing_behind(stub, health, server):
     while server.in_flight():
         continue
     assert not health._watching
-
-
-def test_there_are_only_so_many_watches(stub):
-    watching = [stub.Watch(asked(), timeout=60) for _ in range(4)]
-    for each in watching:
-        next(each)
-    with pytest.raises(grpc.RpcError) as raised:
-        stub.Check(asked(), timeout=60)
-    assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    for each in watching:
-        each.cancel()
 
 
 def test_reflection_lists_the_services(channel):

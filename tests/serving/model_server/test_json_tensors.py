@@ -1,6 +1,8 @@
 """JSON to tensors, for the types the tiny model has none of."""
 
 import base64
+import contextlib
+import gc
 
 import hypothesis
 import numpy as np
@@ -112,3 +114,16 @@ def test_whatever_is_sent_is_a_tensor_or_a_request_error(value, dtype, key):
         assert error.http_status == 400
     else:
         assert inputs["x"].dtype == dtype.as_numpy_dtype
+
+
+@pytest.mark.parametrize("value", [b"1,", b"[],", b'{"a":1},'])
+def test_more_values_than_can_be_read_in_a_moment_are_refused(value):
+    with pytest.raises(request_errors.RequestError, match="more than 4194304 values"):
+        json_tensors.parse(b'{"instances":[' + value * 2**22 + b"1]}")
+
+
+@pytest.mark.parametrize("end", [b"]}", b"", b',{"a":1,"a":2}]}'])
+def test_a_large_document_read_or_not_leaves_the_garbage_collector_on(end):
+    with contextlib.suppress(request_errors.RequestError):
+        json_tensors.parse(b'{"instances":[' + b"1," * 50_000 + b"1" + end)
+    assert gc.isenabled()

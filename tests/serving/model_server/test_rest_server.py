@@ -7,8 +7,10 @@ import socket
 import threading
 
 import httpx
+import numpy as np
 import pytest
 
+from models import signatures
 from serving.model_server import batching
 from serving.model_server import models as models_lib
 from serving.model_server import rest
@@ -17,7 +19,6 @@ from serving.model_server import rest_server
 
 PREDICT = "/v1/models/tiny:predict"
 BODY = json.dumps({"signature_name": "pixels", "instances": [[[[0]] * 16] * 16]}).encode()
-PATIENT = batching.Options(max_batch_size=1000, batch_timeout_micros=10**9, num_batch_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,31 @@ def serve(models):
 def stopped(scheduler):
     yield scheduler
     scheduler.stop()
+
+
+@contextlib.contextmanager
+def busy(models):
+    """A scheduler whose only thread has a request under way, so that others wait; and what ends that request."""
+    servable = models.get("tiny")
+    signature = servable.signatures[signatures.SERVING]
+    begun, may_end, run = threading.Event(), threading.Event(), signature.run_rows
+
+    def slow_run(*asked):
+        begun.set()
+        may_end.wait()
+        return run(*asked)
+
+    one = batching.Options(num_batch_threads=1)
+    with stopped(batching.Scheduler(one)) as scheduler, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signature, "run_rows", slow_run)
+        servable.acquire()
+        scheduler.submit(servable, "", {"image_bytes": np.array([b"a"], object)}, (), None, lambda result: None)
+        assert begun.wait(60)
+        try:
+            yield scheduler, may_end
+        finally:
+            may_end.set()
+            servable.release()
 
 
 @contextlib.contextmanager
@@ -243,8 +269,8 @@ def test_a_large_answer_counts_until_it_is_read(serve):
     assert large.taken.wait(60)
 
 
-def test_a_request_whose_client_hung_up_is_not_run(serve):
-    with stopped(batching.Scheduler(PATIENT)) as scheduler:
+def test_a_request_whose_client_hung_up_is_not_run(serve, models):
+    with busy(models) as (scheduler, _):
         port = serve(scheduler=scheduler)
         with connected(port) as connection:
             connection.sendall(head(len(BODY)) + BODY)
@@ -252,30 +278,34 @@ def test_a_request_whose_client_hung_up_is_not_run(serve):
         wait_until(lambda: not scheduler.waiting())
 
 
-def test_a_request_that_takes_too_long_is_answered_and_not_run(serve):
-    with stopped(batching.Scheduler(PATIENT)) as scheduler:
+def test_a_request_that_takes_too_long_is_answered_and_not_run(serve, models):
+    with busy(models) as (scheduler, _):
         reply = post(serve(scheduler=scheduler, timeout_s=0.1), content=BODY)
         assert (reply.status_code, scheduler.waiting()) == (504, 0)
         assert "0.1 s" in reply.json()["error"]
 
 
-def test_a_request_that_outlasts_the_grace_is_told_so(serve):
-    with stopped(batching.Scheduler(PATIENT)) as scheduler, connected(serve(scheduler=scheduler)) as connection:
+def test_a_request_that_outlasts_the_grace_is_told_so(serve, models):
+    with busy(models) as (scheduler, _), connected(serve(scheduler=scheduler)) as connection:
         connection.sendall(head(len(BODY)) + BODY)
         wait_until(scheduler.waiting)
         serve.servers[0].stop()
         assert (status(connection), scheduler.waiting()) == (503, 0)
 
 
-def test_requests_over_rest_share_a_batch(serve):
-    options = batching.Options(max_batch_size=2, batch_timeout_micros=10**9, num_batch_threads=1)
-    with stopped(batching.Scheduler(options)) as scheduler:
+def test_requests_over_rest_share_a_batch(serve, models, monkeypatch):
+    pixels, batches = models.get("tiny").signatures[signatures.PIXELS], []
+    run = pixels.run_rows
+    monkeypatch.setattr(pixels, "run_rows", lambda parts, *asked: batches.append(len(parts)) or run(parts, *asked))
+    with busy(models) as (scheduler, may_end):
         port = serve(scheduler=scheduler)
         with connected(port) as first, connected(port) as second:
-            first.sendall(head(len(BODY)) + BODY)
-            wait_until(scheduler.waiting)
-            second.sendall(head(len(BODY)) + BODY)
+            for connection in (first, second):
+                connection.sendall(head(len(BODY)) + BODY)
+            wait_until(lambda: scheduler.waiting() == 2)
+            may_end.set()
             assert [status(first), status(second)] == [200, 200]
+    assert batches == [2]
 
 
 def test_an_offer_to_upgrade_is_left_alone(serve):

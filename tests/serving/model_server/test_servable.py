@@ -1,16 +1,19 @@
 """A version is loaded as its files say, runs in numpy's arrays, and is freed when nobody holds it."""
 
+import ctypes
 import os
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from models import signatures
 from serving.model_server import request_errors
 from serving.model_server import servable as servable_lib
+from serving.model_server import tf_session
 from tests.serving import conftest
 from tests.serving.model_server import small_models
 
@@ -91,6 +94,20 @@ def test_strings_of_any_length_and_shape_come_back_as_they_went(load, tmp_path):
     assert loaded.signatures["string"].run({"x": x})["x"].tolist() == x.tolist()
 
 
+def test_strings_that_the_model_keeps_stay_as_they_were(load, tmp_path):
+    keeper = load(small_models.write_keeper(tmp_path / "1")).signature("")
+    asked = [[b"x" * 100, b"y"], [b"z" * 1000]]
+    found = [keeper.run({"text": np.array(text, object)})["before"].tolist() for text in [*asked, [b""]]]
+    assert found[1:] == asked
+
+
+def test_feeding_what_is_no_string_leaves_nothing_behind(load, tmp_path):
+    signature = load(small_models.write_keeper(tmp_path / "1")).signature("")
+    with pytest.raises(ctypes.ArgumentError):
+        signature.run({"text": np.array([b"one", "two"], object)})
+    assert not tf_session._lent
+
+
 def test_an_answer_outlives_the_model(path):
     loaded = servable_lib.Servable("model", 1, path)
     found = loaded.signatures["double"].run({"x": np.full((100, 100), 3.0, np.float32)})["y"]
@@ -135,6 +152,17 @@ def test_a_signature_that_names_what_is_not_there_does_not_load(load, copy, name
     change(copy, rename)
     with pytest.raises(tf.errors.NotFoundError, match=f"'{name}', which is not there"):
         load(copy)
+
+
+def test_a_signature_that_cannot_be_asked_leaves_the_others(load, copy):
+    def make_odd(graph):
+        graph.signature_def["double"].inputs["x"].coo_sparse.values_tensor_name = "double_x:0"
+        graph.signature_def["total"].inputs["x"].dtype = types_pb2.DT_RESOURCE
+
+    change(copy, make_odd)
+    loaded = load(copy)
+    assert not {"double", "total"} & set(loaded.signatures) and {"double", "total"} <= set(loaded.definitions)
+    assert loaded.signatures["outer"].run({"x": np.ones(1, np.float32), "y": np.ones(1, np.float32)})
 
 
 def test_a_model_of_another_tag_does_not_load(load, copy):

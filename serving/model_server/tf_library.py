@@ -1,0 +1,76 @@
+"""The functions of TensorFlow's C API that `tf_session` calls; they are public, and stay as they are."""
+
+import ctypes
+import os
+from typing import Any
+
+import tensorflow as tf
+
+_LIBRARY = os.path.join(tf.sysconfig.get_lib(), "libtensorflow_cc.so.2")
+# Through the one, Python's lock is let go during the call; through the other it is kept, which is cheaper for what is
+# done in a microsecond, and saves it a wait for the lock.
+_long = ctypes.CDLL(_LIBRARY)
+_short = ctypes.PyDLL(_LIBRARY)
+
+Pointer = ctypes.c_void_p
+
+
+class Buffer(ctypes.Structure):
+    _fields_ = (("data", Pointer), ("length", ctypes.c_size_t), ("deallocator", Pointer))
+
+
+class Output(ctypes.Structure):
+    _fields_ = (("operation", Pointer), ("index", ctypes.c_int))
+
+
+def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
+    function = getattr(library, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+Sizes = ctypes.POINTER(ctypes.c_int64)
+new_status = _function(_short, "TF_NewStatus", Pointer)
+delete_status = _function(_short, "TF_DeleteStatus", None, Pointer)
+code_of = _function(_short, "TF_GetCode", ctypes.c_int, Pointer)
+message_of = _function(_short, "TF_Message", ctypes.c_char_p, Pointer)
+new_graph = _function(_short, "TF_NewGraph", Pointer)
+delete_graph = _function(_long, "TF_DeleteGraph", None, Pointer)
+operation = _function(_short, "TF_GraphOperationByName", Pointer, Pointer, ctypes.c_char_p)
+outputs_of = _function(_short, "TF_OperationNumOutputs", ctypes.c_int, Pointer)
+new_options = _function(_short, "TF_NewSessionOptions", Pointer)
+delete_options = _function(_short, "TF_DeleteSessionOptions", None, Pointer)
+set_config = _function(_short, "TF_SetConfig", None, Pointer, ctypes.c_char_p, ctypes.c_size_t, Pointer)
+new_buffer = _function(_short, "TF_NewBuffer", ctypes.POINTER(Buffer))
+delete_buffer = _function(_short, "TF_DeleteBuffer", None, ctypes.POINTER(Buffer))
+load_session = _function(
+    _long,
+    "TF_LoadSessionFromSavedModel",
+    Pointer,
+    *(Pointer, Pointer, ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.c_int),
+    *(Pointer, ctypes.POINTER(Buffer), Pointer),
+)
+run_session = _function(
+    _long,
+    "TF_SessionRun",
+    None,
+    *(Pointer, Pointer, ctypes.POINTER(Output), ctypes.POINTER(Pointer), ctypes.c_int),
+    *(ctypes.POINTER(Output), ctypes.POINTER(Pointer), ctypes.c_int),
+    *(ctypes.POINTER(Pointer), ctypes.c_int, Pointer, Pointer),
+)
+close_session = _function(_long, "TF_CloseSession", None, Pointer, Pointer)
+delete_session = _function(_long, "TF_DeleteSession", None, Pointer, Pointer)
+allocate_tensor = _function(_short, "TF_AllocateTensor", Pointer, ctypes.c_int, Sizes, ctypes.c_int, ctypes.c_size_t)
+new_tensor = _function(
+    *(_short, "TF_NewTensor", Pointer),
+    *(ctypes.c_int, Sizes, ctypes.c_int, Pointer, ctypes.c_size_t, Pointer, Pointer),
+)
+delete_tensor = _function(_short, "TF_DeleteTensor", None, Pointer)
+data_of = _function(_short, "TF_TensorData", Pointer, Pointer)
+type_of = _function(_short, "TF_TensorType", ctypes.c_int, Pointer)
+rank_of = _function(_short, "TF_NumDims", ctypes.c_int, Pointer)
+size_of = _function(_short, "TF_Dim", ctypes.c_int64, Pointer, ctypes.c_int)
+string_copy = _function(_short, "TF_StringCopy", None, Pointer, ctypes.c_char_p, ctypes.c_size_t)
+string_free = _function(_short, "TF_StringDealloc", None, Pointer)
+string_data = _function(_short, "TF_StringGetDataPointer", Pointer, Pointer)
+string_size = _function(_short, "TF_StringGetSize", ctypes.c_size_t, Pointer)
