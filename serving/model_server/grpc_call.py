@@ -105,17 +105,26 @@ class Call:
         if self._server.soon.add(function):
             self._start((), self._server.soon.run)
 
+    def reserve(self, size: int) -> None:
+        """Sees to it that there is room for a reply of so many bytes; from any thread.
+
+        Raises:
+          RequestError: RESOURCE_EXHAUSTED, there is none.
+        """
+        if not self._server.may_send(self, size):
+            metrics.refused("too_many")
+            raise request_errors.RequestError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many answers wait for their clients; try again later"
+            )
+
     def reply(self, message: bytes) -> None:
         """Ends it well; from any thread."""
-        if self._server.may_send(self, len(message)):
-            self._settle((HEADERS, cygrpc.SendMessageOperation(message, 0), status(0, b"")))
+        try:
+            self.reserve(len(message))
+        except request_errors.RequestError as error:
+            self.fail(error)
         else:
-            metrics.refused("too_many")
-            self.fail(
-                request_errors.RequestError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many answers wait for their clients; try again later"
-                )
-            )
+            self._settle((HEADERS, cygrpc.SendMessageOperation(message, 0), status(0, b"")))
 
     def fail(self, error: request_errors.RequestError) -> None:
         """Ends it with an error; from any thread."""

@@ -31,6 +31,8 @@ _QUIET_S = 0.2  # without a new call, after which a server that stops hangs up,
 _REFUSING_S = 1.0  # or when that does not come
 _CANCELLED_S = 5.0  # for what was cancelled at the end of the grace to end
 _FOREVER_S = 10.0 * 365 * 86400
+_STALLED_S = 1.0  # in which a client should have taken its reply, where others wait for room
+_ROOM_S = 3.0  # for which a thread that has an answer waits for room
 _LARGE = 64 << 10  # bytes; smaller replies are not counted, as there are only so many calls
 _REQUEST = object()
 _SHUTDOWN = object()
@@ -42,8 +44,8 @@ class Limits:
 
     Attributes:
       calls: of each share at once; beyond it they are refused. See `grpc_call.Method.share`.
-      reply_bytes: of replies that clients have not taken yet. Beyond it those that wait longest are cancelled, if their
-        clients have had a second for it; else new ones fail.
+      reply_bytes: of replies that clients have not taken yet. Beyond it those are cancelled whose clients have had a
+        second for it, and new ones wait for room, or fail.
       stall_s: how long a client may take to send its request, or to take the reply, seconds.
     """
 
@@ -63,34 +65,41 @@ class _Replies:
 
     def __init__(self, limit: int):
         self._limit = limit
-        self._lock = threading.Lock()
-        self._sizes: dict[grpc_call.Call, int] = {}  # oldest first
+        self._changed = threading.Condition()
+        self._sizes: dict[grpc_call.Call, int] = {}
+        self._dropped: set[grpc_call.Call] = set()
         self._total = 0
 
-    def add(self, call: grpc_call.Call, size: int) -> bool:
-        """Takes a reply in, if there is room or room can be made."""
-        slow: list[grpc_call.Call] = []
-        with self._lock:
-            before = time.monotonic() - 1.0
-            while self._sizes and self._total + size > self._limit:
-                oldest = next(iter(self._sizes))
-                if not oldest.is_stalled(before):
-                    break
-                self._total -= self._sizes.pop(oldest)
-                slow.append(oldest)
-            is_room = not self._sizes or self._total + size <= self._limit
-            if is_room:
-                self._sizes[call] = size
-                self._total += size
-        for call in slow:
+    def add(self, call: grpc_call.Call, size: int, wait_s: float = 0.0) -> bool:
+        """Takes a reply in, if there is room, or within `wait_s` seconds room is made; a call's is taken in once."""
+        until = time.monotonic() + wait_s
+        with self._changed:
+            while call not in self._sizes:
+                if not self._sizes or self._total + size <= self._limit:
+                    self._sizes[call] = size
+                    self._total += size
+                else:
+                    self._drop_stalled()
+                    left = until - time.monotonic()
+                    if left <= 0:
+                        return False
+                    self._changed.wait(min(left, _STALLED_S))
+        return True
+
+    def _drop_stalled(self) -> None:
+        """Cancels the calls whose clients have had their time; they count until the core lets go of their replies."""
+        before = time.monotonic() - _STALLED_S
+        for call in [call for call in self._sizes if call not in self._dropped and call.is_stalled(before)]:
+            self._dropped.add(call)
             call.cancel()
-        return is_room
 
     def remove(self, call: grpc_call.Call) -> None:
         """Forgets the reply of a call that is over."""
         if call in self._sizes:
-            with self._lock:
+            with self._changed:
                 self._total -= self._sizes.pop(call, 0)
+                self._dropped.discard(call)
+                self._changed.notify_all()
 
 
 class Soon:
@@ -180,8 +189,12 @@ class Server:
         return [call for calls in self._calls.values() for call in list(calls)]
 
     def may_send(self, call: grpc_call.Call, size: int) -> bool:
-        """Whether there is room for a reply of so many bytes until the client takes it."""
-        return size < _LARGE or self._replies.add(call, size)
+        """Whether there is room for a reply of so many bytes until the client takes it.
+
+        Waits for it a while, but in the polling thread, which makes the room.
+        """
+        wait_s = 0.0 if threading.current_thread() is self._thread else _ROOM_S
+        return size < _LARGE or self._replies.add(call, size, wait_s)
 
     def forget(self, call: grpc_call.Call) -> None:
         """Lets go of a call that is over."""

@@ -106,6 +106,11 @@ class _Prediction:
         self._call.on_cancel = ticket.cancel
 
     def _done(self, result: batching.Outputs | request_errors.RequestError) -> None:
+        if not isinstance(result, request_errors.RequestError):
+            try:  # now: large answers would pile up until the polling thread comes to them
+                self._call.reserve(sum(array.nbytes for array in result.values()))
+            except request_errors.RequestError as error:
+                result = error
         self._call.run_soon(lambda: self._answer(result))
 
     def _answer(self, result: batching.Outputs | request_errors.RequestError) -> None:

@@ -208,7 +208,18 @@ def test_a_full_queue_refuses_at_once_and_the_server_recovers(small_server, smal
     assert small_stubs.embedding(jpeg(0), metadata=BEARER).shape == (8,)
 
 
-def test_clients_that_stop_reading_cost_bounded_memory_and_others_are_served(server, stubs):
+def test_clients_that_stop_reading_cost_bounded_memory_and_others_are_served(exported, tmp_path, tmp_path_factory):
+    folder = model_folder(exported, tmp_path_factory)
+    (tmp_path / "batching").write_text("max_batch_size { value: 4 }\nnum_batch_threads { value: 2 }\n")
+    arguments = ["--model", str(folder), "--batching-parameters-file", str(tmp_path / "batching")]
+    with server_process.ServerProcess(arguments) as server:
+        stubs = faulty.Stubs(server.grpc_address)
+        send_and_never_read(server, stubs)
+        stubs.channel.close()
+
+
+def send_and_never_read(server, stubs):
+    """Answers of 3.4 GB in all, of which 256 MiB may wait, beside a batch of 16 MiB in each thread."""
     calls, rows = 400, 2
     before = server_process.resident_bytes(server.pid)
     message = faulty.large(rows).SerializeToString()

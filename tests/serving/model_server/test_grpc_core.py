@@ -305,13 +305,21 @@ class Slow:
 
 
 @pytest.mark.parametrize("is_stalled", [True, False])
-def test_replies_nobody_takes_are_bounded_and_the_stalest_make_room(is_stalled):
+def test_replies_nobody_takes_are_bounded_and_the_stalest_are_cancelled(is_stalled):
     replies, old, new = grpc_core._Replies(100), Slow(is_stalled), Slow(False)
     assert replies.add(old, 90)
-    assert replies.add(new, 20) is is_stalled and old.is_cancelled is is_stalled
+    assert not replies.add(new, 20) and old.is_cancelled is is_stalled  # it counts until the core lets go of it
     replies.remove(old)
+    assert replies.add(new, 20) and replies.add(new, 20)  # once
     replies.remove(new)
     assert replies.add(Slow(False), 100)
+
+
+def test_a_reply_waits_for_room():
+    replies, old, new = grpc_core._Replies(100), Slow(False), Slow(False)
+    assert replies.add(old, 90)
+    threading.Thread(target=replies.remove, args=[old]).start()
+    assert replies.add(new, 20, wait_s=60)
 
 
 def test_a_reply_larger_than_the_bound_goes_where_no_other_waits(serve, channels):
