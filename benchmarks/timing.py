@@ -28,17 +28,26 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int, calls: int 
 
 
 def row(
-    name: str, value: float | None, unit: str, ratio: float | None = None, target: float | None = None
+    name: str,
+    value: float | None,
+    unit: str,
+    ratio: float | None = None,
+    target: float | None = None,
+    at_least: bool = False,
 ) -> dict[str, object]:
-    """One result: `ratio` (or, without one, `value`) is to be at most `target`; `ok` is None where nothing is asked."""
+    """One result: `ratio` (or, without one, `value`) is to be at most `target`, or at least.
+
+    `ok` is None where nothing is asked.
+    """
     reached = value if ratio is None else ratio
+    sign = -1.0 if at_least else 1.0
     return {
         "name": name,
         "value": None if value is None else round(value, 4),
         "unit": unit,
         "ratio": None if ratio is None else round(ratio, 4),
         "target": target,
-        "ok": None if target is None or reached is None else bool(reached <= target),
+        "ok": None if target is None or reached is None else bool(sign * reached <= sign * target),
     }
 
 

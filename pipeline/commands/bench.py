@@ -57,8 +57,8 @@ def drift(
 
 @app.command()
 def serve(
-    rounds: Annotated[int, typer.Option(help="How often each way of asking is measured.")] = 5,
-    seconds: Annotated[float, typer.Option(help="How long each time.")] = 3.0,
+    rounds: Annotated[int, typer.Option(help="How often each way of asking is measured.")] = 4,
+    seconds: Annotated[float, typer.Option(help="How long each time.")] = 2.0,
     models: Annotated[str, typer.Option(help="Models to serve, comma-separated.")] = "mobilenet,conv4",
     soak: Annotated[
         float, typer.Option(help="In its place: load for so many seconds, while versions change.", metavar="S")
