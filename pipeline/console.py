@@ -19,12 +19,16 @@ def out() -> rich.console.Console:
 
 
 class _Lines(logging.Handler):
-    def __init__(self, console: rich.console.Console):
+    def __init__(self, console: rich.console.Console, traces: bool):
         super().__init__(logging.INFO)
         self._console = console
+        self._traces = traces
 
     def emit(self, record):
-        self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+        lines = [record.getMessage()]
+        if self._traces and record.exc_info:  # a fault of ours, of which whoever asked was told nothing
+            lines.append(logging.Formatter().formatException(record.exc_info))
+        self._console.print("  " + "\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -48,7 +52,7 @@ def _handled(*handlers: logging.Handler) -> Iterator[None]:
 def lines() -> Iterator[rich.console.Console]:
     """Shows longtail's own log lines on standard error while the block runs."""
     console = rich.console.Console(stderr=True)
-    with _handled(_Lines(console)):
+    with _handled(_Lines(console, traces=True)):
         yield console
 
 
@@ -68,7 +72,7 @@ def quiet(log_file: str) -> Iterator[rich.console.Console]:
     with open(log_file, "a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 2)
     try:
-        with _handled(_Lines(console), to_file), warnings.catch_warnings():
+        with _handled(_Lines(console, traces=False), to_file), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield console
     finally:
