@@ -14,8 +14,7 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user
 ENV VIRTUAL_ENV=/opt/longtail
 # The locks come before the code: a change of code alone installs no package again.
 COPY requirements.txt requirements-cuda.txt ./
-RUN --mount=type=cache,target=/root/.cache/uv \
-    case "${VARIANT}" in \
+RUN case "${VARIANT}" in \
         cpu) set -- requirements.txt ;; \
         cuda) set -- requirements.txt requirements-cuda.txt ;; \
         *) echo "VARIANT must be cpu or cuda. Received: ${VARIANT}" >&2; exit 1 ;; \
@@ -27,8 +26,7 @@ COPY models models
 COPY components components
 COPY pipeline pipeline
 COPY serving serving
-RUN --mount=type=cache,target=/root/.cache/uv \
-    /opt/uv/bin/uv pip install --quiet --no-deps --no-build-isolation .
+RUN /opt/uv/bin/uv pip install --quiet --no-deps --no-build-isolation .
 # Nobody can write there later, so what is not compiled now is compiled at every start. A few files of packages are for
 # other Pythons and do not compile.
 RUN python -m compileall -q -j 0 /opt/longtail/lib >/dev/null || true

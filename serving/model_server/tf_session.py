@@ -1,7 +1,7 @@
 """A SavedModel in TensorFlow's C API, as TF Serving itself loads it: no request waits for Python while one loads.
 
-TensorFlow's Python loads the same model in two to six times the processor time, most of it under Python's global
-lock, and frees it when the collector comes by.
+TensorFlow's Python builds the graph under Python's global lock, which every request needs too, and frees it when the
+collector comes by.
 """
 
 import ctypes

@@ -90,7 +90,7 @@ class Build:
                 shutil.copy(there, here if here.name == there.name else here / there.name)
 
     def _run(self, text):
-        command = self._mapped(re.sub(r"--mount=\S+\s*", "", text))
+        command = self._mapped(text)
         subprocess.run(
             ["/bin/sh", "-ec", command], cwd=self._folder, env=self._environment, check=True, capture_output=True
         )

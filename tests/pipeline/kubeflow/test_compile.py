@@ -245,14 +245,14 @@ def test_resources_of_a_step_that_does_not_exist_are_refused():
 def test_the_command_tells_every_finding_and_writes_nothing(tmp_path):
     path = tmp_path / "p.yaml"
     result = call(
-        *("--recipe", "omniglot_lt", "--data", "/data/omniglot.zip", "--image", " ", "--pipeline-root", "/root/here"),
+        *("--recipe", "omniglot_lt", "--data", "/data/omniglot.zip", "--image", " ", "--pipeline-root", "/folder/here"),
         *("--output", str(path)),
     )
     lines = result.stderr.splitlines()
     assert result.exit_code == 2 and not path.exists()
     assert all(line.startswith("longtail: error: ") for line in lines)
     assert sum("image: has none" in line for line in lines) == 16
-    assert any("pipeline: root: '/root/here' is no object store" in line for line in lines)
+    assert any("pipeline: root: '/folder/here' is no object store" in line for line in lines)
     assert any("pipeline: data: /data/omniglot.zip is a path of this machine" in line for line in lines)
 
 
