@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline import memory
 from pipeline import signals
 from pipeline.commands import tf_serving_flags
+from serving.model_server import memory
 
 if TYPE_CHECKING:
     from serving.model_server import batching
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LOADING = "Loading models"
 _LIMITS = "Batching and limits"
 _SECURITY = "Who may ask"
+
+_UNLOAD_AFTER_S = 1.0
 
 
 def serve(
@@ -231,6 +233,7 @@ def serve(
             load_retry_interval_micros / 1e6,
             0 if no_warm_up else num_request_iterations_for_warmup,
             _session(intra, inter),
+            unload_after_s=_UNLOAD_AFTER_S,
         ),
         labels_before_versions=allow_version_labels_for_unavailable_models,
         batching=_batching(no_batching, batching_parameters_file),

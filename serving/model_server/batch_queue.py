@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Shares of the timeout, for a server that has nothing to do:
 _PAUSE = 0.1  # a pause between requests in which it does not wait for the next
 _LINGER = 0.2  # it waits no longer than this, however fast they come
+# Sizes of batches, where requests can be had in any number. TensorFlow compiles its kernels for every size anew, in
+# every thread, and keeps about a thousand: with every size from 1 to 64 it compiles for ever, and its memory grows.
+_USUAL = frozenset([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,16 +124,26 @@ class Queue:
         self.tickets.remove(ticket)
         self._rows -= ticket.rows
 
-    def take(self) -> list["batching.Ticket"]:
-        """The next batch."""
-        batch = [self.tickets.popleft()]
-        rows = batch[0].rows
-        while self.tickets and rows + self.tickets[0].rows <= self.limit:
-            batch.append(self.tickets.popleft())
-            rows += batch[-1].rows
+    def take(self, is_padded: bool = False) -> list["batching.Ticket"]:
+        """The next batch: as many requests as may go into it, or so few less that it has one of the usual sizes.
+
+        Args:
+          is_padded: whether it is padded to a usual size, and so need not have one.
+        """
+        rows = [0]
+        for ticket in self.tickets:
+            if len(rows) > 1 and rows[-1] + ticket.rows > self.limit:
+                break
+            rows.append(rows[-1] + ticket.rows)
+        count = len(rows) - 1
+        if not is_padded:
+            usual = [number for number, size in enumerate(rows) if size in _USUAL or size == self.limit]
+            if usual and 3 * rows[usual[-1]] >= 2 * rows[-1]:
+                count = usual[-1]
+        batch = [self.tickets.popleft() for _ in range(count)]
         for ticket in batch:
             ticket.queue = None
-        self._rows -= rows
+        self._rows -= rows[count]
         return batch
 
     def due_at(self, busy: float, pace: Pace, options: Options) -> float:

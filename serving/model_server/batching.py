@@ -222,7 +222,7 @@ class Scheduler:
                     if at <= now and (found is None or self._rank(queue) < self._rank(found)):
                         found = queue
                 if found is not None:
-                    batch = found.take()
+                    batch = found.take(bool(self.options.allowed_batch_sizes))
                     self._served[batch[0].servable.name] = now
                     self._running += 1
                     self._forget_empty(found)

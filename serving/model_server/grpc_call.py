@@ -1,6 +1,7 @@
 """A call of gRPC's, from its request to the end the client knows of; see `grpc_core`."""
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ class Method:
     is_light: bool = True
     is_open: bool = False
 
-    @property
+    @functools.cached_property
     def share(self) -> tuple[bool, ...]:
         """Methods of the same share have one limit of calls together, whatever others have under way.
 

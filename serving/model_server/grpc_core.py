@@ -259,7 +259,8 @@ class Server:
 
     def _admit(self, method: grpc_call.Method, metadata: Sequence[tuple[str, str | bytes]]) -> None:
         if not method.is_open:
-            self._tokens.check(next((value for key, value in metadata if key == "authorization"), None))
+            if self._tokens is not auth.ANYONE:
+                self._tokens.check(next((value for key, value in metadata if key == "authorization"), None))
             if self._is_stopping:
                 raise request_errors.RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
         if len(self._calls[method.share]) >= self._limits.calls:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from serving import errors
 from serving import versions
 from serving.model_server import inference
+from serving.model_server import memory
 from serving.model_server import metrics
 from serving.model_server import request_errors
 from serving.model_server import servable as servable_lib
@@ -20,6 +21,7 @@ from serving.model_server import version_states
 
 _log = logging.getLogger("longtail")
 _STATE = version_states.STATE
+_CLOSE_S = 1.0  # for unloads under way; one whose requests hang is not waited for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Options:
       retry_s: pause before each of them, seconds.
       warm_ups: how often the requests in `assets.extra` are run before a version serves.
       session: threads of a version's session.
+      unload_after_s: how long a version that was replaced stays in memory, seconds: freeing it takes the processor
+        from requests, and the first of the new version are the slowest as it is.
     """
 
     retries: int = 5
     retry_s: float = 60.0
     warm_ups: int = 1
     session: servable_lib.SessionOptions = servable_lib.SessionOptions()
+    unload_after_s: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +132,8 @@ class ModelSource:
         self._held: set[int] = set()
         self._failures: dict[int, _Failure] = {}
         self._missing: frozenset[int] = frozenset()
+        self._closed = threading.Event()
+        self._unloads: list[threading.Thread] = []
         self._changing = threading.RLock()  # one at a time loads and unloads; requests are answered all the while
 
     def poll(self) -> None:
@@ -181,10 +188,14 @@ class ModelSource:
 
     def close(self) -> None:
         """Unloads every version, each when the requests it has begun are done."""
+        self._closed.set()
         with self._changing:
             self._serving, self._wanted, self._held = None, set(), set()
             for version in sorted(self._loaded):
                 self._end_unless_needed(version)
+            until = time.monotonic() + _CLOSE_S
+            for unload in self._unloads:  # the process must not end in the middle of one
+                unload.join(max(0.0, until - time.monotonic()))
 
     def _is_specified(self, version: int) -> bool:
         return self.policy.specific is None or version in self.policy.specific
@@ -208,14 +219,19 @@ class ModelSource:
         self._states.set(version_states.VersionState(version, _STATE.UNLOADING))
         servable = self._loaded.pop(version)
         servable.retire()
-        if servable.wait_idle(0.0):
+        is_now = self._closed.is_set() or not self._options.unload_after_s
+        if is_now and servable.wait_idle(0.0):
             self._finish(servable)
         else:
-            threading.Thread(target=self._finish, args=[servable], name="unload", daemon=True).start()
+            unload = threading.Thread(target=self._finish, args=[servable], name="unload", daemon=True)
+            self._unloads = [*filter(threading.Thread.is_alive, self._unloads), unload]
+            unload.start()
 
     def _finish(self, servable: servable_lib.Servable) -> None:
         servable.wait_idle(None)
+        self._closed.wait(self._options.unload_after_s)
         servable.close()
+        memory.give_back()
         self._states.end(servable.version)
         _log.debug("model %s version %d is unloaded", self.name, servable.version)
 

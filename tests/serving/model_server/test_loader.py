@@ -195,6 +195,17 @@ def test_a_version_whose_requests_are_under_way_is_unloading_until_they_are_done
     assert source.wait_for(1, STATE.END, timeout_s=60)
 
 
+def test_a_replaced_version_is_freed_later_where_that_is_said_and_at_once_when_all_ends(model_folder):
+    source = loader.ModelSource("tiny", str(model_folder), options=loader.Options(unload_after_s=3600.0))
+    source.poll()
+    conftest.push(model_folder / "1", model_folder, 2)
+    source.poll()
+    assert not source.wait_for(1, STATE.END, timeout_s=0.2)
+    assert states(source) == {2: STATE.AVAILABLE, 1: STATE.UNLOADING}
+    source.close()
+    assert states(source) == {2: STATE.END, 1: STATE.END}
+
+
 def test_versions_deleted_from_under_a_server_answer_on(source, model_folder):
     shutil.rmtree(model_folder / "1")
     source.poll()
