@@ -2,6 +2,8 @@
 
 import base64
 import dataclasses
+import functools
+import gzip
 import io
 import json
 import struct
@@ -89,6 +91,11 @@ def _png(height: int, width: int, data: bytes) -> bytes:
 _BOMB = zlib.compress(bytes(32 << 20), 9)
 
 
+@functools.cache
+def _packed_zeros() -> bytes:
+    return gzip.compress(bytes(96 << 20))
+
+
 class Hostile:
     """An endless, repeatable stream of requests.
 
@@ -104,6 +111,7 @@ class Hostile:
         self._makers: tuple[Callable[[], Request], ...] = (
             self._mutated_predict,
             self._mutated_other,
+            self._packed,
             self._noise,
             self._fields,
             self._tensor,
@@ -150,6 +158,13 @@ class Hostile:
             request.metadata_field.append("signature_def")
         target = _METHODS[1] if hasattr(request, "metadata_field") else _METHODS[5]
         return Request("mutated metadata or status", GRPC, target, mutated(self._rng, request.SerializeToString()))
+
+    def _packed(self) -> Request:
+        """What looks as if gRPC had packed it: damaged, or more than a request may hold."""
+        if not self._rng.integers(20):
+            return Request("96 MiB of zeros, packed", GRPC, self._one_of(_METHODS), _packed_zeros())
+        data = gzip.compress(mutated(self._rng, self._predict().SerializeToString()), 1)
+        return Request("mutated packed message", GRPC, _PREDICT, self._one_of([data, mutated(self._rng, data)]))
 
     def _noise(self) -> Request:
         data = self._rng.bytes(int(self._rng.integers(0, 2000)))

@@ -13,6 +13,7 @@ from google.protobuf import message as message_lib
 from grpc._cython import cygrpc
 
 from serving.model_server import metrics
+from serving.model_server import packed
 from serving.model_server import request_errors
 
 if TYPE_CHECKING:
@@ -160,7 +161,26 @@ class Call:
         self._is_reading = False
         if message is None:
             self._on_end()
-            return
+        elif packed.may_be_packed(message):
+            self._server.aside(self._unpack, message)
+        else:
+            self._handle(message)
+
+    def _unpack(self, message: bytes) -> None:
+        """In a thread of its own, as a large message takes long."""
+        most = self._server.limits.request_bytes
+        then: Callable[[], None]
+        try:
+            then = functools.partial(self._handle, packed.unpack_message(message, most))
+        except packed.TooLargeError:
+            metrics.refused("too_large")
+            told = f"Received message larger than max (what it holds unpacked vs. {most})"
+            then = functools.partial(self.fail, request_errors.RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, told))
+        except Exception as error:  # whatever it was, the client must not wait for it
+            then = functools.partial(self._fail_of_itself, error)
+        self.run_soon(then)
+
+    def _handle(self, message: bytes) -> None:
         try:
             self._method.handler(self, message)
         except request_errors.RequestError as error:
@@ -168,8 +188,11 @@ class Call:
         except message_lib.DecodeError:
             self.fail(request_errors.RequestError(grpc.StatusCode.INTERNAL, "The request is not of the method's type"))
         except Exception as error:  # whatever it was, this call alone fails
-            _log.exception("a gRPC call failed: %s", request_errors.first_line(error))
-            self.fail(request_errors.internal())
+            self._fail_of_itself(error)
+
+    def _fail_of_itself(self, error: Exception) -> None:
+        _log.error("a gRPC call failed: %s", request_errors.first_line(error), exc_info=error)
+        self.fail(request_errors.internal())
 
     def _on_end(self) -> None:
         self.fail(request_errors.RequestError(grpc.StatusCode.INTERNAL, "The request did not arrive"))

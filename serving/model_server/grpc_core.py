@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent import futures
 from typing import Any
 
 import grpc
@@ -43,12 +44,14 @@ class Limits:
     """What clients may ask of the server's memory.
 
     Attributes:
+      request_bytes: of one request, also of what a packed one holds; -1 for any number.
       calls: of each share at once; beyond it they are refused. See `grpc_call.Method.share`.
       reply_bytes: of replies that clients have not taken yet. Beyond it those are cancelled whose clients have had a
         second for it, and new ones wait for room, or fail.
       stall_s: how long a client may take to send its request, or to take the reply, seconds.
     """
 
+    request_bytes: int = 64 << 20
     calls: int = 512
     reply_bytes: int = 256 << 20
     stall_s: float = 30.0
@@ -143,10 +146,16 @@ class Server:
         tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
     ):
         self._methods = {name.encode(): method for name, method in methods.items()}
-        self._limits = limits
+        self.limits = limits
         self._tokens = tokens
         self._queue = cygrpc.CompletionQueue()
-        self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in options), False)
+        arguments = {
+            "grpc.max_receive_message_length": limits.request_bytes,
+            # The core unpacks a message whole before it looks at its size; it is unpacked here, see `packed`.
+            "grpc.per_message_decompression": 0,
+            **dict(options),
+        }
+        self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in arguments.items()), False)
         self._server.register_completion_queue(self._queue)
         self._calls: dict[tuple[bool, ...], set[grpc_call.Call]] = {
             method.share: set() for method in (*methods.values(), _UNKNOWN)
@@ -159,6 +168,7 @@ class Server:
         self._changed = threading.Condition()
         self._ended = threading.Event()
         self._sweep_at = 0.0
+        self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="grpc-unpack")
         self._thread = threading.Thread(target=self._poll, name="grpc", daemon=True)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -205,6 +215,10 @@ class Server:
             with self._changed:
                 self._changed.notify_all()
 
+    def aside(self, function: Callable[..., None], *arguments: object) -> None:
+        """Has something done that takes long, after what else is to be done so."""
+        self._pool.submit(function, *arguments)
+
     def _arm(self) -> None:
         self._server.request_call(self._queue, self._queue, _REQUEST)
 
@@ -221,6 +235,7 @@ class Server:
                 _log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
             del event  # the call in it would live on until the next one
         self._server.destroy()
+        self._pool.shutdown(wait=False)
         self._ended.set()
 
     def _handle(self, event: Any) -> None:
@@ -234,7 +249,7 @@ class Server:
             event.tag(event)
 
     def _sweep(self) -> None:
-        before = time.monotonic() - self._limits.stall_s
+        before = time.monotonic() - self.limits.stall_s
         for call in [*self._under_way(), *self._refused]:
             if call.is_stalled(before):
                 call.cancel()
@@ -263,7 +278,7 @@ class Server:
                 self._tokens.check(next((value for key, value in metadata if key == "authorization"), None))
             if self._is_stopping:
                 raise request_errors.RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
-        if len(self._calls[method.share]) >= self._limits.calls:
+        if len(self._calls[method.share]) >= self.limits.calls:
             metrics.refused("too_many")
             raise request_errors.RequestError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are under way; try again later"

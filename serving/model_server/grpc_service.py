@@ -58,7 +58,6 @@ class Options:
         return (
             # Two servers sharing a port would each get half of the requests; the second is to be told.
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", self.max_request_bytes),
             ("grpc.max_send_message_length", -1),
             # One client must not take all calls there may be. More of one client's wait on its side.
             ("grpc.max_concurrent_streams", max(1, self.max_requests // 4)),
@@ -250,7 +249,9 @@ class GrpcServer:
             **self._health.methods(),
             **grpc_health.reflection_methods((*SERVICES, grpc_health.SERVICE)),
         }
-        limits = grpc_core.Limits(options.max_requests, options.max_reply_bytes, options.stall_s)
+        limits = grpc_core.Limits(
+            options.max_request_bytes, options.max_requests, options.max_reply_bytes, options.stall_s
+        )
         self._server = grpc_core.Server(methods, options.arguments(), limits, tokens)
         credentials = tls.grpc_credentials() if tls is not None else None
         self.port = self._server.listen(address, credentials)

@@ -1,7 +1,6 @@
 """Reads a request's body within bounds: its own size, also unpacked, and what all bodies together may hold."""
 
 import dataclasses
-import zlib
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -10,11 +9,10 @@ from typing import Any
 import grpc
 
 from serving.model_server import metrics
+from serving.model_server import packed
 from serving.model_server import request_errors
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +95,15 @@ class Body:
 
     def _check_size(self, size: int) -> None:
         if size > self._bodies.limits.max_body_bytes:
-            metrics.refused("too_large")
-            raise HttpError(
-                413,
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"The request's body is larger than {self._bodies.limits.max_body_bytes} bytes; send less at a time",
-            )
+            raise self._too_large()
+
+    def _too_large(self) -> HttpError:
+        metrics.refused("too_large")
+        return HttpError(
+            413,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"The request's body is larger than {self._bodies.limits.max_body_bytes} bytes; send less at a time",
+        )
 
     async def read(self, receive: Receive, content_length: bytes) -> bytes:
         """All of it, as it was sent.
@@ -130,15 +131,13 @@ class Body:
         Raises:
           HttpError, RequestError: as `read`; or INVALID_ARGUMENT, it is no gzip.
         """
-        most = self._bodies.limits.max_body_bytes
-        unpacker = zlib.decompressobj(_GZIP)
         try:
-            found = unpacker.decompress(body, most + 1)
-        except zlib.error as error:
+            found = packed.unpack_gzip(body, self._bodies.limits.max_body_bytes)
+        except packed.TooLargeError:
+            raise self._too_large() from None
+        except packed.DamagedError as error:
             raise request_errors.invalid(f"Failed to uncompress the gzipped body: {error}") from error
         self._keep(found, len(found))
-        if not unpacker.eof:
-            raise request_errors.invalid("Failed to uncompress the gzipped body: it ends too early")
         return found
 
     def close(self) -> None:

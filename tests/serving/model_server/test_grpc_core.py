@@ -1,6 +1,9 @@
 """The gRPC server of our own is one to stock clients, whatever becomes of them, and leaves nothing behind."""
 
+import gzip
 import threading
+import tracemalloc
+import zlib
 from concurrent import futures
 
 import grpc
@@ -247,17 +250,40 @@ def test_another_number_of_messages_than_one_is_no_crash(serve, channels, count)
 
 
 def test_a_request_beyond_the_limit_is_refused(serve, channels):
-    _, address = serve([("grpc.max_receive_message_length", 1000)])
+    _, address = serve(limits=grpc_core.Limits(request_bytes=1000))
     call = channels(address).unary_unary("/test.Test/Echo")
     assert failure(call, b"x" * 1001)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert call(b"x" * 1000, timeout=60)
 
 
-def test_a_packed_request_beyond_the_limit_is_refused_too(serve, channels):
-    _, address = serve([("grpc.max_receive_message_length", 1000)])
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_packed_request_is_unpacked_and_refused_beyond_the_limit_too(serve, channels, compression):
+    server, address = serve(limits=grpc_core.Limits(request_bytes=10_000))
     call = channels(address).unary_unary("/test.Test/Echo")
-    code, _ = failure(call, b"x" * 100_000, compression=grpc.Compression.Gzip)
+    assert call(b"y" * 10_000, timeout=60, compression=compression) == b"y" * 10_000
+    assert failure(call, b"y" * 10_001, compression=compression)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    wait_until_over(server)
+
+
+def test_a_request_that_only_looks_packed_is_taken_as_it_is(serve, channels):
+    _, address = serve()
+    call = channels(address).unary_unary("/test.Test/Echo")
+    for message in (b"\x78\x01\x0a\x00", b"\x1f\x8b\x08", zlib.compress(bytes(1000))[:-5]):
+        assert call(message, timeout=60) == message
+
+
+def test_a_packed_request_takes_no_more_memory_than_it_may(serve, channels):
+    _, address = serve(limits=grpc_core.Limits(request_bytes=1 << 20))
+    call = channels(address).unary_unary("/test.Test/Echo")
+    bomb = gzip.compress(bytes(1 << 28))
+    tracemalloc.start()
+    try:
+        code, _ = failure(call, bomb)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert most < 1 << 24
 
 
 def test_calls_beyond_the_limit_are_refused_but_for_light_ones(serve, channels, handlers):
