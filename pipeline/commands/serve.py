@@ -177,6 +177,15 @@ def serve(
     num_request_iterations_for_warmup: Annotated[
         int, typer.Option(help="How often each of them is run.", min=1, metavar="N", rich_help_panel=_LOADING)
     ] = 1,
+    keep_variables: Annotated[
+        bool,
+        typer.Option(
+            "--keep-variables",
+            help="Do not make constants of the variables that no signature assigns, which takes memory and makes "
+            "answers quicker.",
+            rich_help_panel=_LOADING,
+        ),
+    ] = False,
     tensorflow_session_parallelism: Annotated[
         int,
         typer.Option(help="Sets the two below.", show_default="1", min=0, metavar="N", rich_help_panel=_LOADING),
@@ -232,7 +241,7 @@ def serve(
             max_num_load_retries,
             load_retry_interval_micros / 1e6,
             0 if no_warm_up else num_request_iterations_for_warmup,
-            _session(intra, inter),
+            _session(intra, inter, keep_variables),
             unload_after_s=_UNLOAD_AFTER_S,
         ),
         labels_before_versions=allow_version_labels_for_unavailable_models,
@@ -250,11 +259,12 @@ def serve(
         stop.wait()
 
 
-def _session(intra: int, inter: int) -> "servable.SessionOptions":
+def _session(intra: int, inter: int, keep_variables: bool) -> "servable.SessionOptions":
     from serving.model_server import servable
 
     given = {"intra_op_threads": intra, "inter_op_threads": inter}
-    return servable.SessionOptions(**{name: threads for name, threads in given.items() if threads})
+    threads = {name: number for name, number in given.items() if number}
+    return servable.SessionOptions(keep_variables=keep_variables, **threads)
 
 
 def _batching(off: bool, parameters_file: str) -> "batching.Options":

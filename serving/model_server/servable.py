@@ -29,17 +29,19 @@ Inputs = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class SessionOptions:
-    """Threads of the models' sessions; 0 leaves the number to TensorFlow, which takes all cores.
+    """The models' sessions. Of threads, 0 leaves the number to TensorFlow, which takes all cores.
 
     The threads within ops are the process's: the first session that is made says how many.
 
     Attributes:
       intra_op_threads: within one op.
       inter_op_threads: ops at once; below 0 the ops run in the thread that runs the batch.
+      keep_variables: whether what signatures only read stays variable; see `constants`.
     """
 
     intra_op_threads: int = 1
     inter_op_threads: int = -1
+    keep_variables: bool = False
 
     def config(self) -> config_pb2.ConfigProto:
         """What TensorFlow is told."""
@@ -214,7 +216,7 @@ class Servable:
         self._leases = 0
         self._retired = False
         self._changed = threading.Condition()
-        self._session = tf_session.Session(path, session.config())
+        self._session = tf_session.Session(path, session.config(), session.keep_variables)
         try:
             self.definitions = self._session.signatures
             self.signatures = {

@@ -58,6 +58,22 @@ run_session = _function(
     *(ctypes.POINTER(Output), ctypes.POINTER(Pointer), ctypes.c_int),
     *(ctypes.POINTER(Pointer), ctypes.c_int, Pointer, Pointer),
 )
+new_operation = _function(_short, "TF_NewOperation", Pointer, Pointer, ctypes.c_char_p, ctypes.c_char_p)
+set_attr_type = _function(_short, "TF_SetAttrType", None, Pointer, ctypes.c_char_p, ctypes.c_int)
+set_attr_tensor = _function(_long, "TF_SetAttrTensor", None, Pointer, ctypes.c_char_p, Pointer, Pointer)
+finish_operation = _function(_short, "TF_FinishOperation", Pointer, Pointer, Pointer)
+new_buffer_of = _function(_short, "TF_NewBufferFromString", ctypes.POINTER(Buffer), ctypes.c_char_p, ctypes.c_size_t)
+new_import = _function(_short, "TF_NewImportGraphDefOptions", Pointer)
+delete_import = _function(_short, "TF_DeleteImportGraphDefOptions", None, Pointer)
+set_import_prefix = _function(_short, "TF_ImportGraphDefOptionsSetPrefix", None, Pointer, ctypes.c_char_p)
+map_input = _function(
+    *(_short, "TF_ImportGraphDefOptionsAddInputMapping", None),
+    *(Pointer, ctypes.c_char_p, ctypes.c_int, Output),
+)
+map_control = _function(
+    _short, "TF_ImportGraphDefOptionsRemapControlDependency", None, Pointer, ctypes.c_char_p, Pointer
+)
+import_graph = _function(_long, "TF_GraphImportGraphDef", None, Pointer, ctypes.POINTER(Buffer), Pointer, Pointer)
 close_session = _function(_long, "TF_CloseSession", None, Pointer, Pointer)
 delete_session = _function(_long, "TF_DeleteSession", None, Pointer, Pointer)
 allocate_tensor = _function(_short, "TF_AllocateTensor", Pointer, ctypes.c_int, Sizes, ctypes.c_int, ctypes.c_size_t)
@@ -68,6 +84,7 @@ new_tensor = _function(
 delete_tensor = _function(_short, "TF_DeleteTensor", None, Pointer)
 data_of = _function(_short, "TF_TensorData", Pointer, Pointer)
 type_of = _function(_short, "TF_TensorType", ctypes.c_int, Pointer)
+bytes_of = _function(_short, "TF_TensorByteSize", ctypes.c_size_t, Pointer)
 rank_of = _function(_short, "TF_NumDims", ctypes.c_int, Pointer)
 size_of = _function(_short, "TF_Dim", ctypes.c_int64, Pointer, ctypes.c_int)
 string_copy = _function(_short, "TF_StringCopy", None, Pointer, ctypes.c_char_p, ctypes.c_size_t)

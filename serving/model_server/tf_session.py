@@ -5,6 +5,7 @@ collector comes by.
 """
 
 import ctypes
+import logging
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,14 +13,20 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
+from serving.model_server import constants
 from serving.model_server import tf_library
+
+_log = logging.getLogger("longtail")
 
 _STRING_BYTES = 24  # of a TF_TString, without what it points to
 _SAVER_FIELD, _SIGNATURE_FIELD = 3, 5  # of MetaGraphDef
+_CONSTANTS = "longtail_constants"  # begins the names of operations that are added to a graph
+_MOST_CONSTANT_BYTES = 512 << 20  # a graph is a proto, and no proto holds 2 GiB
 
 
 class _Status:
@@ -123,30 +130,13 @@ def _array(tensor: int) -> np.ndarray:
     return array
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
 def _head(data: memoryview) -> tuple[meta_graph_pb2.MetaGraphDef, bool]:
-    """The signatures of a serialised MetaGraphDef, and whether there are variables to restore.
-
-    The whole, with the graph and its functions, takes Python's lock for a tenth of a second.
-    """
-    kept, restores, at = bytearray(), False, 0
-    while at < len(data):
-        start = at
-        tag, at = _varint(data, at)
-        length, at = _varint(data, at)  # every field of it is a message
-        at += length
-        restores = restores or tag >> 3 == _SAVER_FIELD
-        if tag >> 3 == _SIGNATURE_FIELD:
-            kept += data[start:at]
+    """The signatures of a serialised MetaGraphDef, and whether there are variables to restore."""
+    kept, restores = bytearray(), False
+    for number, _, field in constants.fields(data):
+        restores = restores or number == _SAVER_FIELD
+        if number == _SIGNATURE_FIELD:
+            kept += field
     return meta_graph_pb2.MetaGraphDef.FromString(bytes(kept)), restores
 
 
@@ -164,6 +154,7 @@ class Session:
     Args:
       path: its folder.
       config: thread pools and the like.
+      keep_variables: whether what signatures only read stays variable; see `constants`.
 
     Raises:
       tf.errors.OpError: it cannot be loaded.
@@ -172,8 +163,9 @@ class Session:
       signatures: its SignatureDefs by name, as they stand in the file.
     """
 
-    def __init__(self, path: str, config: config_pb2.ConfigProto):
+    def __init__(self, path: str, config: config_pb2.ConfigProto, keep_variables: bool = False):
         self._session = None
+        self._replaced: frozenset[str] = frozenset()  # operations in whose place another is asked
         self._graph = tf_library.new_graph()
         options, head = tf_library.new_options(), tf_library.new_buffer()
         tags = (ctypes.c_char_p * 1)(tf.saved_model.SERVING.encode())
@@ -185,11 +177,14 @@ class Session:
                 at = os.fsencode(path)
                 self._session = tf_library.load_session(options, None, at, tags, 1, self._graph, head, status)
             found = (ctypes.c_ubyte * head.contents.length).from_address(head.contents.data)
-            definition, restores = _head(memoryview(found).cast("B"))
+            meta_graph = memoryview(found).cast("B")
+            definition, restores = _head(meta_graph)
             self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(definition.signature_def)
             index = os.path.join(path, "variables", "variables.index")
             if restores and not tf.io.gfile.exists(index):  # TensorFlow only warns of it, and fails each request
                 raise tf.errors.NotFoundError(None, None, f"{index} is missing")
+            if not keep_variables:
+                self._make_constants(path, meta_graph)
         except BaseException:
             self.close()
             raise
@@ -197,12 +192,78 @@ class Session:
             tf_library.delete_options(options)
             tf_library.delete_buffer(head)
 
+    def _make_constants(self, path: str, meta_graph: memoryview) -> None:
+        """Adds a copy of what signatures fetch to the graph, with constants for what they only read."""
+        infos = [info for definition in self.signatures.values() for info in definition.outputs.values()]
+        fetched = {info.name.partition(":")[0] for info in infos if info.name}
+        plan = constants.plan(meta_graph, [name for name in fetched if self._find(name)])
+        if not plan.variables:
+            return
+        values = self._read(list(plan.variables.values()))
+        try:
+            if sum(map(tf_library.bytes_of, values)) > _MOST_CONSTANT_BYTES:
+                return
+            made = {
+                name: self._constant(number, value)
+                for number, (name, value) in enumerate(zip(plan.variables, values, strict=True))
+            }
+            self._import(plan.graph, made)
+            self._replaced = frozenset(node.name for node in plan.graph.node)
+        except tf.errors.OpError as error:
+            _log.warning("%s is served with its variables; no constants can be made of them: %s", path, error.message)
+        finally:
+            for value in values:
+                tf_library.delete_tensor(value)
+
+    def _find(self, name: str) -> int | None:
+        found: int | None = tf_library.operation(self._graph, name.encode())
+        return found
+
+    def _read(self, names: Sequence[str]) -> list[int]:
+        fetches = (tf_library.Output * len(names))(*(tf_library.Output(self._find(name), 0) for name in names))
+        found = (tf_library.Pointer * len(names))()
+        with _Status() as status:
+            tf_library.run_session(
+                *(self._session, None, None, None, 0, fetches, found, len(names), None, 0, None, status)
+            )
+        return list(found)
+
+    def _constant(self, number: int, value: int) -> int:
+        made = tf_library.new_operation(self._graph, b"Const", f"{_CONSTANTS}/value_{number}".encode())
+        tf_library.set_attr_type(made, b"dtype", tf_library.type_of(value))
+        with _Status() as status:
+            tf_library.set_attr_tensor(made, b"value", value, status)
+        with _Status() as status:
+            operation: int = tf_library.finish_operation(made, status)
+        return operation
+
+    def _import(self, graph: graph_pb2.GraphDef, made: Mapping[str, int]) -> None:
+        own, serialized = {node.name for node in graph.node}, graph.SerializeToString()
+        options, buffer = tf_library.new_import(), tf_library.new_buffer_of(serialized, len(serialized))
+        try:
+            tf_library.set_import_prefix(options, _CONSTANTS.encode())
+            for reference in {reference for node in graph.node for reference in node.input}:
+                name, _, index = reference.lstrip("^").partition(":")
+                if name in own:
+                    continue
+                source = made.get(name) or self._find(name)
+                if reference.startswith("^"):
+                    tf_library.map_control(options, name.encode(), source)
+                else:
+                    output = tf_library.Output(source, int(index or "0"))
+                    tf_library.map_input(options, name.encode(), int(index or "0"), output)
+            with _Status() as status:
+                tf_library.import_graph(self._graph, buffer, options, status)
+        finally:
+            tf_library.delete_import(options)
+            tf_library.delete_buffer(buffer)
+
     def endpoints(self, names: Sequence[str]) -> Endpoints:
         """The tensors called `names`, such as "embed:0"; tf.errors.NotFoundError where the graph has no such."""
         found = []
         for name in names:
             operation, _, index = name.partition(":")
-            at = tf_library.operation(self._graph, operation.encode())
+            at = self._find(f"{_CONSTANTS}/{operation}" if operation in self._replaced else operation)
             if not at or not (index or "0").isdecimal() or int(index or "0") >= tf_library.outputs_of(at):
                 raise tf.errors.NotFoundError(None, None, f"a signature names the tensor {name!r}, which is not there")
             found.append(tf_library.Output(at, int(index or "0")))
