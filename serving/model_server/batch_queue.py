@@ -36,7 +36,7 @@ class Options:
       pad_variable_length_inputs: whether requests of different shapes go into one batch, padded to the largest.
     """
 
-    max_batch_size: int = 64
+    max_batch_size: int = 32  # what two cores run at once of larger ones no longer fits their caches
     batch_timeout_micros: int = 40_000
     max_enqueued_batches: int = 512
     num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)

@@ -109,6 +109,26 @@ def test_a_batch_is_no_larger_than_it_may_be(start):
     assert rows(answers) == [[3] * 3, [4] * 2, [4] * 2]
 
 
+@pytest.mark.parametrize(
+    ("waiting", "sizes"),
+    [(5, [4, 1]), (7, [6, 1]), (10, [8, 2]), (11, [8, 3]), (15, [12, 3]), (20, [16, 4]), (23, [16, 6, 1])],
+)
+def test_a_batch_of_many_small_requests_has_one_of_few_sizes(start, waiting, sizes):
+    run = start(max_batch_size=32, batch_timeout_micros=0)
+    run.hold()
+    answers = [run.submit([[1.0]]) for _ in range(waiting)]
+    run.may_go.set()
+    assert rows(answers) == [[size] for size in sizes for _ in range(size)]
+
+
+def test_a_batch_is_not_made_much_smaller_for_its_size(start):
+    run = start(max_batch_size=32, batch_timeout_micros=0)
+    run.hold()
+    answers = [run.submit([[1.0]] * 5), run.submit([[2.0]] * 5), run.submit([[3.0]])]
+    run.may_go.set()
+    assert rows(answers) == [[11] * 5, [11] * 5, [11]]
+
+
 def test_a_larger_request_runs_alone(start):
     run = start(max_batch_size=4, batch_timeout_micros=0)
     run.hold()
