@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import tempfile
 import threading
 import time
@@ -73,15 +72,16 @@ class Memory:
 def growth(found: Sequence[tuple[float, int]], settle_s: float, window_s: float) -> tuple[float, float]:
     """Bytes in the first window after settling, and how many times that the highest window after it has.
 
-    A window's figure is its median: a version that is loaded while the old one serves takes memory for a while, at
-    every change alike.
+    A window's figure is its lower quartile: a version that is loaded while the old one serves takes memory for a while,
+    at every change alike.
     """
     windows: dict[int, list[int]] = {}
     for at, resident in found:
         if at >= settle_s:
             windows.setdefault(int((at - settle_s) // window_s), []).append(resident)
-    medians = [statistics.median(windows[number]) for number in sorted(windows)]
-    return medians[0], max(medians) / medians[0]
+    whole = [windows[number] for number in sorted(windows) if 2 * len(windows[number]) > len(windows[0])]
+    lower = [float(np.percentile(each, 25)) for each in whole]
+    return lower[0], max(lower) / lower[0]
 
 
 def around(calls: np.ndarray, changes: Sequence[tuple[float, float]]) -> np.ndarray:

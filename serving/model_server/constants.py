@@ -18,6 +18,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework import versions_pb2
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_FRAMES = ("Enter", "RefEnter")  # begin a loop that is made of nodes, which has to stay in one piece
 _VARIABLE, _READ = "VarHandleOp", "ReadVariableOp"
 _NOT_CONSTANT = (types_pb2.DT_STRING, types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
 _SUFFIX = "_of_constants_"
@@ -69,6 +70,10 @@ class _Functions:
         self._serialized = {bytes(_first(_first(each, _SIGNATURE), _NAME)).decode(): each for each in functions}
         self._parsed: dict[str, function_pb2.FunctionDef] = {}
 
+    def has(self, op: str) -> bool:
+        """Whether one of them may have a node of this kind."""
+        return any(op.encode() in bytes(each) for each in self._serialized.values())
+
     def __getitem__(self, name: str) -> function_pb2.FunctionDef:
         if name not in self._parsed:
             self._parsed[name] = function_pb2.FunctionDef.FromString(bytes(self._serialized[name]))
@@ -114,7 +119,10 @@ class _Freezer:
         if key not in self._only_read:
             self._only_read[key] = False  # of a function that calls itself
             function = self._functions[name]
-            argument = function.signature.input_arg[index].name
+            arguments = function.signature.input_arg
+            if any(each.number_attr or each.type_list_attr for each in arguments):  # one of them is several inputs
+                return False
+            argument = arguments[index].name
             is_returned = any(_source(reference) == argument for reference in function.ret.values())
             if name not in self._uses:
                 self._uses[name] = _uses(function.node_def)
@@ -160,8 +168,7 @@ class _Freezer:
                 argument = made.signature.input_arg[index]
                 argument.type = types[argument.name] = dtype
                 del argument.handle_data[:]
-                if index in made.arg_attr:
-                    made.arg_attr[index].attr.pop("_output_shapes", None)
+                made.arg_attr.pop(index, None)
                 made.resource_arg_unique_id.pop(index, None)
             read = {node.name for node in made.node_def if self.rewrite(node, types)}
             # Outputs are named in functions, and Identity's is named otherwise.
@@ -189,6 +196,11 @@ def _uses(nodes: Iterable[node_def_pb2.NodeDef]) -> dict[str, list[_Use]]:
     return found
 
 
+def _resource(node: node_def_pb2.NodeDef) -> tuple[bytes, bytes]:
+    """What a variable's node stands for: two nodes may stand for the same variable."""
+    return node.attr["container"].s, node.attr["shared_name"].s or node.name.encode()
+
+
 def _reach(starts: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
     found, waiting = set(), list(starts)
     while waiting:
@@ -214,19 +226,21 @@ def plan(meta_graph: memoryview, fetched: Sequence[str]) -> Plan:
         if number == _NODE
         for node in [node_def_pb2.NodeDef.FromString(bytes(content))]
     }
-    freezer = _Freezer(_Functions(content for number, content in serialized if number == _LIBRARY))
+    functions = _Functions(content for number, content in serialized if number == _LIBRARY)
+    freezer = _Freezer(functions)
     needed = _reach(fetched, lambda name: map(_source, nodes[name].input))
     uses = _uses(nodes[name] for name in needed)
     # Of those that read it, one that waits for nothing: not for a request to be checked, either.
     reads = {_source(node.input[0]): node.name for node in nodes.values() if node.op == _READ and len(node.input) == 1}
+    variables = [nodes[name] for name in needed if nodes[name].op == _VARIABLE]
+    assigned = {_resource(node) for node in variables if not freezer.is_read_only(uses.get(node.name, ()))}
     types = {
-        name: nodes[name].attr["dtype"].type
-        for name in needed
-        if nodes[name].op == _VARIABLE
-        and name in reads
-        and nodes[name].attr["dtype"].type not in _NOT_CONSTANT
-        and freezer.is_read_only(uses.get(name, ()))
+        node.name: node.attr["dtype"].type
+        for node in variables
+        if node.name in reads and node.attr["dtype"].type not in _NOT_CONSTANT and _resource(node) not in assigned
     }
+    if functions.has(_VARIABLE) or any(nodes[name].op in _FRAMES for name in needed):
+        types = {}
     changed = _reach(types, lambda name: (node.name for node, _ in uses.get(name, ()))) - types.keys()
     made = graph_pb2.GraphDef(versions=versions_pb2.VersionDef.FromString(bytes(_first(graph, _VERSIONS))))
     for name in sorted(changed):

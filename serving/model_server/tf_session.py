@@ -7,6 +7,9 @@ collector comes by.
 import ctypes
 import logging
 import os
+import sys
+import threading
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +44,30 @@ class _Status:
         tf_library.delete_status(self._status)
         if code and error is None:
             raise tf.compat.v1.errors.exception_type_from_error_code(code)(None, None, message)
+
+
+_NICE = 10
+_has_pools = False  # whether TensorFlow has started the threads that all sessions share
+
+
+def _gently(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of TensorFlow's gives, in a thread that leaves the processor to those that answer requests.
+
+    Not Python's own work: it would hold Python's lock while it waits for the processor. Nor anything that starts
+    threads which are to answer requests: they would be as modest.
+    """
+    if not _has_pools or sys.platform != "linux":  # elsewhere the whole process would be
+        return function(*arguments)
+    found: list[Any] = []
+
+    def work() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+        found.append(function(*arguments))
+
+    thread = threading.Thread(target=work, name="load", daemon=True)
+    thread.start()
+    thread.join()
+    return found[0]
 
 
 _lent: dict[int, Any] = {}  # address -> memory of strings that TensorFlow has been fed
@@ -175,7 +202,10 @@ class Session:
                 tf_library.set_config(options, serialized, len(serialized), status)
             with _Status() as status:
                 at = os.fsencode(path)
-                self._session = tf_library.load_session(options, None, at, tags, 1, self._graph, head, status)
+                load = tf_library.load_session
+                self._session = _gently(load, options, None, at, tags, 1, self._graph, head, status)
+            global _has_pools
+            _has_pools = True
             found = (ctypes.c_ubyte * head.contents.length).from_address(head.contents.data)
             meta_graph = memoryview(found).cast("B")
             definition, restores = _head(meta_graph)
@@ -199,8 +229,9 @@ class Session:
         plan = constants.plan(meta_graph, [name for name in fetched if self._find(name)])
         if not plan.variables:
             return
-        values = self._read(list(plan.variables.values()))
+        values: list[int] = []
         try:
+            values += self._read(list(plan.variables.values()))
             if sum(map(tf_library.bytes_of, values)) > _MOST_CONSTANT_BYTES:
                 return
             made = {
@@ -223,8 +254,9 @@ class Session:
         fetches = (tf_library.Output * len(names))(*(tf_library.Output(self._find(name), 0) for name in names))
         found = (tf_library.Pointer * len(names))()
         with _Status() as status:
-            tf_library.run_session(
-                *(self._session, None, None, None, 0, fetches, found, len(names), None, 0, None, status)
+            _gently(
+                *(tf_library.run_session, self._session),
+                *(None, None, None, 0, fetches, found, len(names), None, 0, None, status),
             )
         return list(found)
 
