@@ -28,7 +28,7 @@ _GRAPH, _NODE, _LIBRARY, _VERSIONS, _FUNCTION, _SIGNATURE, _NAME = 2, 1, 2, 4, 1
 _Use = tuple[node_def_pb2.NodeDef, int]  # a node, and which of its inputs
 
 
-def varint(data: memoryview, at: int) -> tuple[int, int]:
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
     """The number at a place of a serialised proto, and the place after it."""
     value = shift = 0
     while True:
@@ -47,13 +47,13 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
     at = 0
     while at < len(data):
         start = at
-        tag, at = varint(data, at)
+        tag, at = _varint(data, at)
         if tag & 7 == 2:
-            length, at = varint(data, at)
+            length, at = _varint(data, at)
             yield tag >> 3, data[at : at + length], data[start : at + length]
             at += length
         elif tag & 7 == 0:
-            _, at = varint(data, at)
+            _, at = _varint(data, at)
         else:
             at += 4 if tag & 7 == 5 else 8
 
@@ -104,7 +104,7 @@ class _Freezer:
         self._functions = functions
         self._uses: dict[str, dict[str, list[_Use]]] = {}
         self._only_read: dict[tuple[str, int], bool] = {}
-        self._made: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._made: dict[tuple[str, tuple[tuple[int, int], ...]], str] = {}
         self.library = function_pb2.FunctionDefLibrary()
 
     def is_read_only(self, uses: Iterable[_Use]) -> bool:
@@ -157,7 +157,7 @@ class _Freezer:
 
     def _of_values(self, name: str, given: Mapping[int, int]) -> str:
         """The function that takes values where `name` takes variables."""
-        key = name, tuple(given)
+        key = name, tuple(given.items())
         if key not in self._made:
             made = function_pb2.FunctionDef()
             made.CopyFrom(self._functions[name])
@@ -198,7 +198,7 @@ def _uses(nodes: Iterable[node_def_pb2.NodeDef]) -> dict[str, list[_Use]]:
 
 def _resource(node: node_def_pb2.NodeDef) -> tuple[bytes, bytes]:
     """What a variable's node stands for: two nodes may stand for the same variable."""
-    return node.attr["container"].s, node.attr["shared_name"].s or node.name.encode()
+    return node.attr["container"].s, node.attr["shared_name"].s
 
 
 def _reach(starts: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
@@ -241,7 +241,12 @@ def plan(meta_graph: memoryview, fetched: Sequence[str]) -> Plan:
     }
     if functions.has(_VARIABLE) or any(nodes[name].op in _FRAMES for name in needed):
         types = {}
-    changed = _reach(types, lambda name: (node.name for node, _ in uses.get(name, ()))) - types.keys()
+    # What waits for such a node is copied too: else the node itself would be run beside its copy.
+    followers: dict[str, set[str]] = {}
+    for name in needed:
+        for reference in nodes[name].input:
+            followers.setdefault(_source(reference), set()).add(name)
+    changed = _reach(types, lambda name: followers.get(name, ())) - types.keys()
     made = graph_pb2.GraphDef(versions=versions_pb2.VersionDef.FromString(bytes(_first(graph, _VERSIONS))))
     for name in sorted(changed):
         node = made.node.add()

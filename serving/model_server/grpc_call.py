@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("longtail")
 
 HEADERS = cygrpc.SendInitialMetadataOperation((), 0)
+_LIGHT_BYTES = 1 << 20  # to which a packed request is unpacked that asks the model nothing
 _MAX_DETAILS = 2000  # bytes; a client takes 8 KiB of metadata, and a byte may need three
 
 
@@ -162,16 +164,22 @@ class Call:
         if message is None:
             self._on_end()
         elif packed.may_be_packed(message):
-            self._server.aside(self._unpack, message)
+            self._server.aside(functools.partial(self._unpack, message))
         else:
             self._handle(message)
 
     def _unpack(self, message: bytes) -> None:
         """In a thread of its own, as a large message takes long."""
         most = self._server.limits.request_bytes
+        if self._method.is_light:
+            most = _LIGHT_BYTES if most < 0 else min(most, _LIGHT_BYTES)
         then: Callable[[], None]
         try:
+            if self._is_closed or (self.deadline or math.inf) < time.monotonic():
+                raise request_errors.RequestError(grpc.StatusCode.CANCELLED, "It was given up before it was unpacked")
             then = functools.partial(self._handle, packed.unpack_message(message, most))
+        except request_errors.RequestError as error:
+            then = functools.partial(self.fail, error)
         except packed.TooLargeError:
             metrics.refused("too_large")
             told = f"Received message larger than max (what it holds unpacked vs. {most})"

@@ -149,12 +149,10 @@ class Server:
         self.limits = limits
         self._tokens = tokens
         self._queue = cygrpc.CompletionQueue()
-        arguments = {
-            "grpc.max_receive_message_length": limits.request_bytes,
-            # The core unpacks a message whole before it looks at its size; it is unpacked here, see `packed`.
-            "grpc.per_message_decompression": 0,
-            **dict(options),
-        }
+        arguments = {"grpc.max_receive_message_length": limits.request_bytes, **dict(options)}
+        limits = dataclasses.replace(limits, request_bytes=int(arguments["grpc.max_receive_message_length"]))
+        # The core unpacks a message whole before it looks at its size; it is unpacked here, see `packed`.
+        arguments["grpc.per_message_decompression"] = 0
         self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in arguments.items()), False)
         self._server.register_completion_queue(self._queue)
         self._calls: dict[tuple[bool, ...], set[grpc_call.Call]] = {
@@ -215,9 +213,9 @@ class Server:
             with self._changed:
                 self._changed.notify_all()
 
-    def aside(self, function: Callable[..., None], *arguments: object) -> None:
+    def aside(self, function: Callable[[], None]) -> None:
         """Has something done that takes long, after what else is to be done so."""
-        self._pool.submit(function, *arguments)
+        self._pool.submit(function)
 
     def _arm(self) -> None:
         self._server.request_call(self._queue, self._queue, _REQUEST)

@@ -21,7 +21,6 @@ from serving.model_server import version_states
 
 _log = logging.getLogger("longtail")
 _STATE = version_states.STATE
-_CLOSE_S = 1.0  # for unloads under way; one whose requests hang is not waited for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Options:
       retries: how often a version that failed is tried again although its files have not changed.
       retry_s: pause before each of them, seconds.
       warm_ups: how often the requests in `assets.extra` are run before a version serves.
-      session: threads of a version's session.
+      session: how the session of a version is made.
       unload_after_s: how long a version that was replaced stays in memory, seconds: freeing it takes the processor
         from requests, and the first of the new version are the slowest as it is.
     """
@@ -193,9 +192,11 @@ class ModelSource:
             self._serving, self._wanted, self._held = None, set(), set()
             for version in sorted(self._loaded):
                 self._end_unless_needed(version)
-            until = time.monotonic() + _CLOSE_S
-            for unload in self._unloads:  # the process must not end in the middle of one
-                unload.join(max(0.0, until - time.monotonic()))
+
+    def wait_closed(self, until: float) -> None:
+        """Blocks until what `close` began is over, or the moment `until` of `time.monotonic` has come."""
+        for unload in self._unloads:
+            unload.join(max(0.0, until - time.monotonic()))
 
     def _is_specified(self, version: int) -> bool:
         return self.policy.specific is None or version in self.policy.specific

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Collection
 
 import grpc
@@ -16,6 +17,7 @@ from serving.model_server import version_states
 _log = logging.getLogger("longtail")
 
 PLATFORM = "tensorflow"
+_CLOSE_S = 1.0  # for unloads under way at the end; one whose requests hang is not waited for
 _REMEMBERED = 128  # names of models that were taken out, for their status
 
 Labels = dict[str, dict[str, int]]  # model -> label -> version
@@ -265,5 +267,8 @@ class Models:
         try:
             for source in self._sources.values():
                 source.close()
+            until = time.monotonic() + _CLOSE_S
+            for source in self._sources.values():
+                source.wait_closed(until)
         finally:
             self._changing.release()

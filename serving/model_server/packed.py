@@ -25,6 +25,8 @@ def _unpack(content: bytes, most: int, form: int) -> bytes:
         raise TooLargeError
     if not unpacker.eof:
         raise DamagedError("it ends too early")
+    if unpacker.unused_data:
+        raise DamagedError("something follows its end")
     return found
 
 

@@ -200,7 +200,7 @@ class Servable:
       name: the model's name, as clients ask for it.
       version: its number.
       path: folder of the SavedModel.
-      session: threads of its session.
+      session: how its session is made.
 
     Raises:
       tf.errors.OpError: the SavedModel cannot be read, or a signature names what is not there.

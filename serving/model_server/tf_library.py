@@ -1,7 +1,10 @@
-"""The functions of TensorFlow's C API that `tf_session` calls; they are public, and stay as they are."""
+"""The functions of TensorFlow's C API that `tf_session` calls, and how; they are public, and stay as they are."""
 
 import ctypes
 import os
+import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +16,9 @@ _long = ctypes.CDLL(_LIBRARY)
 _short = ctypes.PyDLL(_LIBRARY)
 
 Pointer = ctypes.c_void_p
+
+_NICE = 10
+has_pools = False  # whether TensorFlow has started the threads that all sessions share
 
 
 class Buffer(ctypes.Structure):
@@ -74,6 +80,7 @@ map_control = _function(
     _short, "TF_ImportGraphDefOptionsRemapControlDependency", None, Pointer, ctypes.c_char_p, Pointer
 )
 import_graph = _function(_long, "TF_GraphImportGraphDef", None, Pointer, ctypes.POINTER(Buffer), Pointer, Pointer)
+extend_session = _function(_long, "TF_ExtendSession", None, Pointer, Pointer)
 close_session = _function(_long, "TF_CloseSession", None, Pointer, Pointer)
 delete_session = _function(_long, "TF_DeleteSession", None, Pointer, Pointer)
 allocate_tensor = _function(_short, "TF_AllocateTensor", Pointer, ctypes.c_int, Sizes, ctypes.c_int, ctypes.c_size_t)
@@ -91,3 +98,37 @@ string_copy = _function(_short, "TF_StringCopy", None, Pointer, ctypes.c_char_p,
 string_free = _function(_short, "TF_StringDealloc", None, Pointer)
 string_data = _function(_short, "TF_StringGetDataPointer", Pointer, Pointer)
 string_size = _function(_short, "TF_StringGetSize", ctypes.c_size_t, Pointer)
+
+
+class Status:
+    """A status of TensorFlow's; leaving it raises what it holds."""
+
+    def __enter__(self) -> int:
+        self._status = new_status()
+        return self._status
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        code, message = code_of(self._status), message_of(self._status).decode(errors="replace")
+        delete_status(self._status)
+        if code and error is None:
+            raise tf.compat.v1.errors.exception_type_from_error_code(code)(None, None, message)
+
+
+def gently(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of TensorFlow's gives, in a thread that leaves the processor to those that answer requests.
+
+    Not Python's own work: it would hold Python's lock while it waits for the processor. Nor anything that starts
+    threads which are to answer requests: they would be as modest.
+    """
+    if not has_pools or sys.platform != "linux":  # elsewhere the whole process would be
+        return function(*arguments)
+    found: list[Any] = []
+
+    def work() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+        found.append(function(*arguments))
+
+    thread = threading.Thread(target=work, name="load", daemon=True)
+    thread.start()
+    thread.join()
+    return found[0]

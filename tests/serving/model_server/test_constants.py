@@ -7,6 +7,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.model_server import constants
 from serving.model_server import servable as servable_lib
+from serving.model_server import tf_constants
 
 ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 SPEC = [tf.TensorSpec([None, 6], tf.float32, name="x")]
@@ -121,7 +122,10 @@ def test_answers_are_those_of_the_variables(tmp_path, make, names):
 
 def same_answers(path, signature, rows):
     """Whether a model says the same however its variables are kept."""
-    wanted, found = (served(path, keep).signature(signature).run({"x": rows}) for keep in (True, False))
+    variable, constant = served(path, keep=True), served(path)
+    asked = {info.name.partition(":")[0] for info in constant.definitions[signature].outputs.values()}
+    assert not variable._session.replaced and asked <= constant._session.replaced
+    wanted, found = (servable.signature(signature).run({"x": rows}) for servable in (variable, constant))
     assert wanted.keys() == found.keys()
     for alias, array in wanted.items():
         assert found[alias].dtype == array.dtype
@@ -152,6 +156,64 @@ def test_a_graph_without_functions_has_constants_too(tmp_path):
         tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "1"), {"x": x}, {"y": y})
     assert constant(tmp_path / "1") == {"scale"}
     same_answers(tmp_path / "1", "serving_default", ROWS)
+
+
+def test_what_is_done_on_the_way_is_done_once(tmp_path):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 6], "x")
+        scale = tf.compat.v1.get_variable("scale", [], use_resource=True, initializer=tf.compat.v1.ones_initializer())
+        runs = tf.compat.v1.get_variable("runs", [], use_resource=True, initializer=tf.compat.v1.zeros_initializer())
+
+        @tf.function
+        def counted(x):
+            runs.assign_add(1.0)
+            return x * scale
+
+        product = counted(x)
+        with tf.control_dependencies([tf.group(product)]):
+            y = tf.identity(product)
+        with tf.control_dependencies([y]):
+            found = tf.fill([tf.shape(x)[0]], runs.read_value())
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "1"), {"x": x}, {"y": y, "runs": found})
+    assert constant(tmp_path / "1") == {"scale"}
+    signature = served(tmp_path / "1").signature("serving_default")
+    assert [signature.run({"x": ROWS[:1]})["runs"].tolist() for _ in range(3)] == [[1.0], [2.0], [3.0]]
+
+
+def test_of_two_handles_of_a_variable_one_that_is_assigned_keeps_it_variable(tmp_path):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 6], "x")
+        value = tf.compat.v1.get_variable("value", [], use_resource=True, initializer=tf.compat.v1.zeros_initializer())
+        other = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name=value.op.get_attr("shared_name"))
+        assigned = tf.raw_ops.AssignAddVariableOp(resource=other, value=tf.reduce_sum(x))
+        with tf.control_dependencies([assigned]):
+            put = tf.zeros([tf.shape(x)[0]])
+        session.run(tf.compat.v1.global_variables_initializer())
+        builder = tf.compat.v1.saved_model.Builder(str(tmp_path / "1"))
+        define = tf.compat.v1.saved_model.predict_signature_def
+        signatures = {"put": define({"x": x}, {"y": put}), "ask": define({"x": x}, {"y": x * value})}
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+    assert constant(tmp_path / "1") == set()
+
+
+def test_a_model_of_which_no_constants_can_be_made_serves_with_its_variables(tmp_path, monkeypatch, caplog):
+    save(tmp_path / "1", Nested(), "ask")
+
+    def refused(*_):
+        raise tf.errors.InvalidArgumentError(None, None, "it is refused")
+
+    monkeypatch.setattr(tf_constants, "_import", refused)
+    servable = served(tmp_path / "1")
+    assert servable.signature("ask").run({"x": ROWS})["counts"].tolist() == [3] * 4
+    assert "is served with its variables" in caplog.text and "it is refused" in caplog.text
+
+
+def test_large_variables_stay_variables(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_constants, "_MOST_BYTES", 100)
+    save(tmp_path / "1", Nested(), "ask")
+    assert not served(tmp_path / "1")._session.replaced
 
 
 def test_what_a_signature_assigns_stays_variable_for_those_who_read_it(tmp_path):

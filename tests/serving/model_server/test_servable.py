@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from models import signatures
 from serving.model_server import request_errors
 from serving.model_server import servable as servable_lib
-from serving.model_server import tf_session
+from serving.model_server import tf_tensors
 from tests.serving import conftest
 from tests.serving.model_server import small_models
 
@@ -105,7 +105,7 @@ def test_feeding_what_is_no_string_leaves_nothing_behind(load, tmp_path):
     signature = load(small_models.write_keeper(tmp_path / "1")).signature("")
     with pytest.raises(ctypes.ArgumentError):
         signature.run({"text": np.array([b"one", "two"], object)})
-    assert not tf_session._lent
+    assert not tf_tensors._lent
 
 
 def test_an_answer_outlives_the_model(path):
