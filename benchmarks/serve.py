@@ -48,9 +48,9 @@ class Rounds:
         every_core = [setting for setting in self.raw if setting != stand_lib.ONE_CORE]
         return max(every_core, key=lambda setting: statistics.median(self.raw[setting].values()))
 
-    def ratio(self, name: str) -> float:
-        """Median over the rounds of a case's figure to the raw limit of the same round."""
-        limits = self.raw[self.best]
+    def ratio(self, name: str, setting: stand_lib.Setting) -> float:
+        """Median over the rounds of a case's figure to that of the model alone in the same round."""
+        limits = self.raw[setting]
         return statistics.median(value / limits[turn] for turn, value in self.served[name].items())
 
 
@@ -90,8 +90,11 @@ def rows_of(kind: str, cases: Sequence[stand_lib.Case], found: Rounds) -> list[d
     ]
     for case in cases:
         value = statistics.median(found.served[case.name].values())
-        ratio = found.ratio(case.name)
+        ratio = found.ratio(case.name, found.best)
         rows.append(timing.row(f"{kind}: {case.name}", value, UNIT, ratio, case.target, at_least=True))
+        if found.raw.get(stand_lib.ONE_CORE):
+            ratio = found.ratio(case.name, stand_lib.ONE_CORE)
+            rows.append(timing.row(f"{kind}: {case.name}: to one core", value, UNIT, ratio))
         rows.append(timing.row(f"{kind}: {case.name}: an image", 1e6 / value, "CPU-us"))
     return rows
 

@@ -121,7 +121,7 @@ def serve(
         typer.Option(
             help="Requests under way on each port; more are refused.", min=1, metavar="N", rich_help_panel=_LIMITS
         ),
-    ] = 512,
+    ] = 1024,
     rest_api_timeout_in_ms: Annotated[
         int, typer.Option(help="Longest time for an answer over REST.", min=1, metavar="N", rich_help_panel=_LIMITS)
     ] = 30000,

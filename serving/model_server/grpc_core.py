@@ -5,7 +5,6 @@ image. This loop, on what grpc.server itself is written on, spends 60. It leans 
 public: the lock pins grpcio, and tests/serving/model_server/test_grpc_core.py pins what is used of it.
 """
 
-import collections
 import dataclasses
 import logging
 import threading
@@ -21,6 +20,7 @@ from grpc._cython import cygrpc
 
 from serving.model_server import auth
 from serving.model_server import grpc_call
+from serving.model_server import grpc_waiting
 from serving.model_server import metrics
 from serving.model_server import request_errors
 
@@ -32,7 +32,6 @@ _QUIET_S = 0.2  # without a new call, after which a server that stops hangs up,
 _REFUSING_S = 1.0  # or when that does not come
 _CANCELLED_S = 5.0  # for what was cancelled at the end of the grace to end
 _FOREVER_S = 10.0 * 365 * 86400
-_STALLED_S = 1.0  # in which a client should have taken its reply, where others wait for room
 _ROOM_S = 3.0  # for which a thread that has an answer waits for room
 _LARGE = 64 << 10  # bytes; smaller replies are not counted, as there are only so many calls
 _REQUEST = object()
@@ -52,7 +51,7 @@ class Limits:
     """
 
     request_bytes: int = 64 << 20
-    calls: int = 512
+    calls: int = 1024
     reply_bytes: int = 256 << 20
     stall_s: float = 30.0
 
@@ -61,71 +60,6 @@ def _after(deadline: float) -> float | None:
     """A deadline of the wall clock's in the monotonic one's time."""
     left = deadline - time.time()
     return None if left > _FOREVER_S else time.monotonic() + left
-
-
-class _Replies:
-    """Counts the bytes of replies on their way."""
-
-    def __init__(self, limit: int):
-        self._limit = limit
-        self._changed = threading.Condition()
-        self._sizes: dict[grpc_call.Call, int] = {}
-        self._dropped: set[grpc_call.Call] = set()
-        self._total = 0
-
-    def add(self, call: grpc_call.Call, size: int, wait_s: float = 0.0) -> bool:
-        """Takes a reply in, if there is room, or within `wait_s` seconds room is made; a call's is taken in once."""
-        until = time.monotonic() + wait_s
-        with self._changed:
-            while call not in self._sizes:
-                if not self._sizes or self._total + size <= self._limit:
-                    self._sizes[call] = size
-                    self._total += size
-                else:
-                    self._drop_stalled()
-                    left = until - time.monotonic()
-                    if left <= 0:
-                        return False
-                    self._changed.wait(min(left, _STALLED_S))
-        return True
-
-    def _drop_stalled(self) -> None:
-        """Cancels the calls whose clients have had their time; they count until the core lets go of their replies."""
-        before = time.monotonic() - _STALLED_S
-        for call in [call for call in self._sizes if call not in self._dropped and call.is_stalled(before)]:
-            self._dropped.add(call)
-            call.cancel()
-
-    def remove(self, call: grpc_call.Call) -> None:
-        """Forgets the reply of a call that is over."""
-        if call in self._sizes:
-            with self._changed:
-                self._total -= self._sizes.pop(call, 0)
-                self._dropped.discard(call)
-                self._changed.notify_all()
-
-
-class Soon:
-    """What other threads want the polling thread to do."""
-
-    def __init__(self) -> None:
-        self._functions: collections.deque[Callable[[], None]] = collections.deque()
-        self._is_told = False
-
-    def add(self, function: Callable[[], None]) -> bool:
-        """Adds something to do; whether the polling thread is to be told, which it was not yet."""
-        self._functions.append(function)
-        was_told, self._is_told = self._is_told, True
-        return not was_told
-
-    def run(self, event: Any) -> None:
-        """Does all of it."""
-        self._is_told = False  # before: what is added from now on is told again
-        while self._functions:
-            try:
-                self._functions.popleft()()
-            except Exception as error:  # one of them must not take the others along
-                _log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
 
 
 class Server:
@@ -160,8 +94,8 @@ class Server:
         }
         self._refused: set[grpc_call.Call] = set()
         self._refused_at = 0.0
-        self.soon = Soon()
-        self._replies = _Replies(limits.reply_bytes)
+        self.soon = grpc_waiting.Soon()
+        self._replies = grpc_waiting.Replies(limits.reply_bytes)
         self._is_started = self._is_stopping = self._is_shut_down = False
         self._changed = threading.Condition()
         self._ended = threading.Event()

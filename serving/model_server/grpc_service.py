@@ -48,7 +48,7 @@ class Options:
     """
 
     max_request_bytes: int = 64 << 20
-    max_requests: int = 512
+    max_requests: int = 1024
     max_reply_bytes: int = 256 << 20
     stall_s: float = 30.0
     channel_arguments: tuple[tuple[str, int | str], ...] = ()

@@ -100,6 +100,7 @@ def warm_up(servable: servable_lib.Servable, path: str) -> int:
         if log.HasField("predict_log"):
             request = log.predict_log.request
             signature = servable.signature(request.model_spec.signature_name)
+            signature.prepare()
             signature.run(inputs_of(signature, request), request.output_filter)
             count += 1
     return count

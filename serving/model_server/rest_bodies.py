@@ -34,7 +34,7 @@ class Limits:
     timeout_s: float = 30.0
     max_body_bytes: int = 64 << 20
     max_bodies_bytes: int = 0
-    max_in_flight: int = 512
+    max_in_flight: int = 1024
     max_connections: int = 0
     max_head_bytes: int = 64 << 10
     slowest: int = 64 << 10

@@ -151,6 +151,10 @@ class Signature:
                 raise request_errors.invalid(f"duplicate output tensor alias: {alias}")
         return wanted or tuple(self.outputs)
 
+    def prepare(self) -> None:
+        """Does what comes before the first run, and takes nothing from requests meanwhile."""
+        self._session.prepare(self._feeds, self._numbers, self._fetches)
+
     def run_rows(self, parts: Sequence[Inputs]) -> dict[str, np.ndarray]:
         """Runs it once on the rows of several requests, one after the other.
 

@@ -4,6 +4,7 @@ TensorFlow's Python builds the graph under Python's global lock, which every req
 collector comes by.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -128,6 +130,30 @@ class Session:
                 raise tf.errors.NotFoundError(None, None, f"a signature names the tensor {name!r}, which is not there")
             found.append(tf_library.Output(at, int(index or "0")))
         return Endpoints(found)
+
+    def prepare(self, feeds: Endpoints, dtypes: Sequence[int], fetches: Endpoints) -> None:
+        """Does what comes before the first run, which takes a second, and leaves the processor to others meanwhile.
+
+        TensorFlow looks at what it is fed after it has prepared the graph for it, and refuses a tensor of another type.
+        The run itself could not be modest: it starts threads that are to answer requests.
+
+        Args:
+          feeds, dtypes, fetches: as for `run`.
+        """
+        other = [types_pb2.DT_INT32 if dtype != types_pb2.DT_INT32 else types_pb2.DT_FLOAT for dtype in dtypes]
+        if not other:
+            return
+        fed = (tf_library.Pointer * feeds.count)(*(tf_tensors.feed(dtype, [np.empty(0, np.int32)]) for dtype in other))
+        found = (tf_library.Pointer * fetches.count)()
+        try:
+            with contextlib.suppress(tf.errors.OpError), tf_library.Status() as status:  # what fails is told by a run
+                tf_library.gently(
+                    *(tf_library.run_session, self._session, None, feeds.array, fed, feeds.count),
+                    *(fetches.array, found, fetches.count, None, 0, None, status),
+                )
+        finally:
+            for tensor in fed:
+                tf_library.delete_tensor(tensor)
 
     def run(
         self,

@@ -63,17 +63,18 @@ def test_the_limit_is_the_best_setting_of_every_core_and_each_round_is_held_agai
         calls={},
     )
     assert found.best == ALL
-    assert found.ratio("a") == pytest.approx(0.75)  # the median of 0.5, 0.75 and 1
-    assert found.ratio("b") == pytest.approx(0.5)
+    assert found.ratio("a", found.best) == pytest.approx(0.75)  # the median of 0.5, 0.75 and 1
+    assert found.ratio("b", found.best) == pytest.approx(0.5)
 
 
 def test_rows_name_the_case_and_what_an_image_costs():
     case = stand_lib.Case("so asked", 1, 2, 2, target=0.75)
     found = serve.Rounds({ALL: {0: 1000.0}, ALONE: {0: 1100.0}}, {"so asked": {0: 500.0}}, {"so asked": {0: 500.0}})
-    limit, one_core, share, cost = serve.rows_of("conv4", [case], found)
+    limit, one_core, share, to_one_core, cost = serve.rows_of("conv4", [case], found)
     assert "every core" in limit["name"] and limit["value"] == 1000.0 and limit["target"] is None
     assert "one core" in one_core["name"] and one_core["value"] == 1100.0
     assert (share["value"], share["ratio"], share["target"], share["ok"]) == (500.0, 0.5, 0.75, False)
+    assert to_one_core["ratio"] == pytest.approx(500.0 / 1100.0) and to_one_core["target"] is None
     assert cost["value"] == 2000.0 and cost["unit"] == "CPU-us"
 
 

@@ -15,6 +15,7 @@ from grpc._cython import cygrpc
 from serving.model_server import auth
 from serving.model_server import grpc_call
 from serving.model_server import grpc_core
+from serving.model_server import grpc_waiting
 from serving.model_server import packed
 from serving.model_server import request_errors
 from serving.model_server import tls as tls_lib
@@ -369,7 +370,7 @@ class Slow:
 
 @pytest.mark.parametrize("is_stalled", [True, False])
 def test_replies_nobody_takes_are_bounded_and_the_stalest_are_cancelled(is_stalled):
-    replies, old, new = grpc_core._Replies(100), Slow(is_stalled), Slow(False)
+    replies, old, new = grpc_waiting.Replies(100), Slow(is_stalled), Slow(False)
     assert replies.add(old, 90)
     assert not replies.add(new, 20) and old.is_cancelled is is_stalled  # it counts until the core lets go of it
     replies.remove(old)
@@ -379,7 +380,7 @@ def test_replies_nobody_takes_are_bounded_and_the_stalest_are_cancelled(is_stall
 
 
 def test_a_reply_waits_for_room():
-    replies, old, new = grpc_core._Replies(100), Slow(False), Slow(False)
+    replies, old, new = grpc_waiting.Replies(100), Slow(False), Slow(False)
     assert replies.add(old, 90)
     threading.Thread(target=replies.remove, args=[old]).start()
     assert replies.add(new, 20, wait_s=60)
