@@ -3,6 +3,8 @@
 import ctypes
 import os
 import shutil
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from models import signatures
 from serving.model_server import request_errors
 from serving.model_server import servable as servable_lib
+from serving.model_server import tf_library
 from serving.model_server import tf_tensors
 from tests.serving import conftest
 from tests.serving.model_server import small_models
@@ -106,6 +109,28 @@ def test_feeding_what_is_no_string_leaves_nothing_behind(load, tmp_path):
     with pytest.raises(ctypes.ArgumentError):
         signature.run({"text": np.array([b"one", "two"], object)})
     assert not tf_tensors._lent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own")
+def test_preparing_is_modest_and_leaves_no_modest_thread_to_answer_requests(load, tiny_saved_model, path, monkeypatch):
+    models = load(tiny_saved_model / "1"), load(path)
+    asked = [(models[0].signature(""), {signatures.IMAGE_BYTES: np.array([conftest.encode(0)], object)})]
+    asked += [(models[1].signatures["double"], {"x": np.ones((2, 2), np.float32)})]
+    seen = []
+    run = tf_library.run_session
+
+    def watched(*arguments):
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        run(*arguments)
+
+    monkeypatch.setattr(tf_library, "run_session", watched)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    for signature, inputs in asked:
+        signature.prepare()
+        assert signature.run(inputs)
+    assert seen == [min(own + 10, 19), own] * 2
+    threads = map(int, os.listdir("/proc/self/task"))
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {own}
 
 
 def test_an_answer_outlives_the_model(path):
