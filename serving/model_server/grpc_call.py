@@ -177,7 +177,7 @@ class Call:
         try:
             if self._is_closed or (self.deadline or math.inf) < time.monotonic():
                 raise request_errors.RequestError(grpc.StatusCode.CANCELLED, "It was given up before it was unpacked")
-            then = functools.partial(self._handle, packed.unpack_message(message, most))
+            then = functools.partial(self._handle_unless_closed, packed.unpack_message(message, most))
         except request_errors.RequestError as error:
             then = functools.partial(self.fail, error)
         except packed.TooLargeError:
@@ -187,6 +187,12 @@ class Call:
         except Exception as error:  # whatever it was, the client must not wait for it
             then = functools.partial(self._fail_of_itself, error)
         self.run_soon(then)
+
+    def _handle_unless_closed(self, message: bytes) -> None:
+        if self._is_closed:  # the client gave up meanwhile, and nobody would tell the handler
+            self.fail(request_errors.RequestError(grpc.StatusCode.CANCELLED, "It was given up before it was handled"))
+        else:
+            self._handle(message)
 
     def _handle(self, message: bytes) -> None:
         try:

@@ -80,11 +80,10 @@ class Server:
         tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
     ):
         self._methods = {name.encode(): method for name, method in methods.items()}
-        self.limits = limits
         self._tokens = tokens
         self._queue = cygrpc.CompletionQueue()
         arguments = {"grpc.max_receive_message_length": limits.request_bytes, **dict(options)}
-        limits = dataclasses.replace(limits, request_bytes=int(arguments["grpc.max_receive_message_length"]))
+        self.limits = dataclasses.replace(limits, request_bytes=int(arguments["grpc.max_receive_message_length"]))
         # The core unpacks a message whole before it looks at its size; it is unpacked here, see `packed`.
         arguments["grpc.per_message_decompression"] = 0
         self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in arguments.items()), False)

@@ -1,10 +1,12 @@
 """The functions of TensorFlow's C API that `tf_session` calls, and how; they are public, and stay as they are."""
 
+import contextlib
 import ctypes
 import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import tensorflow as tf
@@ -122,13 +124,23 @@ def gently(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     if not has_pools or sys.platform != "linux":  # elsewhere the whole process would be
         return function(*arguments)
-    found: list[Any] = []
+    done: futures.Future[Any] = futures.Future()
 
     def work() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
-        found.append(function(*arguments))
+        try:
+            with contextlib.suppress(OSError):  # where it may not be modest, it is not
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+            done.set_result(function(*arguments))
+        except BaseException as error:
+            done.set_exception(error)
 
-    thread = threading.Thread(target=work, name="load", daemon=True)
-    thread.start()
-    thread.join()
-    return found[0]
+    threading.Thread(target=work, name="load", daemon=True).start()
+    interrupted: BaseException | None = None
+    while not done.done():
+        try:
+            futures.wait([done])
+        except BaseException as error:  # a Ctrl-C: the caller must not free what TensorFlow still works on
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
+    return done.result()

@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import time
 import tracemalloc
 import zlib
 from concurrent import futures
@@ -266,6 +267,37 @@ def test_a_packed_request_is_unpacked_and_refused_beyond_the_limit_too(serve, ch
     code, said = failure(call, b"y" * 10_001, compression=compression)
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "unpacked" in said  # by us: the core would do it without end
     wait_until_over(server)
+
+
+@pytest.mark.parametrize("most", [100, 100_000])
+def test_the_cores_own_limit_counts_for_what_is_packed_too(serve, channels, most):
+    _, address = serve([("grpc.max_receive_message_length", most)], limits=grpc_core.Limits(request_bytes=1000))
+    call = channels(address).unary_unary("/test.Test/Echo")
+    assert call(gzip.compress(bytes(most)), timeout=60) == bytes(most)
+    assert failure(call, gzip.compress(bytes(most + 1)))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_what_is_given_up_while_it_is_unpacked_is_not_handled(serve, channels, handlers, monkeypatch):
+    server, address = serve()
+    call = channels(address).unary_unary("/test.Test/Wait")
+    begun, may_go = threading.Semaphore(0), threading.Event()
+    unpack = packed.unpack_message
+
+    def slow(message, most):
+        begun.release()
+        assert may_go.wait(60)
+        return unpack(message, most)
+
+    monkeypatch.setattr(packed, "unpack_message", slow)
+    asked = call.future(gzip.compress(b"given up"))
+    assert begun.acquire(timeout=60)
+    asked.cancel()
+    [under_way] = server._under_way()
+    while not under_way._is_closed:
+        time.sleep(0.001)
+    may_go.set()
+    wait_until_over(server)
+    assert not handlers.begun.acquire(blocking=False)
 
 
 def test_what_is_packed_and_given_up_is_not_unpacked(serve, channels, monkeypatch):
