@@ -20,7 +20,7 @@ _LOADING = "Loading models"
 _LIMITS = "Batching and limits"
 _SECURITY = "Who may ask"
 
-_UNLOAD_AFTER_S = 1.0
+_UNLOAD_AFTER_S = 1.0  # see loader.Options
 
 
 def serve(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # Shares of the timeout, for a server that has nothing to do:
 _PAUSE = 0.1  # a pause between requests in which it does not wait for the next
 _LINGER = 0.2  # it waits no longer than this, however fast they come
-# Sizes of batches, where requests can be had in any number. TensorFlow compiles its kernels for every size anew, in
-# every thread, and keeps about a thousand: with every size from 1 to 64 it compiles for ever, and its memory grows.
+# Sizes of batches, where requests can be had in any number. TensorFlow compiles its kernels for every size anew, and
+# keeps about a thousand: with every size there is it compiles for ever, and its memory grows.
 _USUAL = frozenset([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
 
 
@@ -36,7 +36,7 @@ class Options:
       pad_variable_length_inputs: whether requests of different shapes go into one batch, padded to the largest.
     """
 
-    max_batch_size: int = 32  # what two cores run at once of larger ones no longer fits their caches
+    max_batch_size: int = 32  # of larger ones an image costs hardly less
     batch_timeout_micros: int = 40_000
     max_enqueued_batches: int = 512
     num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""A SavedModel in TensorFlow's C API, as TF Serving itself loads it: no request waits for Python while one loads.
+"""A SavedModel in TensorFlow's C API, as TF Serving itself loads it: requests hardly wait for Python meanwhile.
 
 TensorFlow's Python builds the graph under Python's global lock, which every request needs too, and frees it when the
 collector comes by.
