@@ -20,7 +20,8 @@ RUN case "${VARIANT}" in \
         *) echo "VARIANT must be cpu or cuda. Received: ${VARIANT}" >&2; exit 1 ;; \
     esac \
     && /opt/uv/bin/uv pip sync --quiet --require-hashes "$@"
-COPY pyproject.toml ./
+COPY pyproject.toml setup.py ./
+COPY longtail longtail
 COPY benchmarks benchmarks
 COPY models models
 COPY components components

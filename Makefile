@@ -25,7 +25,7 @@ lint: setup
 setup: .venv/.ready $(if $(GPU),.venv/.cuda)
 
 # uv finds Python 3.10 (pyenv's, or one on PATH) and downloads it where there is none and it may.
-.venv/.ready: $(LOCKS) pyproject.toml Makefile
+.venv/.ready: $(LOCKS) pyproject.toml setup.py longtail/__init__.py Makefile
 	@test -x $(UV) || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
 		--target .tools "uv==$(UV_VERSION)" || \
 		{ echo "longtail: pip could not install uv==$(UV_VERSION); install pip for python3, or check its package index" >&2; exit 1; }

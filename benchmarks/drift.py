@@ -17,26 +17,26 @@ from tfx import types
 from tfx.components.example_validator import executor as example_validator
 from tfx.types import standard_artifacts
 
-from benchmarks import planted
-from benchmarks import timing
-from components import artifacts
-from components import features
-from components.baseline_finder import executor as baseline_finder
-from components.curated_schema import executor as curated_schema
-from components.distribution_validator import comparators
-from components.distribution_validator import executor as distribution_validator
-from components.drift_gate import executor as drift_gate
-from components.drift_gate import findings
-from components.drift_gate import registry as registry_lib
-from components.embedding_drift import executor as embedding_drift
-from components.span_sampler import executor as span_sampler
-from models import augment
-from models import config as config_lib
-from models import errors
-from models import export
-from models import preprocess
-from models import train
-from models import training_data
+from longtail.benchmarks import planted
+from longtail.benchmarks import timing
+from longtail.components import artifacts
+from longtail.components.baseline_finder import executor as baseline_finder
+from longtail.components.curated_schema import executor as curated_schema
+from longtail.components.data import features
+from longtail.components.distribution_validator import comparators
+from longtail.components.distribution_validator import executor as distribution_validator
+from longtail.components.drift_gate import executor as drift_gate
+from longtail.components.drift_gate import findings
+from longtail.components.drift_gate import registry as registry_lib
+from longtail.components.embedding_drift import executor as embedding_drift
+from longtail.components.span_sampler import executor as span_sampler
+from longtail.models import augment
+from longtail.models import config as config_lib
+from longtail.models import errors
+from longtail.models.export import preprocess
+from longtail.models.export import saved_model
+from longtail.models.training import data as training_data
+from longtail.models.training import loop
 
 SURE = 0.25  # from this severity on, every kind is to be found
 
@@ -154,7 +154,7 @@ def _train(pool: planted.Pool, shots: tuple[planted.Shot, ...], epochs: int, fol
     )
     decode = preprocess.Preprocess(_IMAGE)
     data = training_data.TrainingSet(np.array(encoded, object), labels.astype(np.int64), np.bincount(labels))
-    export.export(train.train(config, data, decode).embedder, decode, os.path.join(folder, "1"))
+    saved_model.export(loop.train(config, data, decode).embedder, decode, os.path.join(folder, "1"))
 
 
 def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = "") -> dict[str, Any]:

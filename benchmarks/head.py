@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import timing
-from models import angle_memory
-from models import backbones
-from models import errors
-from models import feature_cloud
-from models import heads
-from models import tail_health
+from longtail.benchmarks import timing
+from longtail.models import backbones
+from longtail.models import errors
+from longtail.models import heads
+from longtail.models.leap import angle_memory
+from longtail.models.leap import feature_cloud
+from longtail.models.training import tail_health
 
 STEP_TARGET = 1.10  # of the plain head's step, from 10k classes on
 UPDATE_TARGET = 1.2  # of the update at the fewest classes

@@ -9,11 +9,11 @@ import numpy as np
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 
-from benchmarks import served
-from benchmarks import server_process
-from benchmarks import stand as stand_lib
-from benchmarks import timing
-from models import errors
+from longtail.benchmarks import served
+from longtail.benchmarks import server_process
+from longtail.benchmarks import stand as stand_lib
+from longtail.benchmarks import timing
+from longtail.models import errors
 
 FIRST_TARGET = 2.0
 HALF_LOAD_TARGET = 3.0

@@ -1,4 +1,4 @@
-"""Load on a model server, run as a process of its own: `python -m benchmarks.load PLAN`. It loads no TensorFlow."""
+"""Load on a model server, in a process of its own, without TensorFlow: `python -m longtail.benchmarks.load PLAN`."""
 
 import asyncio
 import collections
@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import uvloop
 
-from benchmarks import server_process
+from longtail.benchmarks import server_process
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _OPTIONS = (

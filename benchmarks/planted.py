@@ -13,13 +13,13 @@ from PIL import Image
 from PIL import ImageFilter
 from PIL import ImageOps
 
-from components import sources
-from components.image_example_gen import images
-from components.image_example_gen import splits
-from components.image_example_gen import steps
-from components.sources import glyphs
-from components.sources import typefaces
-from models import errors
+from longtail.components.data import glyphs
+from longtail.components.data import images
+from longtail.components.data import sources
+from longtail.components.data import splits
+from longtail.components.data import typefaces
+from longtail.components.image_example_gen import steps
+from longtail.models import errors
 
 SEEDS = (0, 1)  # of accepted spans; drift is planted against the first, clean spans come to each
 SEVERITIES = (0.05, 0.1, 0.25, 0.5, 1.0)  # share of the span's images that are planted

@@ -1,4 +1,4 @@
-"""The limit of a SavedModel alone, in a process of its own: `python -m benchmarks.raw FOLDER IMAGES INTRA INTER`."""
+"""The limit of a SavedModel, in a process of its own: `python -m longtail.benchmarks.raw FOLDER IMAGES INTRA INTER`."""
 
 import json
 import pickle
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from models import signatures
+from longtail.models.export import signatures
 
 
 def load(folder: str, intra: int, inter: int) -> Callable[[np.ndarray], list[np.ndarray]]:

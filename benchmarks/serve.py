@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks import latency
-from benchmarks import stand as stand_lib
-from benchmarks import timing
-from models import errors
+from longtail.benchmarks import latency
+from longtail.benchmarks import stand as stand_lib
+from longtail.benchmarks import timing
+from longtail.models import errors
 
 RAW_BATCH = 64
 UNIT = "images/CPU-s"

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from models import backbones
-from models import export
-from models import preprocess
-from models import signatures
+from longtail.models import backbones
+from longtail.models.export import preprocess
+from longtail.models.export import saved_model
+from longtail.models.export import signatures
 
 MODEL = "bench"
 REST_PATH = f"/v1/models/{MODEL}:predict"
@@ -63,7 +63,7 @@ def export_model(kind: str, folder: str) -> int:
     side = 96 if kind == "mobilenet" else 32
     tf.keras.utils.set_random_seed(0)
     embedder = _mobilenet(side, 128) if kind == "mobilenet" else backbones.build_embedder(kind, (side, side, 3), 128)
-    export.export(embedder, preprocess.Preprocess((side, side, 3)), os.path.join(folder, "1"))
+    saved_model.export(embedder, preprocess.Preprocess((side, side, 3)), os.path.join(folder, "1"))
     return side
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from types import TracebackType
 
-from models import errors
+from longtail.models import errors
 
 _READY = re.compile(r"gRPC (\S+), REST http://([^/\s]+)")
 _STOP_S = 60.0

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks import load
-from benchmarks import raw
-from benchmarks import served
-from benchmarks import server_process
-from models import errors
+from longtail.benchmarks import load
+from longtail.benchmarks import raw
+from longtail.benchmarks import served
+from longtail.benchmarks import server_process
+from longtail.models import errors
 
 _CORES = os.cpu_count() or 1
 

@@ -6,34 +6,34 @@ from tfx import types
 class Quarantine(types.Artifact):
     """Files that were set aside at ingestion: `quarantine.jsonl`, one {"path", "reason", "bytes"} a row."""
 
-    TYPE_NAME = "components.Quarantine"
+    TYPE_NAME = "longtail.Quarantine"
 
 
 class ClassCensus(types.Artifact):
     """Dense class ids and image counts K_i of the training identities: `census.json`."""
 
-    TYPE_NAME = "components.ClassCensus"
+    TYPE_NAME = "longtail.ClassCensus"
 
 
 class DataBlessing(types.Artifact):
     """The drift gate's leave to train on a span. It exists only where the gate accepted."""
 
-    TYPE_NAME = "components.DataBlessing"
+    TYPE_NAME = "longtail.DataBlessing"
 
 
 class DriftReport(types.Artifact):
     """Distances that a component measured for the drift gate to judge: `drift.json`, {"features": [rows], "note"}."""
 
-    TYPE_NAME = "components.DriftReport"
+    TYPE_NAME = "longtail.DriftReport"
 
 
 class SpanSample(types.Artifact):
-    """A bounded part of a span's train images, and numbers of more of them: see `components.samples`."""
+    """A bounded part of a span's train images, and numbers of more of them: see `longtail.components.data.samples`."""
 
-    TYPE_NAME = "components.SpanSample"
+    TYPE_NAME = "longtail.SpanSample"
 
 
 class Gallery(types.Artifact):
     """Embedded gallery images with their exact index."""
 
-    TYPE_NAME = "components.Gallery"
+    TYPE_NAME = "longtail.Gallery"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from models import errors
-from models import signatures
+from longtail.models import errors
+from longtail.models.export import signatures
 
 BATCH = 64
 
@@ -46,7 +46,7 @@ class Embedder:
             images: encoded images.
 
         Returns:
-            embedding float32 [N, d], status int32 [N] (see `models.signatures`).
+            embedding float32 [N, d], status int32 [N] (see `longtail.models.export.signatures`).
 
         Raises:
             errors.WorkError: the model fails, or answers with other shapes or with values that are

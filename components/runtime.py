@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from tfx.orchestration import data_types
 
-from models import errors
+from longtail.models import errors
 
 MODEL = "{MODEL}"  # in a folder's path: stands for the model's name, since Kubeflow joins no texts
 

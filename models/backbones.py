@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from models import errors
+from longtail.models import errors
 
 layers = tf.keras.layers
 

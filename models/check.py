@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 
-from models import angle_memory
-from models import backbones
-from models import config as config_lib
-from models import errors
-from models import feature_cloud
-from models import heads
-from models import losses
-from models import schedules
+from longtail.models import backbones
+from longtail.models import config as config_lib
+from longtail.models import errors
+from longtail.models import heads
+from longtail.models import losses
+from longtail.models import schedules
+from longtail.models.leap import angle_memory
+from longtail.models.leap import feature_cloud
 
 OPTIMIZERS = ("adam", "sgd")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")

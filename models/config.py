@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
-from models import augment as augment_lib
-from models import errors
+from longtail.models import augment as augment_lib
+from longtail.models import errors
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The classification head: a name of `models.heads.HEADS`, scale s, margin m, and numbers of that head's own."""
+    """The classification head: a name of `longtail.models.heads.HEADS`, scale s, margin m, and its own numbers."""
 
     name: str = "cosface"
     scale: float = 24.0
@@ -37,7 +37,7 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """What is made of the logits: a name of `models.losses.LOSSES`; a centre loss too where it has weight."""
+    """What is made of the logits: a name of `longtail.models.losses.LOSSES`; a centre loss too where it has weight."""
 
     name: str = "cross_entropy"
     beta: float = 0.999  # of the effective number

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models import angle_memory
-from models import config as config_lib
-from models import errors
-from models import workers
+from longtail.models import config as config_lib
+from longtail.models import errors
+from longtail.models.leap import angle_memory
+from longtail.models.training import workers
 
 LOSSES = ("cross_entropy", "class_balanced", "balanced_softmax")
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from models import errors
+from longtail.models import errors
 
 SCHEDULES = ("constant", "cosine", "step", "triangular")
 

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from models import errors
+from longtail.models import errors
 
 # Where a container reads them, as a JSON list: Kubeflow's cache looks at its command but not at its environment.
 ENVIRONMENT = "LONGTAIL_BEAM_PIPELINE_ARGS"

@@ -7,21 +7,21 @@ import tensorflow_data_validation as tfdv
 from tfx import v1 as tfx
 from tfx.dsl.components.base import base_node
 
-from components import features
-from components.baseline_finder import component as baseline_finder
-from components.curated_schema import component as curated_schema
-from components.distribution_validator import component as distribution_validator
-from components.drift_gate import component as drift_gate
-from components.embedding_drift import component as embedding_drift
-from components.gallery_builder import component as gallery_builder
-from components.image_example_gen import component as image_example_gen
-from components.pusher import component as pusher_lib
-from components.rebalancer import component as rebalancer
-from components.retrieval_evaluator import component as retrieval_evaluator
-from components.serving_skew import component as serving_skew
-from components.span_sampler import component as span_sampler
-from components.trainer import component as trainer
-from pipeline import recipe as recipe_lib
+from longtail.components.baseline_finder import component as baseline_finder
+from longtail.components.curated_schema import component as curated_schema
+from longtail.components.data import features
+from longtail.components.distribution_validator import component as distribution_validator
+from longtail.components.drift_gate import component as drift_gate
+from longtail.components.embedding_drift import component as embedding_drift
+from longtail.components.gallery_builder import component as gallery_builder
+from longtail.components.image_example_gen import component as image_example_gen
+from longtail.components.pusher import component as pusher_lib
+from longtail.components.rebalancer import component as rebalancer
+from longtail.components.retrieval_evaluator import component as retrieval_evaluator
+from longtail.components.serving_skew import component as serving_skew
+from longtail.components.span_sampler import component as span_sampler
+from longtail.components.trainer import component as trainer
+from longtail.pipeline import recipe as recipe_lib
 
 # Steps that read or write folders which are no inputs of theirs: no cache but one that pins those may answer for them.
 LOOK_OUTSIDE = ("ImageExampleGen", "BaselineFinder", "ServingSkew", "DriftGate", "Pusher", "GalleryBuilder")
@@ -91,7 +91,7 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
     transform = tfx.components.Transform(
         examples=rebalanced.outputs["rebalanced_examples"],
         schema=schema.outputs["schema"],
-        preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
+        preprocessing_fn="longtail.components.transform.preprocessing.preprocessing_fn",
         splits_config=tfx.proto.SplitsConfig(analyze=[features.TRAIN_SPLIT], transform=[]),
         custom_config={"image": list(recipe.model.image), "max_pixels": recipe.data.max_pixels},
         materialize=False,

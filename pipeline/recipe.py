@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from models import augment as augment_lib
-from models import config
-from models import errors
+from longtail.models import augment as augment_lib
+from longtail.models import config
+from longtail.models import errors
 
 PROTOCOLS = ("query_gallery", "leave_one_out")
 
@@ -129,8 +129,8 @@ def check(recipe: Recipe) -> None:
     Raises:
       errors.UsageError: the key, what it holds, and what it may hold.
     """
-    from components.rebalancer import census
-    from models import check as check_lib
+    from longtail.components.rebalancer import census
+    from longtail.models import check as check_lib
 
     check_lib.check(recipe.train_config())
     rebalance = dataclasses.asdict(recipe.rebalance)

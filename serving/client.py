@@ -15,9 +15,9 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from models import signatures
-from serving import errors
-from serving import security as security_lib
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import security as security_lib
 
 _IN_CLEAR = security_lib.Security()
 
@@ -34,7 +34,7 @@ class Embedded:
 
     Attributes:
       embedding: float32 [N, d], l2-normalised; zeros where the status is not 0.
-      status: int32 [N], see `models.signatures.STATUS_MEANING`.
+      status: int32 [N], see `longtail.models.export.signatures.STATUS_MEANING`.
       model_version: the version that answered, the same for all.
     """
 

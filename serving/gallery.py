@@ -9,9 +9,9 @@ import faiss
 import numpy as np
 import tensorflow as tf
 
-from models import signatures
-from serving import errors
-from serving import versions
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import versions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import grpc
 
-from serving import errors
-from serving import token_file
+from longtail.models import errors
+from longtail.serving import token_file
 
 _log = logging.getLogger("longtail")
 

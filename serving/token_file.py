@@ -3,7 +3,7 @@
 import os
 import stat
 
-from serving import errors
+from longtail.models import errors
 
 
 def read(path: str) -> list[str]:

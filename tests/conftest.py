@@ -17,15 +17,15 @@ tf.config.set_logical_device_configuration(
 @pytest.fixture(scope="session")
 def tiny_saved_model(tmp_path_factory):
     """A model folder with version 1 inside: 16x16 grey images, 8-d embeddings."""
-    from models import backbones
-    from models import export
-    from models import preprocess
+    from longtail.models import backbones
+    from longtail.models.export import preprocess
+    from longtail.models.export import saved_model
 
     tf.keras.utils.set_random_seed(0)
     shape = (16, 16, 1)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     embedder = backbones.build_embedder("conv4", shape, 8)
-    export.export(embedder, preprocess.Preprocess(shape), str(folder / "1"))
+    saved_model.export(embedder, preprocess.Preprocess(shape), str(folder / "1"))
     return folder
 
 

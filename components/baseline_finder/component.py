@@ -6,10 +6,10 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components import versions
-from components.baseline_finder import executor
-from components.drift_gate import registry as registry_lib
+from longtail.components import artifacts
+from longtail.components import versions
+from longtail.components.baseline_finder import executor
+from longtail.components.drift_gate import registry as registry_lib
 
 last_accepted = registry_lib.last_accepted
 last_version = versions.last_complete

@@ -6,8 +6,8 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components.curated_schema import content
-from components.curated_schema import executor
+from longtail.components.curated_schema import content
+from longtail.components.curated_schema import executor
 
 
 class CuratedSchemaSpec(component_spec.ComponentSpec):
@@ -31,7 +31,7 @@ class CuratedSchema(base_component.BaseComponent):
 
     Outputs:
         schema: every feature, `class_id` too; for Transform.
-        statistics_schema: the features of `components.features.STATISTICS` alone; for
+        statistics_schema: the features of `longtail.components.data.features.STATISTICS` alone; for
             ExampleValidator, which calls a feature without statistics a dropped column.
     """
 

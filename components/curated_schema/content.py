@@ -6,8 +6,8 @@ import json
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import features
-from models import errors
+from longtail.components.data import features
+from longtail.models import errors
 
 _BYTES = schema_pb2.BYTES
 _INT = schema_pb2.INT

@@ -10,8 +10,8 @@ from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components import features
-from components.curated_schema import content
+from longtail.components.curated_schema import content
+from longtail.components.data import features
 
 BOUNDS_KEY = "bounds"
 VERSION_KEY = "version"

@@ -7,9 +7,9 @@ from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.proto import distribution_validator_pb2
 
-from components import features
-from components.distribution_validator import overlap
-from models import errors
+from longtail.components.data import features
+from longtail.components.drift import overlap
+from longtail.models import errors
 
 # Words are compared by L-infinity: the largest change of one word's share of the images. The others
 # are numbers, and by Jensen-Shannon divergence (base 2, 0 to 1); L-infinity on numbers reads 0.
@@ -25,7 +25,7 @@ COMPARED = (*features.STATISTICS, *overlap.FLOORS, *features.EMBEDDING)
 def config(
     thresholds: Mapping[str, float] | None = None,
 ) -> distribution_validator_pb2.DistributionValidatorConfig:
-    """Returns the comparators of all features of `components.features.STATISTICS`.
+    """Returns the comparators of all features of `longtail.components.data.features.STATISTICS`.
 
     Args:
         thresholds: feature -> threshold in [0, 1], as in a recipe. A distance above it is drift; 1

@@ -12,10 +12,10 @@ from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as keys
 from tfx.utils import json_utils
 
-from components import artifacts
-from components import features
-from components.distribution_validator import comparators
-from components.distribution_validator import executor
+from longtail.components import artifacts
+from longtail.components.data import features
+from longtail.components.distribution_validator import comparators
+from longtail.components.distribution_validator import executor
 
 
 class DistributionValidatorSpec(component_spec.ComponentSpec):

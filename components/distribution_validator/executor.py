@@ -15,15 +15,15 @@ from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as keys
 
-from components import chance
-from components import samples
-from components.baseline_finder import executor as finder
-from components.distribution_validator import buckets
-from components.distribution_validator import calibration
-from components.distribution_validator import comparators
-from components.distribution_validator import overlap
-from components.drift_gate import findings
-from components.drift_gate import registry
+from longtail.components.baseline_finder import executor as finder
+from longtail.components.data import samples
+from longtail.components.distribution_validator import comparators
+from longtail.components.drift import buckets
+from longtail.components.drift import calibration
+from longtail.components.drift import overlap
+from longtail.components.drift import permutation
+from longtail.components.drift_gate import findings
+from longtail.components.drift_gate import registry
 
 SAMPLE_KEY = "sample"
 BASELINE_SAMPLE_KEY = "baseline_sample"
@@ -82,7 +82,7 @@ def _calibrated(
         (name,) = feature.path.step
         measure = comparators.measure(feature.distribution_comparator, name)
         if not measure.HasField("threshold"):
-            measure.threshold = thresholds.get(name, chance.CEILING)
+            measure.threshold = thresholds.get(name, permutation.CEILING)
     return result
 
 

@@ -6,8 +6,8 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components.drift_gate import executor
+from longtail.components import artifacts
+from longtail.components.drift_gate import executor
 
 
 class DriftGateSpec(component_spec.ComponentSpec):

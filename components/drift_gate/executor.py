@@ -8,12 +8,12 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
-from components import runtime
-from components import samples
-from components.baseline_finder import executor as finder
-from components.drift_gate import findings
-from components.drift_gate import registry as registry_lib
-from models import errors
+from longtail.components import runtime
+from longtail.components.baseline_finder import executor as finder
+from longtail.components.data import samples
+from longtail.components.drift_gate import findings
+from longtail.components.drift_gate import registry as registry_lib
+from longtail.models import errors
 
 STATISTICS_KEY = "statistics"
 BASELINE_STATISTICS_KEY = "baseline_statistics"

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from components import features
-from components.drift_gate import registry
+from longtail.components.data import features
+from longtail.components.drift_gate import registry
 
 REPORT_FILE = "drift.json"
 _ANOMALIES_FILE = "SchemaDiff.pb"

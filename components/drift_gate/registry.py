@@ -2,7 +2,7 @@
 
 `<registry>/drift/span-NNNNNNNN.json` is the last report on a span, accepted or refused. Its `kept` names the folder
 `<registry>/drift/span-NNNNNNNN/<kept>/` with what was judged: the span's statistics, `Split-<name>/FeatureStats.pb`,
-and its sample, as `components.samples` writes it.
+and its sample, as `longtail.components.data.samples` writes it.
 `<registry>/baselines/span-NNNNNNNN/accepted.json` names, by its own `kept`, what was accepted of a span, and holds the
 digests of the statistics and of the data. A span is accepted once that file is there. Both files are replaced by
 rename, and what they name is complete before, so a reader sees the old entry or the new one, whole, on object stores
@@ -18,8 +18,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from components import samples
-from models import errors
+from longtail.components.data import samples
+from longtail.models import errors
 
 ACCEPTED_FILE = "accepted.json"
 STATISTICS_FILE = "FeatureStats.pb"

@@ -9,8 +9,8 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components.embedding_drift import executor
+from longtail.components import artifacts
+from longtail.components.embedding_drift import executor
 
 
 class EmbeddingDriftSpec(component_spec.ComponentSpec):

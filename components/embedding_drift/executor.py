@@ -10,14 +10,14 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components import chance
-from components import embedding
-from components import features
-from components import samples
-from components.baseline_finder import executor as finder
-from components.drift_gate import findings
-from components.embedding_drift import distances
-from models import signatures
+from longtail.components import embedding
+from longtail.components.baseline_finder import executor as finder
+from longtail.components.data import features
+from longtail.components.data import samples
+from longtail.components.drift import distances
+from longtail.components.drift import permutation
+from longtail.components.drift_gate import findings
+from longtail.models.export import signatures
 
 SAMPLE_KEY = "sample"
 BASELINE_SAMPLE_KEY = "baseline_sample"
@@ -88,7 +88,7 @@ def _left_out(rows: list[dict[str, Any]]) -> str:
     if features.EMBEDDING_ANGLE not in left_out and features.EMBEDDING_SHAPE not in left_out:
         return ""
     return (
-        f"{' and '.join(left_out)} not compared: fewer than {chance.LEAST_EXCHANGEABLE} held-out identities could "
+        f"{' and '.join(left_out)} not compared: fewer than {permutation.LEAST_EXCHANGEABLE} held-out identities could "
         f"change sides between the spans, too few to tell drift from chance"
     )
 

@@ -6,8 +6,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components.gallery_builder import executor
+from longtail.components import artifacts
+from longtail.components.gallery_builder import executor
 
 
 class GalleryBuilderSpec(component_spec.ComponentSpec):
@@ -32,7 +32,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
     """Builds the gallery of a pushed model; nothing where the model was not pushed.
 
     Component `outputs` contains:
-     - `gallery`: `index.faiss`, `items.jsonl` and `gallery.json`, as `models.signatures` describes
+     - `gallery`: `index.faiss`, `items.jsonl` and `gallery.json`, as `longtail.models.export.signatures` describes
        them; custom property `built` is 0 where there was no pushed model. The same files stand in
        `<destination>/<model version>/`.
     """

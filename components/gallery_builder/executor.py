@@ -17,11 +17,11 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components import features
-from components import runtime
-from components.gallery_builder import transforms
-from models import errors
-from models import signatures
+from longtail.components import runtime
+from longtail.components.data import features
+from longtail.components.gallery_builder import transforms
+from longtail.models import errors
+from longtail.models.export import signatures
 
 EXAMPLES_KEY = "examples"
 PUSHED_MODEL_KEY = "pushed_model"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 import numpy as np
 
-from components import embedding
+from longtail.components import embedding
 
 
 class Embed(beam.PTransform):

@@ -6,9 +6,9 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components import runtime
-from components.image_example_gen import executor
+from longtail.components import artifacts
+from longtail.components import runtime
+from longtail.components.image_example_gen import executor
 
 
 class ImageExampleGenSpec(component_spec.ComponentSpec):
@@ -37,7 +37,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads images per identity, checks each with the decoder that serves, and splits by identity.
 
     Outputs:
-        examples: gzipped TFRecord of tf.Example (see components.features) in splits `train` and
+        examples: gzipped TFRecord of tf.Example (see longtail.components.data.features) in splits `train` and
             `eval`. No identity is in both, and none changes sides when data is added. Each eval
             identity has `gallery` images and, if it has two images or more, `query` images.
             The same data and parameters give the same files, byte for byte. Custom properties:

@@ -17,12 +17,12 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components import features
-from components import samples
-from components import sources
-from components.image_example_gen import splits
-from components.image_example_gen import steps
-from models import errors
+from longtail.components.data import features
+from longtail.components.data import samples
+from longtail.components.data import sources
+from longtail.components.data import splits
+from longtail.components.image_example_gen import steps
+from longtail.models import errors
 
 EXAMPLES = "examples"
 QUARANTINE = "quarantine"

@@ -14,10 +14,10 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 
-from components import features
-from components import sources
-from components.image_example_gen import images
-from components.image_example_gen import splits
+from longtail.components.data import features
+from longtail.components.data import images
+from longtail.components.data import sources
+from longtail.components.data import splits
 
 BAD = "bad"  # tag of the rows for the quarantine
 
@@ -69,7 +69,7 @@ def quarantine_row(path: str, reason: str, size: int | None = None) -> dict:
 def to_example(
     item: sources.Item, image: images.CheckedImage, sha256: str, side: str | None
 ) -> tf.train.Example:
-    """The features of components.features; without `split` where `side` is still open."""
+    """The features of longtail.components.data.features; without `split` where `side` is still open."""
     height, width, _ = image.pixels.shape
     values = {
         features.ENCODED: image.encoded,

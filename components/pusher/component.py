@@ -10,7 +10,7 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs
 
-from components.pusher import executor
+from longtail.components.pusher import executor
 
 
 class PusherSpec(standard_component_specs.PusherSpec):

@@ -17,9 +17,9 @@ from tfx.types import standard_component_specs
 from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
-from components import runtime
-from components import versions
-from models import errors
+from longtail.components import runtime
+from longtail.components import versions
+from longtail.models import errors
 
 MODEL_NAME_KEY = "model_name"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from models import errors
+from longtail.models import errors
 
 FILE_NAME = "census.json"
 

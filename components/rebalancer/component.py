@@ -6,10 +6,10 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components import runtime
-from components.rebalancer import census
-from components.rebalancer import executor
+from longtail.components import artifacts
+from longtail.components import runtime
+from longtail.components.rebalancer import census
+from longtail.components.rebalancer import executor
 
 
 class RebalancerSpec(component_spec.ComponentSpec):

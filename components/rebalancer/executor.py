@@ -14,10 +14,10 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components import features
-from components.rebalancer import census
-from components.rebalancer import rows
-from models import errors
+from longtail.components.data import features
+from longtail.components.rebalancer import census
+from longtail.components.rebalancer import rows
+from longtail.models import errors
 
 EXAMPLES_KEY = "examples"
 BLESSING_KEY = "blessing"

@@ -10,8 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from components import features
-from components.rebalancer import census
+from longtail.components.data import features
+from longtail.components.rebalancer import census
 
 # Records a file holds, about: small enough to sort in a worker's memory, large enough to stream.
 SHARD_ROWS = 4096

@@ -6,8 +6,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import runtime
-from components.retrieval_evaluator import executor
+from longtail.components import runtime
+from longtail.components.retrieval_evaluator import executor
 
 
 class RetrievalEvaluatorSpec(component_spec.ComponentSpec):

@@ -19,11 +19,11 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
-from components import embedding
-from components import features
-from models import errors
-from models import signatures
-from models.metrics import retrieval
+from longtail.components import embedding
+from longtail.components.data import features
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.models.metrics import retrieval
 
 EXAMPLES_KEY = "examples"
 MODEL_KEY = "model"

@@ -5,9 +5,9 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
 from tfx.types import component_spec
 
-from components import artifacts
-from components.serving_skew import executor
-from components.serving_skew import requests
+from longtail.components import artifacts
+from longtail.components.serving_skew import executor
+from longtail.components.serving_skew import requests
 
 
 class ServingSkewSpec(component_spec.ComponentSpec):
@@ -31,7 +31,8 @@ class ServingSkew(base_component.BaseComponent):
     the log are looked at. Files that are damaged or hold something else are set aside and said.
 
     Outputs:
-        report: rows of kind `skew`, each with a `histogram` (see `components.histograms`), whose `current` is the
+        report: rows of kind `skew`, each with a `histogram` (see
+            `longtail.components.drift.histograms`), whose `current` is the
             requests' side and `baseline` training's, and the `request_log` they come from. No rows without a log, or
             with too few images in it; its note says so.
     """

@@ -10,14 +10,14 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
-from components import features
-from components import histograms
-from components import samples
-from components.distribution_validator import calibration
-from components.drift_gate import findings
-from components.image_example_gen import images as images_lib
-from components.serving_skew import requests as requests_lib
-from models import errors
+from longtail.components.data import features
+from longtail.components.data import images as images_lib
+from longtail.components.data import samples
+from longtail.components.drift import calibration
+from longtail.components.drift import histograms
+from longtail.components.drift_gate import findings
+from longtail.components.serving_skew import requests as requests_lib
+from longtail.models import errors
 
 SAMPLE_KEY = "sample"
 REQUEST_LOG_KEY = "request_log"

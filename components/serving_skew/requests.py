@@ -10,10 +10,10 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis import prediction_log_pb2
 
-from components import features
-from components.image_example_gen import images as images_lib
-from models import errors
-from models import signatures
+from longtail.components.data import features
+from longtail.components.data import images as images_lib
+from longtail.models import errors
+from longtail.models.export import signatures
 
 MAX_PIXELS = 33_177_600  # of an image that is decoded, unless a recipe says otherwise
 
@@ -89,7 +89,7 @@ def _images_of(record: bytes) -> list[bytes]:
 
 
 def numbers(encoded: bytes, max_pixels: int) -> dict[str, float]:
-    """An image's numbers as ingestion and the span's sample have them: `components.samples.COLUMNS`.
+    """An image's numbers as ingestion and the span's sample have them: `longtail.components.data.samples.COLUMNS`.
 
     Raises:
         images.BadImage: it cannot be decoded, or is too large.

@@ -6,9 +6,9 @@ from tfx.types import channel
 from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components.span_sampler import executor
-from models import errors
+from longtail.components import artifacts
+from longtail.components.span_sampler import executor
+from longtail.models import errors
 
 _LEAST_IMAGES = 40
 
@@ -25,7 +25,8 @@ class SpanSampler(base_component.BaseComponent):
     """Draws a span's sample.
 
     Outputs:
-        sample: `sample.tfrecord.gz` and `table.npz`, as `components.samples` says. Custom properties `images`
+        sample: `sample.tfrecord.gz` and `table.npz`, as `longtail.components.data.samples` says. Custom
+            properties `images`
             and `fingerprint`, of the span's data.
 
     Cost: the examples are read twice in one process, and nothing is decoded; about 70 bytes of memory an image.

@@ -8,8 +8,8 @@ from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components import features
-from components import samples
+from longtail.components.data import features
+from longtail.components.data import samples
 
 EXAMPLES_KEY = "examples"
 SAMPLE_KEY = "sample"

@@ -13,10 +13,10 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs
 
-from components import artifacts
-from components import features
-from components.trainer import executor
-from models import config as config_lib
+from longtail.components import artifacts
+from longtail.components.data import features
+from longtail.components.trainer import executor
+from longtail.models import config as config_lib
 
 _TYPES = {bool: int}  # of execution properties: there is no bool among them
 
@@ -38,10 +38,10 @@ class TrainerSpec(standard_component_specs.TrainerSpec):
 
 
 class Trainer(base_component.BaseComponent):
-    """Trains an embedder with `models.train.run_fn` and exports its SavedModel.
+    """Trains an embedder with `longtail.models.training.loop.run_fn` and exports its SavedModel.
 
     Outputs:
-        model: the SavedModel, with the signatures of `models.signatures`.
+        model: the SavedModel, with the signatures of `longtail.models.export.signatures`.
         model_run: TensorBoard's event files.
     """
 
@@ -73,7 +73,7 @@ class Trainer(base_component.BaseComponent):
             examples=examples,
             census=census,
             transform_graph=transform_graph,
-            run_fn="models.train.run_fn",
+            run_fn="longtail.models.training.loop.run_fn",
             train_args=trainer_pb2.TrainArgs(splits=train_only),
             eval_args=trainer_pb2.EvalArgs(splits=train_only),
             custom_config=json.dumps({"config": text, "checkpoints": checkpoints, "card": card}),

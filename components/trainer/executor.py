@@ -9,9 +9,9 @@ from tfx.components.trainer import executor as stock
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs
 
-from components.rebalancer import census
-from models import config as config_lib
-from models import errors
+from longtail.components.rebalancer import census
+from longtail.models import config as config_lib
+from longtail.models import errors
 
 CENSUS_KEY = "census"
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from components import features
-from models import preprocess
+from longtail.components.data import features
+from longtail.models.export import preprocess
 
 PIXELS = "pixels"
 STATUS = "status"

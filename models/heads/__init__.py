@@ -1,8 +1,8 @@
 """Classification heads: embedding and label in, logits out. Recipes name them by the keys of `HEADS`."""
 
-from models.heads import adaptive
-from models.heads import base
-from models.heads import fixed
+from longtail.models.heads import adaptive
+from longtail.models.heads import base
+from longtail.models.heads import fixed
 
 Head = base.Head
 Own = base.Own

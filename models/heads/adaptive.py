@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from models import angle_memory
-from models import errors
-from models.heads import base
+from longtail.models import errors
+from longtail.models.heads import base
+from longtail.models.leap import angle_memory
 
 shifted_cosine = base.shifted_cosine
 

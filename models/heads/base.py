@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models import cloud_noise
-from models import errors
-from models import feature_cloud
-from models.heads import sphere
+from longtail.models import errors
+from longtail.models.heads import cosine_similarity
+from longtail.models.leap import cloud_noise
+from longtail.models.leap import feature_cloud
 
 COSINE_LIMIT = cloud_noise.COSINE_LIMIT
 shifted_cosine = cloud_noise.shifted_cosine
@@ -164,7 +164,8 @@ class Head(tf.keras.layers.Layer):
 
     def products(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Unit features times prototypes, float32 [B, C], and float32 [C] by which to multiply them to have cosines."""
-        return tf.matmul(sphere.unit(features), self.prototypes), sphere.inverse_lengths(self.prototypes)
+        products = tf.matmul(cosine_similarity.unit(features), self.prototypes)
+        return products, cosine_similarity.inverse_lengths(self.prototypes)
 
     def cosines(self, features: tf.Tensor) -> tf.Tensor:
         """float32 [B, C]: cosine of the angle between each embedding and each class weight."""
@@ -173,7 +174,7 @@ class Head(tf.keras.layers.Layer):
 
     def prototype_lengths(self) -> tf.Tensor | None:
         """float32 [C]: how long each class's weight is (a class of several: their mean); None without prototypes."""
-        return tf.sqrt(sphere.squared_lengths(self.prototypes))
+        return tf.sqrt(cosine_similarity.squared_lengths(self.prototypes))
 
     def target(self, own: Own) -> tf.Tensor:
         """The target's entry before scaling: float32 [B]."""
@@ -192,7 +193,7 @@ class Head(tf.keras.layers.Layer):
             return self.scale * self.cosines(features)
         labels = tf.cast(labels, tf.int32)
         products, inverse = self.products(features)
-        products, own = sphere.take_own(products, labels)
+        products, own = cosine_similarity.take_own(products, labels)
         own = own * tf.gather(inverse, labels)
         alpha = tf.zeros_like(own)
         if self.cloud is None:
@@ -201,5 +202,5 @@ class Head(tf.keras.layers.Layer):
             width, keys = self.cloud.spread(features, labels)
             alpha = width * cloud_noise.draw(keys, tf.bitcast(labels, tf.uint32))
             logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
-        target = self.target(Own(own, alpha, sphere.lengths(features), labels))
-        return sphere.put_own(self.others(logits, target), labels, self.scale * target)
+        target = self.target(Own(own, alpha, cosine_similarity.lengths(features), labels))
+        return cosine_similarity.put_own(self.others(logits, target), labels, self.scale * target)

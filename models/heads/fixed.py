@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from models import errors
-from models.heads import base
-from models.heads import sphere
+from longtail.models import errors
+from longtail.models.heads import base
+from longtail.models.heads import cosine_similarity
 
 shifted_cosine = base.shifted_cosine
 
@@ -34,7 +34,7 @@ class L2Softmax(Softmax):
 
     def call(self, inputs, training=False):
         features, labels = inputs
-        return super().call((self.scale * sphere.unit(features), labels), training)
+        return super().call((self.scale * cosine_similarity.unit(features), labels), training)
 
 
 class NormFace(base.Head):
@@ -136,4 +136,4 @@ class Triplet(base.Head):
 
     def call(self, inputs, training=False):
         features, _ = inputs
-        return sphere.unit(features)
+        return cosine_similarity.unit(features)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models import errors
+from longtail.models import errors
 
 # Cosines closer than this are one cosine: float32 products differ by about as much with the block a
 # row falls in, and a collapsed model must score as the tie it is, not as its rounding noise.

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from models import errors
+from longtail.models import errors
 
 SCHEMA_VERSION = "2.1.0"
 

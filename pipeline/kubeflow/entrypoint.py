@@ -1,6 +1,6 @@
 """What the container of a step runs: TFX's own entry point, with Beam's arguments from the environment.
 
-    python -m pipeline.kubeflow.entrypoint --executor_class_path ... --json_serialized_invocation_args ...
+    python -m longtail.pipeline.kubeflow.entrypoint --executor_class_path ... --json_serialized_invocation_args ...
 
 In the command itself Beam's arguments would be part of Kubeflow's cache key (its `ContainerSpec` is image, command and
 names of volumes: Kubeflow Pipelines 2.17.0, backend/src/v2/cacheutils/cache.go), which they are no reason to change.
@@ -19,9 +19,9 @@ from absl import logging
 from tfx.dsl.io import fileio
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
-from models import workers
-from pipeline import beam
-from pipeline.kubeflow import driver
+from longtail.models.training import workers
+from longtail.pipeline import beam
+from longtail.pipeline.kubeflow.rehearse import driver
 
 _INVOCATION = "--json_serialized_invocation_args"
 

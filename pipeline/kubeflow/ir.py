@@ -11,8 +11,8 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from models import errors
-from pipeline.kubeflow import document as document_lib
+from longtail.models import errors
+from longtail.pipeline.kubeflow import document as document_lib
 
 CONTAINER, IMPORTER, RESOLVER, CUSTOM_JOB = "container", "importer", "resolver", "custom_job"
 

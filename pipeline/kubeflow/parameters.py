@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from models import errors
-from pipeline.kubeflow import ir
+from longtail.models import errors
+from longtail.pipeline.kubeflow import ir
 
 _BOOLEANS = {"true": True, "false": False}
 

@@ -1,6 +1,6 @@
 """One step of a compiled pipeline on machines that Kubeflow Pipelines does not start, such as those of a TFJob.
 
-    python -m pipeline.kubeflow.step PIPELINE.yaml STEP EXECUTOR_INPUT.json
+    python -m longtail.pipeline.kubeflow.step PIPELINE.yaml STEP EXECUTOR_INPUT.json
 
 fills the executor input into the step's own command, as the launcher does, and becomes that command.
 """
@@ -11,9 +11,9 @@ import sys
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from models import errors
-from pipeline.kubeflow import ir
-from pipeline.kubeflow import launcher
+from longtail.models import errors
+from longtail.pipeline.kubeflow import ir
+from longtail.pipeline.kubeflow.rehearse import launcher
 
 
 def command(path: str, name: str, input_file: str) -> tuple[list[str], dict[str, str], str]:

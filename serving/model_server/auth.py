@@ -12,11 +12,11 @@ from collections.abc import Mapping
 
 import grpc
 
-from serving import errors
-from serving import token_file
-from serving.model_server import metrics
-from serving.model_server import request_errors
-from serving.model_server import tls as tls_lib
+from longtail.models import errors
+from longtail.serving import token_file
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import tls as tls_lib
 
 _log = logging.getLogger("longtail")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.model_server import servable as servable_lib
+from longtail.serving.model_server import servable as servable_lib
 
 if TYPE_CHECKING:
-    from serving.model_server import batching
+    from longtail.serving.model_server import batching
 
 # Shares of the timeout, for a server that has nothing to do:
 _PAUSE = 0.1  # a pause between requests in which it does not wait for the next

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 
-from serving.model_server import batch_queue
-from serving.model_server import metrics
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
+from longtail.serving.model_server import batch_queue
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
 
 _log = logging.getLogger("longtail")
 

@@ -19,10 +19,10 @@ from google.protobuf import text_format
 from google.protobuf import wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import errors
-from serving.model_server import batching as batching_lib
-from serving.model_server import metrics
-from serving.model_server import tls
+from longtail.models import errors
+from longtail.serving.model_server import batching as batching_lib
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import tls
 
 _log = logging.getLogger("longtail")
 

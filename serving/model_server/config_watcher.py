@@ -4,10 +4,10 @@ import logging
 
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import errors
-from serving.model_server import config_files
-from serving.model_server import models as models_lib
-from serving.model_server import request_errors
+from longtail.models import errors
+from longtail.serving.model_server import config_files
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import request_errors
 
 _log = logging.getLogger("longtail")
 

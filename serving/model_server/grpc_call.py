@@ -13,12 +13,12 @@ import grpc
 from google.protobuf import message as message_lib
 from grpc._cython import cygrpc
 
-from serving.model_server import metrics
-from serving.model_server import packed
-from serving.model_server import request_errors
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import packed
+from longtail.serving.model_server import request_errors
 
 if TYPE_CHECKING:
-    from serving.model_server import grpc_core
+    from longtail.serving.model_server import grpc_core
 
 _log = logging.getLogger("longtail")
 

@@ -18,11 +18,11 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc
 
-from serving.model_server import auth
-from serving.model_server import grpc_call
-from serving.model_server import grpc_waiting
-from serving.model_server import metrics
-from serving.model_server import request_errors
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import grpc_call
+from longtail.serving.model_server import grpc_waiting
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import request_errors
 
 _log = logging.getLogger("longtail")
 

@@ -7,9 +7,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2
 
-from serving.model_server import grpc_call
-from serving.model_server import grpc_streams
-from serving.model_server import request_errors
+from longtail.serving.model_server import grpc_call
+from longtail.serving.model_server import grpc_streams
+from longtail.serving.model_server import request_errors
 
 SERVICE = "grpc.health.v1.Health"
 _STATUS = health_pb2.HealthCheckResponse

@@ -15,18 +15,18 @@ from tensorflow_serving.apis import model_service_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2
 
-from serving.model_server import auth
-from serving.model_server import batching
-from serving.model_server import grpc_call
-from serving.model_server import grpc_core
-from serving.model_server import grpc_health
-from serving.model_server import inference
-from serving.model_server import metrics
-from serving.model_server import model_info
-from serving.model_server import models as models_lib
-from serving.model_server import request_errors
-from serving.model_server import request_log as request_log_lib
-from serving.model_server import tls as tls_lib
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import grpc_call
+from longtail.serving.model_server import grpc_core
+from longtail.serving.model_server import grpc_health
+from longtail.serving.model_server import inference
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import model_info
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import request_log as request_log_lib
+from longtail.serving.model_server import tls as tls_lib
 
 _log = logging.getLogger("longtail")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from grpc._cython import cygrpc
 
-from serving.model_server import grpc_call
-from serving.model_server import request_errors
+from longtail.serving.model_server import grpc_call
+from longtail.serving.model_server import request_errors
 
 
 class Stream(grpc_call.Call):

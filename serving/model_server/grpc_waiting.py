@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
 
-from serving.model_server import request_errors
+from longtail.serving.model_server import request_errors
 
 if TYPE_CHECKING:
-    from serving.model_server import grpc_call
+    from longtail.serving.model_server import grpc_call
 
 _log = logging.getLogger("longtail")
 

@@ -11,10 +11,10 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models import signatures
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
-from serving.model_server import tensors
+from longtail.models.export import signatures
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server import tensors
 
 
 def inputs_of(signature: servable_lib.Signature, request: predict_pb2.PredictRequest) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.model_server import request_errors
+from longtail.serving.model_server import request_errors
 
 _BYTES_SUFFIX = "_bytes"  # an output so named is bytes, written as {"b64": ...}
 _TOKENS = {"nan": b"NaN", "inf": b"Infinity", "-inf": b"-Infinity"}

@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 import tensorflow as tf
 
-from serving.model_server import json_values
-from serving.model_server import request_errors
+from longtail.serving.model_server import json_values
+from longtail.serving.model_server import request_errors
 
 _TOKENS = (b"NaN", b"Infinity")  # which orjson does not read
 _LARGE = 64 << 10  # bytes

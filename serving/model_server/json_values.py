@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
-from serving.model_server import request_errors
+from longtail.serving.model_server import request_errors
 
 _MOST_DIMENSIONS = 32  # of NumPy's arrays
 _SHOWN = 256  # characters of a value in an error

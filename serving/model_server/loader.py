@@ -10,14 +10,14 @@ from typing import Any
 import grpc
 import tensorflow as tf
 
-from serving import errors
-from serving import versions
-from serving.model_server import inference
-from serving.model_server import memory
-from serving.model_server import metrics
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
-from serving.model_server import version_states
+from longtail.models import errors
+from longtail.serving import versions
+from longtail.serving.model_server import inference
+from longtail.serving.model_server import memory
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server import version_states
 
 _log = logging.getLogger("longtail")
 _STATE = version_states.STATE

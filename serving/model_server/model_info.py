@@ -6,8 +6,8 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 
-from serving.model_server import models as models_lib
-from serving.model_server import request_errors
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import request_errors
 
 SIGNATURE_DEF = "signature_def"  # the one metadata field TF Serving has
 

@@ -9,10 +9,10 @@ from collections.abc import Collection
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_server import loader
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
-from serving.model_server import version_states
+from longtail.serving.model_server import loader
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server import version_states
 
 _log = logging.getLogger("longtail")
 

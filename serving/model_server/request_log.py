@@ -23,11 +23,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models import signatures
-from serving import errors
-from serving.model_server import metrics
-from serving.model_server import servable as servable_lib
-from serving.model_server import tensors
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server import tensors
 
 _log = logging.getLogger("longtail")
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import grpc
 
-from serving.model_server import auth
-from serving.model_server import batching
-from serving.model_server import json_answers
-from serving.model_server import metrics
-from serving.model_server import models as models_lib
-from serving.model_server import request_errors
-from serving.model_server import request_log as request_log_lib
-from serving.model_server import rest_api
-from serving.model_server import rest_bodies
-from serving.model_server import rest_paths
-from serving.model_server import retrieval as retrieval_lib
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import json_answers
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import request_log as request_log_lib
+from longtail.serving.model_server import rest_api
+from longtail.serving.model_server import rest_bodies
+from longtail.serving.model_server import rest_paths
+from longtail.serving.model_server import retrieval as retrieval_lib
 
 _log = logging.getLogger("longtail")
 

@@ -16,17 +16,17 @@ from google.protobuf import json_format
 from google.protobuf import message as message_lib
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from serving.model_server import batching
-from serving.model_server import json_answers
-from serving.model_server import json_tensors
-from serving.model_server import metrics
-from serving.model_server import model_info
-from serving.model_server import models as models_lib
-from serving.model_server import request_errors
-from serving.model_server import request_log as request_log_lib
-from serving.model_server import rest_bodies
-from serving.model_server import rest_paths
-from serving.model_server import servable as servable_lib
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import json_answers
+from longtail.serving.model_server import json_tensors
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import model_info
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import request_log as request_log_lib
+from longtail.serving.model_server import rest_bodies
+from longtail.serving.model_server import rest_paths
+from longtail.serving.model_server import servable as servable_lib
 
 _T = TypeVar("_T")
 _Outcome = Mapping[str, np.ndarray] | Exception

@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 
-from serving.model_server import metrics
-from serving.model_server import packed
-from serving.model_server import request_errors
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import packed
+from longtail.serving.model_server import request_errors
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 

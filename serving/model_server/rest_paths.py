@@ -5,8 +5,8 @@ import functools
 import re
 import urllib.parse
 
-from serving import versions
-from serving.model_server import request_errors
+from longtail.serving import versions
+from longtail.serving.model_server import request_errors
 
 _ROOT = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"

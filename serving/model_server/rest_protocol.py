@@ -10,8 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http import httptools_impl
 
-from serving.model_server import metrics
-from serving.model_server import rest_bodies
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import rest_bodies
 
 _PIPELINED = 64  # requests on one connection that wait for the answer to the one before
 _LAST_CALL_S = 0.2  # a stopping server takes what is on its way to it for so long

@@ -7,11 +7,11 @@ import threading
 
 import uvicorn
 
-from serving import errors
-from serving.model_server import rest
-from serving.model_server import rest_bodies
-from serving.model_server import rest_protocol
-from serving.model_server import tls as tls_lib
+from longtail.models import errors
+from longtail.serving.model_server import rest
+from longtail.serving.model_server import rest_bodies
+from longtail.serving.model_server import rest_protocol
+from longtail.serving.model_server import tls as tls_lib
 
 
 class _Uvicorn(uvicorn.Server):

@@ -7,16 +7,16 @@ from typing import Any
 
 import grpc
 
-from models import signatures
-from serving import errors
-from serving import gallery as gallery_lib
-from serving import versions
-from serving.model_server import json_tensors
-from serving.model_server import json_values
-from serving.model_server import loader
-from serving.model_server import request_errors
-from serving.model_server import request_log as request_log_lib
-from serving.model_server import servable as servable_lib
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import gallery as gallery_lib
+from longtail.serving import versions
+from longtail.serving.model_server import json_tensors
+from longtail.serving.model_server import json_values
+from longtail.serving.model_server import loader
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import request_log as request_log_lib
+from longtail.serving.model_server import servable as servable_lib
 
 _log = logging.getLogger("longtail")
 

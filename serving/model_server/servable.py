@@ -14,9 +14,9 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.model_server import request_errors
-from serving.model_server import tensors
-from serving.model_server import tf_session
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import tensors
+from longtail.serving.model_server import tf_session
 
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 

@@ -11,23 +11,23 @@ from types import TracebackType
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import errors
-from serving import gallery as gallery_lib
-from serving.model_server import auth
-from serving.model_server import batching as batching_lib
-from serving.model_server import config_watcher
-from serving.model_server import grpc_service
-from serving.model_server import loader
-from serving.model_server import metrics
-from serving.model_server import models as models_lib
-from serving.model_server import request_errors
-from serving.model_server import request_log as request_log_lib
-from serving.model_server import rest
-from serving.model_server import rest_bodies
-from serving.model_server import rest_server
-from serving.model_server import retrieval as retrieval_lib
-from serving.model_server import tls as tls_lib
-from serving.model_server import watcher
+from longtail.models import errors
+from longtail.serving import gallery as gallery_lib
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import batching as batching_lib
+from longtail.serving.model_server import config_watcher
+from longtail.serving.model_server import grpc_service
+from longtail.serving.model_server import loader
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import request_log as request_log_lib
+from longtail.serving.model_server import rest
+from longtail.serving.model_server import rest_bodies
+from longtail.serving.model_server import rest_server
+from longtail.serving.model_server import retrieval as retrieval_lib
+from longtail.serving.model_server import tls as tls_lib
+from longtail.serving.model_server import watcher
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_GRPC_PORT = 8500

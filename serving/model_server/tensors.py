@@ -9,7 +9,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.model_server import request_errors
+from longtail.serving.model_server import request_errors
 
 # A proto may state a large shape and one value to fill it with. This is the most such a short request may grow to:
 # it is filled while other requests wait.

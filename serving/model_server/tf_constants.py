@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from tensorflow.core.framework import graph_pb2
 
-from serving.model_server import constants
-from serving.model_server import tf_library
+from longtail.serving.model_server import constants
+from longtail.serving.model_server import tf_library
 
 _log = logging.getLogger("longtail")
 

@@ -17,11 +17,11 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.model_server import constants
-from serving.model_server import request_errors
-from serving.model_server import tf_constants
-from serving.model_server import tf_library
-from serving.model_server import tf_tensors
+from longtail.serving.model_server import constants
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import tf_constants
+from longtail.serving.model_server import tf_library
+from longtail.serving.model_server import tf_tensors
 
 _log = logging.getLogger("longtail")
 

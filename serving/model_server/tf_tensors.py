@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
-from serving.model_server import tf_library
+from longtail.serving.model_server import tf_library
 
 _STRING_BYTES = 24  # of a TF_TString, without what it points to
 

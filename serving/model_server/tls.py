@@ -7,7 +7,7 @@ import tempfile
 
 import grpc
 
-from serving import errors
+from longtail.models import errors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ import json
 import pytest
 import typer.testing
 
-from benchmarks import drift
-from benchmarks import planted
-from models import errors
-from pipeline.commands import bench
+from longtail.benchmarks import drift
+from longtail.benchmarks import planted
+from longtail.models import errors
+from longtail.pipeline.cli import bench
 
 SMALL = ["drift", "--identities", "24", "--epochs", "1"]
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import typer.testing
 
-from models import errors
-from pipeline.commands import bench
+from longtail.models import errors
+from longtail.pipeline.cli import bench
 
 SMALL = ["head", "--classes", "40", "--dim", "8", "--batch", "4", "--rounds", "1"]
 

@@ -14,18 +14,18 @@ import pytest
 import tensorflow as tf
 import typer.testing
 
-from benchmarks import hostile
-from benchmarks import hostile_requests
-from benchmarks import latency
-from benchmarks import raw
-from benchmarks import serve
-from benchmarks import served
-from benchmarks import server_process
-from benchmarks import soak
-from benchmarks import stand as stand_lib
-from benchmarks import timing
-from models import errors
-from pipeline.commands import bench
+from longtail.benchmarks import latency
+from longtail.benchmarks import raw
+from longtail.benchmarks import serve
+from longtail.benchmarks import served
+from longtail.benchmarks import server_process
+from longtail.benchmarks import stand as stand_lib
+from longtail.benchmarks import timing
+from longtail.models import errors
+from longtail.pipeline.cli import bench
+from tests.load import hostile
+from tests.load import hostile_requests
+from tests.load import soak
 
 ALONE = stand_lib.ONE_CORE
 ALL, OTHER = stand_lib.Setting(1, -1, 2), stand_lib.Setting(2, 2, 1)
@@ -230,8 +230,13 @@ def test_answers_that_tell_of_the_servers_inside_are_faults(code, text, fault):
 # -- the command
 
 
-@pytest.mark.parametrize(
-    "bad", [["--rounds", "0"], ["--models", "none"], ["--soak", "30", "--swap-every", "20"], ["--hostile", "-1"]]
-)
+@pytest.mark.parametrize("bad", [["--rounds", "0"], ["--models", "none"]])
 def test_numbers_that_cannot_be_are_refused(bad):
     assert isinstance(run(*bad).exception, errors.UsageError)
+
+
+def test_a_soak_without_changes_and_no_hostile_request_are_refused():
+    with pytest.raises(errors.UsageError, match="four changes of version"):
+        soak.run(30.0, 20.0)
+    with pytest.raises(errors.UsageError, match="count must be >= 1"):
+        hostile.run(-1)

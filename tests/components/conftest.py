@@ -18,7 +18,7 @@ def vector_model(tmp_path_factory):
     """
     import tensorflow as tf
 
-    from models import signatures
+    from longtail.models.export import signatures
 
     changes = {
         "": lambda vectors: vectors,
@@ -61,7 +61,7 @@ def eval_examples(tmp_path):
     import tensorflow as tf
     from tfx.types import standard_artifacts
 
-    from components import features
+    from longtail.components.data import features
 
     def feature(value):
         if isinstance(value, int):

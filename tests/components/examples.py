@@ -14,15 +14,15 @@ from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components import features
-from components import samples
-from components.baseline_finder import executor as baseline_finder
-from components.curated_schema import executor as curated_schema
-from components.distribution_validator import comparators
-from components.distribution_validator import executor as distribution_executor
-from components.drift_gate import executor as drift_gate
-from components.drift_gate import registry as registry_lib
+from longtail.components import artifacts
+from longtail.components.baseline_finder import executor as baseline_finder
+from longtail.components.curated_schema import executor as curated_schema
+from longtail.components.data import features
+from longtail.components.data import samples
+from longtail.components.distribution_validator import comparators
+from longtail.components.distribution_validator import executor as distribution_executor
+from longtail.components.drift_gate import executor as drift_gate
+from longtail.components.drift_gate import registry as registry_lib
 
 # The last one keeps TFX from packing itself up for every component.
 BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none"]

@@ -8,9 +8,9 @@ import tensorflow as tf
 from PIL import Image
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components.image_example_gen import component
-from components.image_example_gen import executor
+from longtail.components import artifacts
+from longtail.components.image_example_gen import component
+from longtail.components.image_example_gen import executor
 
 BEAM = [
     "--direct_running_mode=in_memory",

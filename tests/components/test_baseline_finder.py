@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from components import samples
-from components.baseline_finder import component
-from components.drift_gate import registry as registry_lib
-from models import errors
+from longtail.components.baseline_finder import component
+from longtail.components.data import samples
+from longtail.components.drift_gate import registry as registry_lib
+from longtail.models import errors
 from tests.components import examples
 
 

@@ -7,11 +7,11 @@ from tensorflow_data_validation.utils import schema_util
 from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import io_utils
 
-from components import features
-from components.curated_schema import component
-from components.curated_schema import content
-from components.drift_gate import findings
-from models import errors
+from longtail.components.curated_schema import component
+from longtail.components.curated_schema import content
+from longtail.components.data import features
+from longtail.components.drift_gate import findings
+from longtail.models import errors
 from tests.components import examples
 
 

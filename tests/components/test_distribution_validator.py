@@ -10,14 +10,14 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import strategies
 
-from components import features
-from components import samples
-from components.distribution_validator import buckets
-from components.distribution_validator import calibration
-from components.distribution_validator import comparators
-from components.distribution_validator import overlap
-from components.drift_gate import findings
-from models import errors
+from longtail.components.data import features
+from longtail.components.data import samples
+from longtail.components.distribution_validator import comparators
+from longtail.components.drift import buckets
+from longtail.components.drift import calibration
+from longtail.components.drift import overlap
+from longtail.components.drift_gate import findings
+from longtail.models import errors
 from tests.components import examples
 
 

@@ -7,13 +7,13 @@ import pathlib
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components import artifacts
-from components import features
-from components import samples
-from components.drift_gate import executor as drift_gate
-from components.drift_gate import findings
-from components.drift_gate import registry as registry_lib
-from models import errors
+from longtail.components import artifacts
+from longtail.components.data import features
+from longtail.components.data import samples
+from longtail.components.drift_gate import executor as drift_gate
+from longtail.components.drift_gate import findings
+from longtail.components.drift_gate import registry as registry_lib
+from longtail.models import errors
 from tests.components import examples
 
 

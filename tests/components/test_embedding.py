@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components import embedding
-from models import errors
-from models import signatures
+from longtail.components import embedding
+from longtail.models import errors
+from longtail.models.export import signatures
 
 
 def test_embeddings_come_in_the_order_of_the_images_whatever_the_batch(vector_model):

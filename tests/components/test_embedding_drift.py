@@ -13,20 +13,20 @@ import tensorflow as tf
 from PIL import Image
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components import chance
-from components import features
-from components import samples
-from components import sources
-from components.drift_gate import findings
-from components.embedding_drift import distances
-from components.embedding_drift import executor
-from components.image_example_gen import images
-from components.image_example_gen import steps
-from components.sources import glyphs
-from models import errors
-from models import export
-from models import preprocess
+from longtail.components import artifacts
+from longtail.components.data import features
+from longtail.components.data import glyphs
+from longtail.components.data import images
+from longtail.components.data import samples
+from longtail.components.data import sources
+from longtail.components.drift import distances
+from longtail.components.drift import permutation
+from longtail.components.drift_gate import findings
+from longtail.components.embedding_drift import executor
+from longtail.components.image_example_gen import steps
+from longtail.models import errors
+from longtail.models.export import preprocess
+from longtail.models.export import saved_model
 from tests.components import examples
 
 GLYPHS = glyphs.GlyphSet(identities=40, head=40, head_images=4, size=16)
@@ -76,7 +76,7 @@ def pixel_model(tmp_path_factory):
         ]
     )
     folder = tmp_path_factory.mktemp("pixels") / "1"
-    export.export(coarse, preprocess.Preprocess((16, 16, 1)), str(folder))
+    saved_model.export(coarse, preprocess.Preprocess((16, 16, 1)), str(folder))
     return folder
 
 
@@ -155,7 +155,7 @@ def test_the_energy_coefficient_is_its_definition():
 def test_an_identity_in_both_spans_changes_sides_with_both_its_groups():
     identity = np.concatenate([np.arange(9), np.arange(9), 100 + np.arange(14)]).astype(np.uint64)
     is_new = np.concatenate([np.repeat([True, False], 9), np.repeat([True, False], 7)])
-    group, sides, deals = chance.deal(identity, is_new, 0, 50)
+    group, sides, deals = permutation.deal(identity, is_new, 0, 50)
     first, second = group[0], group[9]
     assert (deals[:, first] != deals[:, second]).all()
     assert deals[:, first].any() and not deals[:, first].all()
@@ -165,7 +165,7 @@ def test_an_identity_in_both_spans_changes_sides_with_both_its_groups():
 def test_images_of_one_identity_are_never_parted():
     rng = np.random.default_rng(0)
     identity = rng.integers(0, 10, 60).astype(np.uint64)
-    group, _, _ = chance.deal(identity, np.arange(60) < 30, 0)
+    group, _, _ = permutation.deal(identity, np.arange(60) < 30, 0)
     pairs = {(one, new): number for one, new, number in zip(identity, np.arange(60) < 30, group, strict=True)}
     assert len(set(pairs.values())) == len(pairs)
 
@@ -218,7 +218,7 @@ def test_no_deal_is_nearly_the_split_at_hand(identities):
     shared, others = identities
     identity = np.concatenate([np.arange(shared), np.arange(shared), 100 + np.arange(2 * others)]).astype(np.uint64)
     is_new = np.concatenate([np.repeat([True, False], shared), np.repeat([True, False], others)])
-    _, sides, deals = chance.deal(identity, is_new, 0)
+    _, sides, deals = permutation.deal(identity, is_new, 0)
     assert len(deals) > 100
     assert max(abs(np.corrcoef(sides, one)[0, 1]) for one in deals) <= 0.8
 
@@ -226,4 +226,4 @@ def test_no_deal_is_nearly_the_split_at_hand(identities):
 def test_a_few_identities_with_most_of_the_images_are_few():
     identity = np.concatenate([np.repeat(np.arange(3), 100), np.arange(3, 40)]).astype(np.uint64)
     both, is_new = np.tile(identity, 2), np.repeat([True, False], len(identity))
-    assert chance.exchangeable(both, is_new) < 5 and not len(chance.deal(both, is_new, 0)[2])
+    assert permutation.exchangeable(both, is_new) < 5 and not len(permutation.deal(both, is_new, 0)[2])

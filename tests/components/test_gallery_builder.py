@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components.gallery_builder import executor
-from models import errors
-from models import signatures
+from longtail.components import artifacts
+from longtail.components.gallery_builder import executor
+from longtail.models import errors
+from longtail.models.export import signatures
 
 ROWS = [
     (b"0,2", "b", "gallery", 3),

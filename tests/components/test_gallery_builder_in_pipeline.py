@@ -11,9 +11,9 @@ from tfx.orchestration.local import local_dag_runner
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 
-from components.gallery_builder import component as gallery_builder
-from components.pusher import component as pusher
-from components.retrieval_evaluator import component as retrieval_evaluator
+from longtail.components.gallery_builder import component as gallery_builder
+from longtail.components.pusher import component as pusher
+from longtail.components.retrieval_evaluator import component as retrieval_evaluator
 
 ROWS = [
     (b"1,0", "a", "query"),

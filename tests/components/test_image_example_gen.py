@@ -13,10 +13,10 @@ from tfx.orchestration import pipeline
 from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 
-from components import features
-from components import sources
-from components.image_example_gen import component
-from components.image_example_gen import executor
+from longtail.components.data import features
+from longtail.components.data import sources
+from longtail.components.image_example_gen import component
+from longtail.components.image_example_gen import executor
 from tests.components import ingestion
 
 

@@ -4,9 +4,9 @@ import zipfile
 
 import pytest
 
-from components import features
-from components.image_example_gen import steps
-from models import errors
+from longtail.components.data import features
+from longtail.components.image_example_gen import steps
+from longtail.models import errors
 from tests.components import ingestion
 
 

@@ -7,8 +7,8 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
-from components.pusher import executor
-from models import errors
+from longtail.components.pusher import executor
+from longtail.models import errors
 
 MODEL_FILES = ["saved_model.pb", "variables/variables.index"]
 

@@ -10,13 +10,13 @@ import tensorflow as tf
 from hypothesis import strategies
 from tfx.types import standard_artifacts
 
-from components import artifacts
-from components import features
-from components.rebalancer import census
-from components.rebalancer import component
-from components.rebalancer import executor
-from components.rebalancer import rows as rows_lib
-from models import errors
+from longtail.components import artifacts
+from longtail.components.data import features
+from longtail.components.rebalancer import census
+from longtail.components.rebalancer import component
+from longtail.components.rebalancer import executor
+from longtail.components.rebalancer import rows as rows_lib
+from longtail.models import errors
 from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}

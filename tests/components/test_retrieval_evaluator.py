@@ -8,8 +8,8 @@ import pytest
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
-from components.retrieval_evaluator import executor
-from models import errors
+from longtail.components.retrieval_evaluator import executor
+from longtail.models import errors
 
 # Two identities of two images; each query's right answer is the nearest in the gallery.
 SEPARATED = [

@@ -6,10 +6,10 @@ import json
 import pytest
 from tfx.orchestration import data_types
 
-from components import runtime
-from components.trainer import executor as trainer
-from models import config
-from models import errors
+from longtail.components import runtime
+from longtail.components.trainer import executor as trainer
+from longtail.models import config
+from longtail.models import errors
 
 CONFIG = json.dumps(dataclasses.asdict(config.TrainConfig()), sort_keys=True)
 
@@ -39,7 +39,7 @@ def test_settings_are_completed_when_a_training_starts():
 
 
 def test_where_nothing_was_left_open_settings_stay_the_text_they_are():
-    assert trainer.complete(CONFIG, {"run_fn": "models.train.run_fn"}) == CONFIG
+    assert trainer.complete(CONFIG, {"run_fn": "longtail.models.training.loop.run_fn"}) == CONFIG
 
 
 @pytest.mark.parametrize(

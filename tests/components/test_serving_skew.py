@@ -8,19 +8,19 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from components import artifacts
-from components import features
-from components.drift_gate import findings
-from components.serving_skew import component
-from components.serving_skew import executor
-from components.serving_skew import requests
-from components.sources import glyph_source
-from components.sources import glyphs
-from components.span_sampler import executor as span_sampler
-from models import errors
-from serving import client
-from serving.model_server import request_log
-from serving.model_server import server as server_lib
+from longtail.components import artifacts
+from longtail.components.data import features
+from longtail.components.data import glyph_source
+from longtail.components.data import glyphs
+from longtail.components.drift_gate import findings
+from longtail.components.serving_skew import component
+from longtail.components.serving_skew import executor
+from longtail.components.serving_skew import requests
+from longtail.components.span_sampler import executor as span_sampler
+from longtail.models import errors
+from longtail.serving import client
+from longtail.serving.model_server import request_log
+from longtail.serving.model_server import server as server_lib
 from tests.components import examples
 from tests.components import ingestion
 

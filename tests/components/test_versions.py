@@ -2,7 +2,7 @@
 
 import pytest
 
-from components import versions
+from longtail.components import versions
 
 
 def _version(folder, name, complete=True):

@@ -10,12 +10,12 @@ import pytest
 import typer.main
 import yaml
 
-from models import workers
-from pipeline import cli
-from pipeline.kubeflow import step
-from serving.model_server import metrics
-from serving.model_server import rest
-from serving.model_server import server
+from longtail.models.training import workers
+from longtail.pipeline.cli import app as cli
+from longtail.pipeline.kubeflow import step
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import rest
+from longtail.serving.model_server import server
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = TOP / "deploy" / "kubernetes"
@@ -270,7 +270,7 @@ def test_the_training_runs_the_trainers_own_command(tmp_path):
     assert {pathlib.PurePath(path).parent for path in (pipeline, executor_input)} == {pathlib.Path(mount["mountPath"])}
     golden = TOP / "tests" / "pipeline" / "kubeflow" / "golden_glyphs.yaml"
     words, _, _ = step.command(str(golden), name, str(given))
-    assert "components.trainer.executor.Executor" in words
+    assert "longtail.components.trainer.executor.Executor" in words
 
 
 def test_beams_workers_and_job_server_are_those_of_the_lock():

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 from PIL import Image
 
-from components.sources import glyph_source
-from components.sources import glyphs
-from pipeline import cli
+from longtail.components.data import glyph_source
+from longtail.components.data import glyphs
+from longtail.pipeline.cli import app as cli
 
 RECIPE = str(pathlib.Path(__file__).with_name("small.yaml"))
 

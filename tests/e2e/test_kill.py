@@ -15,7 +15,10 @@ def test_a_run_killed_while_training_goes_on_from_its_last_epoch(tmp_path, monke
     words = ["run", "--recipe", runs.RECIPE, "--data", str(tmp_path / "span-1"), "--root", str(tmp_path / "root")]
     words += ["--set", "training.epochs=16", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "longtail.pipeline.cli", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     finished = set()
     for line in process.stderr:

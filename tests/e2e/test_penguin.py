@@ -61,7 +61,7 @@ def rehearse(compiled):
     def run(profile):
         words = ["rehearse", compiled / "penguin.yaml", "--root", compiled / "rehearsed", "--profile", profile]
         words += ["--json", "--param", 'train-args={"num_steps": 60}', "--param", 'eval-args={"num_steps": 3}']
-        command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
+        command = [sys.executable, "-m", "longtail.pipeline.cli", *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.kubeflow import driver
-from pipeline.kubeflow import ir
+from longtail.pipeline.kubeflow import ir
+from longtail.pipeline.kubeflow.rehearse import driver
 from tests.e2e import runs
 
 ROOT = "gs://bucket/longtail"  # rehearsed, a folder of the rehearsal stands in for it
@@ -130,7 +130,8 @@ def test_a_drifted_span_stops_the_rehearsal_at_the_gate(rehearse, rehearsed, wor
 
 def test_a_rehearsal_killed_while_training_goes_on_and_pushes_once(rehearse, workplace):
     words = words_of(workplace, "killed", "training_epochs=16")
-    process = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "longtail.pipeline.cli", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if re.search(r"epoch 3/16", line):
             break

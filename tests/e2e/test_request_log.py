@@ -5,8 +5,8 @@ import io
 import tensorflow as tf
 from PIL import Image
 
-from models import signatures
-from serving.model_server import request_log
+from longtail.models.export import signatures
+from longtail.serving.model_server import request_log
 from tests.e2e import runs
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from models import signatures
+from longtail.models.export import signatures
 from tests.e2e import runs
 
 
@@ -141,7 +141,7 @@ def test_a_reason_lets_the_drifted_span_through_and_stays_in_the_metadata_store(
     assert "stopped by the drift gate" not in said
     [blessing] = [
         one
-        for one in store_of(workplace).get_artifacts_by_type("components.DataBlessing")
+        for one in store_of(workplace).get_artifacts_by_type("longtail.DataBlessing")
         if one.custom_properties["span"].int_value == 2 and one.state == metadata_store_pb2.Artifact.LIVE
     ]
     assert blessing.custom_properties["accept_drift"].string_value == "the scanner was replaced"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from models import config
-from models import errors
+from longtail.models import config
+from longtail.models import errors
 
 
 def test_values_land_in_their_dataclasses():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import config as config_lib
-from models import errors
-from models import losses
+from longtail.models import config as config_lib
+from longtail.models import errors
+from longtail.models import losses
 
 COUNTS = np.array([100, 20, 4, 1])
 

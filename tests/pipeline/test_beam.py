@@ -3,9 +3,9 @@
 import pytest
 import typer.testing
 
-from models import errors
-from pipeline import beam
-from pipeline import cli
+from longtail.models import errors
+from longtail.pipeline import beam
+from longtail.pipeline.cli import app as cli
 
 
 def test_arguments_are_taken_apart_as_a_shell_would():

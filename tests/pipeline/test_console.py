@@ -1,6 +1,6 @@
 """What a command shows of longtail's own log."""
 
-from pipeline import console
+from longtail.pipeline import console
 
 
 def fail():

@@ -7,9 +7,9 @@ import re
 import pytest
 import yaml
 
-from models import errors
-from models import heads
-from pipeline import recipe
+from longtail.models import errors
+from longtail.models import heads
+from longtail.pipeline import recipe
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -17,8 +17,8 @@ def test_every_recipe_reads_and_wires_into_a_graph_that_compiles(name, tmp_path)
     from tfx import v1 as tfx
     from tfx.dsl.compiler import compiler
 
-    from pipeline import graph
-    from pipeline import run
+    from longtail.pipeline import graph
+    from longtail.pipeline.local import run
 
     loaded = recipe.load(name)
     components = graph.build(loaded, run.places(str(tmp_path), name), graph.Span("data"), name)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import backbones
-from models import export
-from models import preprocess
-from models import signatures
-from serving import client
-from serving.model_server import server as server_lib
+from longtail.models import backbones
+from longtail.models.export import preprocess
+from longtail.models.export import saved_model
+from longtail.models.export import signatures
+from longtail.serving import client
+from longtail.serving.model_server import server as server_lib
 
 
 def encode(seed: int, kind: str = "png") -> bytes:
@@ -83,7 +83,7 @@ def retrained_saved_model(tmp_path_factory):
     tf.keras.utils.set_random_seed(1)
     shape = (16, 16, 1)
     folder = tmp_path_factory.mktemp("retrained") / "tiny"
-    export.export(backbones.build_embedder("conv4", shape, 8), preprocess.Preprocess(shape), str(folder / "2"))
+    saved_model.export(backbones.build_embedder("conv4", shape, 8), preprocess.Preprocess(shape), str(folder / "2"))
     return folder
 
 

@@ -12,8 +12,8 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from models import preprocess
-from models import signatures
+from longtail.models.export import preprocess
+from longtail.models.export import signatures
 
 NAME = "faulty"
 LARGE_BYTES = 4 << 20  # of a row of the large answer

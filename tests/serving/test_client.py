@@ -10,9 +10,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from models import signatures
-from serving import client
-from serving import errors
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import client
 from tests.serving import conftest
 
 

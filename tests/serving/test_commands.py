@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer import testing
 
-from pipeline import cli
-from pipeline.commands import serve
-from pipeline.commands import serving
-from serving import client
-from serving import errors
-from serving.model_server import server as server_lib
+from longtail.models import errors
+from longtail.pipeline.cli import app as cli
+from longtail.pipeline.cli import clients
+from longtail.pipeline.cli import serve
+from longtail.serving import client
+from longtail.serving.model_server import server as server_lib
 from tests.serving import conftest
 
 
@@ -81,7 +81,7 @@ def test_an_output_that_cannot_be_renamed_into_place_leaves_nothing_and_names_th
     (tmp_path / "e.npy").mkdir()
     embedded = client.Embedded(np.zeros((1, 2), np.float32), np.zeros(1, np.int32), 1)
     with pytest.raises(errors.WorkError, match=f"--output {tmp_path / 'e.npy'} cannot be written: Is a directory$"):
-        serving._write_array(str(tmp_path / "e.npy"), embedded)
+        clients._write_array(str(tmp_path / "e.npy"), embedded)
     assert [path.name for path in tmp_path.iterdir()] == ["e.npy"]
 
 
@@ -132,7 +132,7 @@ def test_identify_prints_the_matches_below_each_image(longtail, images, gallery_
 
 
 def test_serve_says_where_it_serves_and_ends_well_on_sigterm(tiny_saved_model, gallery_folder):
-    command = [sys.executable, "-m", "pipeline.cli", "serve", "--model", str(tiny_saved_model)]
+    command = [sys.executable, "-m", "longtail.pipeline.cli", "serve", "--model", str(tiny_saved_model)]
     command += ["--gallery", gallery_folder, "--grpc-port", "0", "--rest-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         ready = process.stdout.readline()

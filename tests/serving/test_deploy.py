@@ -10,9 +10,9 @@ import tensorflow as tf
 import yaml
 from typer import testing
 
-from pipeline import cli
-from pipeline.commands import serve
-from serving import client
+from longtail.pipeline.cli import app as cli
+from longtail.pipeline.cli import serve
+from longtail.serving import client
 from tests.serving import conftest
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "tf_serving"

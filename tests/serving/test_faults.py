@@ -22,9 +22,9 @@ from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from benchmarks import hostile
-from benchmarks import hostile_requests
-from benchmarks import server_process
+from longtail.benchmarks import server_process
+from tests.load import hostile
+from tests.load import hostile_requests
 from tests.serving import conftest
 from tests.serving import faulty
 

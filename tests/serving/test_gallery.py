@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from models import signatures
-from serving import errors
-from serving import gallery
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import gallery
 from tests.serving import conftest
 
 

@@ -19,14 +19,14 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from serving import client
-from serving import errors
-from serving import security
-from serving.model_server import auth
-from serving.model_server import metrics
-from serving.model_server import rest
-from serving.model_server import server as server_lib
-from serving.model_server import tls
+from longtail.models import errors
+from longtail.serving import client
+from longtail.serving import security
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import metrics
+from longtail.serving.model_server import rest
+from longtail.serving.model_server import server as server_lib
+from longtail.serving.model_server import tls
 from tests.serving import conftest
 
 CA, OTHER_CA = trustme.CA(), trustme.CA()
@@ -229,7 +229,7 @@ def test_health_over_rest_needs_no_token(in_clear, path):
 
 
 def test_the_commands_bring_what_they_are_given(server, files, tmp_path):
-    from pipeline import cli
+    from longtail.pipeline.cli import app as cli
 
     image = tmp_path / "a.png"
     image.write_bytes(conftest.encode(0))

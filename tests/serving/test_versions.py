@@ -1,6 +1,6 @@
 """Only whole versions count."""
 
-from serving import versions
+from longtail.serving import versions
 
 
 def test_versions_are_sorted_as_numbers_latest_first(tmp_path):

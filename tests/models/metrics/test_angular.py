@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.metrics import angular
+from longtail.models.metrics import angular
 
 
 def _on_circle(*degrees):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from models import errors
-from models.metrics import retrieval
+from longtail.models import errors
+from longtail.models.metrics import retrieval
 
 
 def _on_circle(*degrees):

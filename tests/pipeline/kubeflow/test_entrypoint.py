@@ -6,11 +6,11 @@ import os
 import pytest
 from tfx.dsl.components.base import base_beam_executor
 
-from models import errors
-from pipeline import beam
-from pipeline.kubeflow import entrypoint
+from longtail.models import errors
+from longtail.pipeline import beam
+from longtail.pipeline.kubeflow import entrypoint
 
-REPORT = {"instanceSchema": "title: components.DriftReport\ntype: object\n"}
+REPORT = {"instanceSchema": "title: longtail.DriftReport\ntype: object\n"}
 
 
 class Recorder(base_beam_executor.BaseBeamExecutor):

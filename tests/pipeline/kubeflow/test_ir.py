@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from models import errors
-from pipeline.kubeflow import ir
+from longtail.models import errors
+from longtail.pipeline.kubeflow import ir
 from tests.pipeline.kubeflow import specs
 
 STEPS = {

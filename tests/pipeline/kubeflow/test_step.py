@@ -40,7 +40,7 @@ def run(tmp_path):
 
     def ran(given, step="Trainer"):
         (tmp_path / "input.json").write_text(given)
-        command = [sys.executable, "-m", "pipeline.kubeflow.step", tmp_path / "pipeline.yaml", step]
+        command = [sys.executable, "-m", "longtail.pipeline.kubeflow.step", tmp_path / "pipeline.yaml", step]
         return subprocess.run([*command, tmp_path / "input.json"], capture_output=True, text=True)
 
     return ran

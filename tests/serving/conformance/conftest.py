@@ -15,7 +15,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_server import server as server_lib
+from longtail.serving.model_server import server as server_lib
 from tests.serving.conformance import model_zoo
 
 

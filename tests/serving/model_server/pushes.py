@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from models import signatures
+from longtail.models.export import signatures
 
 
 def push_in_parts(source: os.PathLike, folder: os.PathLike, version: int) -> Iterator[str]:

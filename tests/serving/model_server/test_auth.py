@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from serving import errors
-from serving.model_server import auth
-from serving.model_server import request_errors
+from longtail.models import errors
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import request_errors
 
 FIRST, SECOND = "first-token-0123456789", "second-token-0123456789"
 

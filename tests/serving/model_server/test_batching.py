@@ -8,9 +8,9 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.model_server import batching
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
 from tests.serving.model_server import small_models
 
 FOREVER = 3600 * 10**6  # microseconds

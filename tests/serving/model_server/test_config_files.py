@@ -3,10 +3,10 @@
 import pytest
 import trustme
 
-from serving import errors
-from serving.model_server import batching
-from serving.model_server import config_files
-from serving.model_server import metrics
+from longtail.models import errors
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import config_files
+from longtail.serving.model_server import metrics
 
 
 @pytest.fixture

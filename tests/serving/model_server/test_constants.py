@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.model_server import constants
-from serving.model_server import servable as servable_lib
-from serving.model_server import tf_constants
+from longtail.serving.model_server import constants
+from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server import tf_constants
 
 ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 SPEC = [tf.TensorSpec([None, 6], tf.float32, name="x")]

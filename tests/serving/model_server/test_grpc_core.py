@@ -13,13 +13,13 @@ import trustme
 from google.protobuf import message as message_lib
 from grpc._cython import cygrpc
 
-from serving.model_server import auth
-from serving.model_server import grpc_call
-from serving.model_server import grpc_core
-from serving.model_server import grpc_waiting
-from serving.model_server import packed
-from serving.model_server import request_errors
-from serving.model_server import tls as tls_lib
+from longtail.serving.model_server import auth
+from longtail.serving.model_server import grpc_call
+from longtail.serving.model_server import grpc_core
+from longtail.serving.model_server import grpc_waiting
+from longtail.serving.model_server import packed
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import tls as tls_lib
 
 LOCAL = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 

@@ -9,8 +9,8 @@ from grpc_reflection.v1alpha import proto_reflection_descriptor_database
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
-from serving.model_server import grpc_core
-from serving.model_server import grpc_health
+from longtail.serving.model_server import grpc_core
+from longtail.serving.model_server import grpc_health
 
 SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 STATUS = health_pb2.HealthCheckResponse

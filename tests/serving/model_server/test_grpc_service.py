@@ -16,9 +16,9 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from models import signatures
-from serving.model_server import batching
-from serving.model_server import server as server_lib
+from longtail.models.export import signatures
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import server as server_lib
 from tests.serving import conftest
 from tests.serving.model_server import small_models
 

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from models import signatures
-from serving.model_server import inference
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
+from longtail.models.export import signatures
+from longtail.serving.model_server import inference
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
 from tests.serving.model_server import small_models
 
 DTYPES = [tf.float32, tf.string, tf.bool, tf.bfloat16, tf.int64]

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from serving.model_server import json_answers
-from serving.model_server import json_tensors
-from serving.model_server import request_errors
+from longtail.serving.model_server import json_answers
+from longtail.serving.model_server import json_tensors
+from longtail.serving.model_server import request_errors
 
 
 def test_what_is_not_finite_is_written_as_a_bare_token_and_the_rest_in_the_fewest_digits():

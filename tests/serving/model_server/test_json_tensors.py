@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from serving.model_server import json_tensors
-from serving.model_server import request_errors
+from longtail.serving.model_server import json_tensors
+from longtail.serving.model_server import request_errors
 
 
 def test_nan_and_infinity_are_read_as_bare_tokens():

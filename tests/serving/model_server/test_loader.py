@@ -10,11 +10,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models import signatures
-from serving import errors
-from serving.model_server import inference
-from serving.model_server import loader
-from serving.model_server import request_errors
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving.model_server import inference
+from longtail.serving.model_server import loader
+from longtail.serving.model_server import request_errors
 from tests.serving import conftest
 from tests.serving.model_server import pushes
 

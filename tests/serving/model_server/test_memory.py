@@ -10,7 +10,7 @@ import pytest
 # How many arenas there are after twenty threads have each taken memory, all of them at work at once.
 COUNT = """
 import ctypes, sys, threading
-from serving.model_server import memory
+from longtail.serving.model_server import memory
 if sys.argv[1] != "-":
     memory.share_arenas(int(sys.argv[1]))
 libc, together = ctypes.CDLL(None), threading.Barrier(20)
@@ -43,7 +43,7 @@ def test_threads_share_as_many_arenas_as_they_are_given(tmp_path):
 # and after they are given back.
 LEFT = """
 import ctypes, os
-from serving.model_server import memory
+from longtail.serving.model_server import memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 def resident():

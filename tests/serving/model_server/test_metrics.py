@@ -7,7 +7,7 @@ import grpc
 import prometheus_client.parser
 import pytest
 
-from serving.model_server import metrics
+from longtail.serving.model_server import metrics
 from tests.serving import conftest
 
 

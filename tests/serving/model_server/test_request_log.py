@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models import signatures
-from serving import client
-from serving import errors
-from serving.model_server import request_log
-from serving.model_server import server as server_lib
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import client
+from longtail.serving.model_server import request_log
+from longtail.serving.model_server import server as server_lib
 from tests.serving import conftest
 
 

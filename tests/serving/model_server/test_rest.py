@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from models import signatures
+from longtail.models.export import signatures
 from tests.serving import conftest
 
 

@@ -10,12 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
-from models import signatures
-from serving.model_server import batching
-from serving.model_server import models as models_lib
-from serving.model_server import rest
-from serving.model_server import rest_bodies
-from serving.model_server import rest_server
+from longtail.models.export import signatures
+from longtail.serving.model_server import batching
+from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server import rest
+from longtail.serving.model_server import rest_bodies
+from longtail.serving.model_server import rest_server
 
 PREDICT = "/v1/models/tiny:predict"
 BODY = json.dumps({"signature_name": "pixels", "instances": [[[[0]] * 16] * 16]}).encode()

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving import errors
-from serving.model_server import loader
-from serving.model_server import request_errors
-from serving.model_server import retrieval
-from serving.model_server import server as server_lib
+from longtail.models import errors
+from longtail.serving.model_server import loader
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import retrieval
+from longtail.serving.model_server import server as server_lib
 from tests.serving import conftest
 
 STATE = get_model_status_pb2.ModelVersionStatus

@@ -15,11 +15,11 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models import signatures
-from serving.model_server import request_errors
-from serving.model_server import servable as servable_lib
-from serving.model_server import tf_library
-from serving.model_server import tf_tensors
+from longtail.models.export import signatures
+from longtail.serving.model_server import request_errors
+from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server import tf_library
+from longtail.serving.model_server import tf_tensors
 from tests.serving import conftest
 from tests.serving.model_server import small_models
 

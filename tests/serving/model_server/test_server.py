@@ -13,10 +13,10 @@ import httpx
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2
 
-from models import signatures
-from serving import client
-from serving import errors
-from serving.model_server import server as server_lib
+from longtail.models import errors
+from longtail.models.export import signatures
+from longtail.serving import client
+from longtail.serving.model_server import server as server_lib
 from tests.serving import conftest
 
 STATE = get_model_status_pb2.ModelVersionStatus

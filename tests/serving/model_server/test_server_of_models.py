@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving import errors
-from serving.model_server import server as server_lib
+from longtail.models import errors
+from longtail.serving.model_server import server as server_lib
 from tests.serving import conftest
 
 STATE = get_model_status_pb2.ModelVersionStatus

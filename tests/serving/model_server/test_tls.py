@@ -5,8 +5,8 @@ import ssl
 import pytest
 import trustme
 
-from serving import errors
-from serving.model_server import tls
+from longtail.models import errors
+from longtail.serving.model_server import tls
 
 CA = trustme.CA()
 CERTIFICATE = CA.issue_cert("localhost", "127.0.0.1")

@@ -2,7 +2,7 @@
 
 import threading
 
-from serving.model_server import watcher
+from longtail.serving.model_server import watcher
 
 
 def test_a_poll_that_fails_is_told_and_polled_again(caplog):

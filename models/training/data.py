@@ -1,0 +1,159 @@
+"""The images of a training, in memory: read, decoded, shuffled and batched as a function of seed and epoch."""
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from longtail.models import augment
+from longtail.models import config as config_lib
+from longtail.models import errors
+from longtail.models.export import signatures
+
+UNREADABLE = "training set: an image is not decodable"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """Encoded images with dense class ids.
+
+    Attributes:
+      encoded: object [N] of bytes, JPEG or PNG.
+      class_ids: int64 [N], 0..C-1.
+      counts: int64 [C], K_i: distinct images of each class, as the census has it.
+    """
+
+    encoded: np.ndarray
+    class_ids: np.ndarray
+    counts: np.ndarray
+
+    def __post_init__(self):
+        if len(self.encoded) != len(self.class_ids) or len(self.encoded) == 0:
+            raise errors.WorkError(
+                f"training set: {len(self.encoded)} images and {len(self.class_ids)} labels; run ingestion again"
+            )
+        if self.class_ids.min() < 0 or self.class_ids.max() >= len(self.counts):
+            raise errors.WorkError(
+                f"training set: class ids {self.class_ids.min()}..{self.class_ids.max()} disagree with the "
+                f"census of {len(self.counts)} classes; run the rebalancer again"
+            )
+
+
+def read_training_set(patterns: Sequence[str], census: dict[str, Any]) -> TrainingSet:
+    """Reads rebalanced tf.Examples (gzipped TFRecord) into memory: O(encoded bytes)."""
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    spec = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "class_id": tf.io.FixedLenFeature([], tf.int64),
+    }
+    rows = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1024)
+    parsed = [tf.io.parse_example(batch, spec) for batch in rows]
+    if not parsed:
+        raise errors.WorkError(f"training set: no examples in {', '.join(patterns)}; run the rebalancer again")
+    return TrainingSet(
+        np.concatenate([batch["image/encoded"].numpy() for batch in parsed]),
+        np.concatenate([batch["class_id"].numpy() for batch in parsed]),
+        np.asarray([entry["images"] for entry in census["classes"]], np.int64),
+    )
+
+
+def _pixels(data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig) -> np.ndarray | None:
+    """All images decoded, float32 [N, h, w, c], where they fit the cache the recipe allows; else None."""
+    size = len(data.encoded) * int(np.prod(config.model.image)) * 4
+    if size > config.training.cache_megabytes * 2**20:
+        return None
+    pixels = np.empty([len(data.encoded), *config.model.image], np.float32)
+    decode = tf.function(preprocess, input_signature=[tf.TensorSpec([None], tf.string)])
+    for start in range(0, len(data.encoded), 512):
+        stop = min(start + 512, len(data.encoded))
+        pixels[start:stop], status = (t.numpy() for t in decode(tf.constant(data.encoded[start:stop])))
+        if status.any():
+            raise errors.WorkError(
+                f"training set: image {start + int(np.flatnonzero(status)[0])} is "
+                f"{signatures.STATUS_MEANING[int(status[status > 0][0])]}; run ingestion again"
+            )
+    return pixels
+
+
+def _slots(class_ids: np.ndarray, images_per_class: int) -> np.ndarray:
+    """Which rows go together where a batch is made of groups of one class: int64 [M, K].
+
+    Numbers are places in an order that is sorted by class. Every row is in a group; a class whose rows do not fill its
+    last group fills it with its first ones.
+    """
+    counts = np.bincount(class_ids)
+    groups = -(-counts // images_per_class)
+    first = np.repeat(np.cumsum(counts) - counts, groups)
+    rank = np.arange(groups.sum()) - np.repeat(np.cumsum(groups) - groups, groups)
+    within = rank[:, np.newaxis] * images_per_class + np.arange(images_per_class)
+    return first[:, np.newaxis] + within % np.repeat(counts, groups)[:, np.newaxis]
+
+
+def drawn(data: TrainingSet, training: config_lib.Training) -> np.ndarray:
+    """How many rows of each class an epoch draws, but for the last that fill no batch: int64 [C]."""
+    class_ids = data.class_ids
+    if training.images_per_class:
+        class_ids = np.sort(class_ids)[_slots(class_ids, training.images_per_class).ravel()]
+    return np.bincount(class_ids, minlength=len(data.counts))
+
+
+def steps(data: TrainingSet, training: config_lib.Training) -> tuple[int, int]:
+    """Size of a batch, and batches of an epoch."""
+    each = training.images_per_class
+    rows = len(data.encoded) if each == 0 else _slots(data.class_ids, each).size
+    batch = min(training.batch, rows)
+    batch -= batch % (each or 1)
+    return batch, rows // batch
+
+
+def batches(
+    data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig, first_epoch: int = 0
+) -> tuple[tf.data.Dataset, int]:
+    """Batches of the epochs from `first_epoch` on, in an order that is a function of (seed, epoch).
+
+    Returns:
+      A dataset of ((images float32 [B, h, w, c], labels int64 [B]), labels), and the steps of an epoch. An epoch
+      drops the rows that fill no batch; which ones differs from epoch to epoch. With `images_per_class` K, a batch is
+      made of groups of K images of one identity.
+    """
+    training = config.training
+    count = len(data.encoded)
+    batch, steps_per_epoch = steps(data, training)
+    each = training.images_per_class
+    slots = tf.constant(_slots(data.class_ids, each)) if each else None
+    pixels = _pixels(data, preprocess, config)
+    with tf.device("/cpu:0"):
+        source = tf.constant(data.encoded if pixels is None else pixels)
+        labels = tf.constant(data.class_ids, tf.int64)
+
+    def epoch(number):
+        seed = tf.stack([tf.constant(training.seed, tf.int64), number])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
+        if slots is not None:
+            by_class = tf.gather(order, tf.argsort(tf.gather(labels, order), stable=True))
+            groups = tf.random.experimental.stateless_shuffle(slots, seed=seed + tf.constant([2**32, 0], tf.int64))
+            order = tf.reshape(tf.gather(by_class, groups), [-1])
+        rows = order[: steps_per_epoch * batch]
+        return tf.data.Dataset.from_tensor_slices(rows).batch(batch, drop_remainder=True)
+
+    def load(step, rows):
+        images = tf.gather(source, rows)
+        if pixels is None:
+            images, status = preprocess(images)
+            readable = tf.debugging.assert_equal(status, signatures.STATUS_OK, UNREADABLE)
+            with tf.control_dependencies([readable]):
+                images = tf.identity(images)
+        images = tf.ensure_shape(images, [batch, *config.model.image])
+        seed = tf.stack([tf.constant(training.seed + 1, tf.int64), step])
+        label = tf.gather(labels, rows)
+        return (augment.augment(images, seed, config.augment), label), label
+
+    rows = tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch)
+    loaded = rows.enumerate(first_epoch * steps_per_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Every worker makes the whole batch and keeps its rows: the draws of a row do not depend on how many there are.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return loaded.prefetch(tf.data.AUTOTUNE).with_options(options), steps_per_epoch

@@ -1,0 +1,58 @@
+"""The `longtail` command. Nothing heavy is imported until a command that needs it runs."""
+
+import os
+import sys
+import warnings
+
+# TensorFlow's C++ complains about missing GPUs before Python can ask it not to.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer  # noqa: E402
+
+from longtail.pipeline.cli import bench  # noqa: E402
+from longtail.pipeline.cli import clients  # noqa: E402
+from longtail.pipeline.cli import compile as compile_command  # noqa: E402
+from longtail.pipeline.cli import data  # noqa: E402
+from longtail.pipeline.cli import drift  # noqa: E402
+from longtail.pipeline.cli import evaluate  # noqa: E402
+from longtail.pipeline.cli import rehearse  # noqa: E402
+from longtail.pipeline.cli import run  # noqa: E402
+from longtail.pipeline.cli import serve  # noqa: E402
+from longtail.pipeline.cli import study  # noqa: E402
+from longtail.pipeline.cli import submit  # noqa: E402
+from longtail.pipeline.cli import tf_serving_flags  # noqa: E402
+
+app = typer.Typer(
+    name="longtail",
+    help="Train, validate, ship and serve embedding models from long-tailed image data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run.run)
+app.command("try")(run.try_out)
+app.command()(drift.drift)
+app.command()(study.study)
+app.command()(evaluate.evaluate)
+app.command("compile")(compile_command.compile_)
+app.command()(rehearse.rehearse)
+app.command()(submit.submit)
+app.command(cls=tf_serving_flags.Command)(serve.serve)
+app.command()(clients.embed)
+app.command()(clients.identify)
+app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; errors of the user's are one line."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' words on each other's releases, none for a user to act on
+    try:
+        app()
+    except Exception as error:
+        status = getattr(error, "exit_status", None)
+        if status is None:
+            raise
+        print(f"longtail: error: {error}", file=sys.stderr)
+        sys.exit(status)

@@ -1,0 +1,95 @@
+"""`longtail bench`: the benchmarks, each a module of benchmarks/ that answers one JSON object."""
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="bench", no_args_is_help=True, help="Measure what things cost on this machine.")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Measure what things cost on this machine."""
+
+
+@app.command()
+def head(
+    classes: Annotated[str, typer.Option(help="Numbers of classes, comma-separated.")] = "1000,10000,100000",
+    dim: Annotated[int, typer.Option(help="Length of the embedding.")] = 512,
+    batch: Annotated[int, typer.Option(help="Images in a batch.")] = 128,
+    rounds: Annotated[int, typer.Option(help="How often the largest heads are timed.")] = 15,
+    xla: Annotated[bool, typer.Option(help="Also time steps compiled as a whole.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a head's training step, plain, with LEAP and with the naive forms of it, and count LEAP's state."""
+    # Here, so that `longtail --help` loads no TensorFlow.
+    from longtail.benchmarks import head as benchmark
+    from longtail.models import errors
+
+    try:
+        numbers = [int(number) for number in classes.split(",")]
+    except ValueError:
+        raise errors.UsageError(f"--classes: whole numbers with commas between, not {classes!r}") from None
+    _print(benchmark.run(numbers, dim, batch, rounds, xla), as_json)
+
+
+@app.command()
+def drift(
+    data: Annotated[
+        str, typer.Option(help="Folder or .zip of folder/identity/image; the built-in glyphs where not given.")
+    ] = "",
+    identities: Annotated[int, typer.Option(help="Identities of the accepted span, six images each.", min=20)] = 400,
+    epochs: Annotated[int, typer.Option(help="How long the model is trained that embeds.", min=1)] = 24,
+    kinds: Annotated[str, typer.Option(help="Only these kinds of spans, comma-separated.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Plant drift of many kinds and severities, and count what the gate finds; clean spans beside them."""
+    from longtail.benchmarks import drift as benchmark
+    from longtail.pipeline import console
+
+    with console.lines():
+        report = benchmark.run(data, identities, epochs, kinds)
+    _print(report, as_json)
+
+
+@app.command()
+def serve(
+    rounds: Annotated[int, typer.Option(help="How often each way of asking is measured.")] = 4,
+    seconds: Annotated[float, typer.Option(help="How long each time.")] = 2.0,
+    models: Annotated[str, typer.Option(help="Models to serve, comma-separated.")] = "mobilenet,conv4",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure `longtail serve`: images a CPU second beside the model alone, and latency."""
+    from longtail.benchmarks import serve as benchmark
+
+    _print(benchmark.run(rounds, seconds, kinds=models.split(",")), as_json)
+
+
+def _print(report: dict, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+        return
+    import rich.table
+
+    from longtail.pipeline import console
+
+    table = rich.table.Table("what", "value", "ratio", "target", "", title=_title(report["machine"]))
+    for row in report["results"]:
+        value = "-" if row["value"] is None else f"{row['value']:.4g} {row['unit']}"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        target = "" if row["target"] is None else f"{_sign(row)} {row['target']:.2f}"
+        table.add_row(row["name"], value, ratio, target, {None: "", True: "ok", False: "missed"}[row["ok"]])
+    console.out().print(table)
+
+
+def _sign(row: dict) -> str:
+    """Which way the target is meant: a row says only whether it was met."""
+    reached = row["value"] if row["ratio"] is None else row["ratio"]
+    return ">=" if row["ok"] == (reached > row["target"]) else "<="
+
+
+def _title(machine: dict) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}"

@@ -1,0 +1,244 @@
+"""`longtail embed` and `identify`: questions to a model server."""
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING
+from typing import Annotated
+from typing import Any
+
+import typer
+
+from longtail.models.export import signatures
+
+if TYPE_CHECKING:
+    from longtail.serving import client
+    from longtail.serving import gallery as gallery_lib
+    from longtail.serving import security
+
+_log = logging.getLogger("longtail")
+
+Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES", show_default=False)]
+Server = Annotated[
+    str,
+    typer.Option(
+        help="gRPC address of a running model server: `longtail serve` or TensorFlow Serving.", metavar="HOST:PORT"
+    ),
+]
+BatchSize = Annotated[int, typer.Option(help="Images sent in one request, at most.", min=1)]
+Timeout = Annotated[float, typer.Option(help="Longest wait for one answer, in seconds.")]
+RootCa = Annotated[
+    str,
+    typer.Option(help="Speak TLS with the server, whose certificate must be of this authority, PEM.", metavar="FILE"),
+]
+Certificate = Annotated[
+    str, typer.Option(help="Own certificate, PEM, for a server that asks for one.", metavar="FILE")
+]
+Key = Annotated[str, typer.Option(help="The certificate's private key, PEM.", metavar="FILE")]
+TokenFile = Annotated[
+    str,
+    typer.Option(
+        help="Bring the bearer token in this file. Without it, the environment variable LONGTAIL_TOKEN counts.",
+        metavar="FILE",
+    ),
+]
+
+
+def embed(
+    images: Images,
+    model_name: Annotated[
+        str, typer.Option(help="What the server calls the model; `longtail serve` says it when it starts.")
+    ],
+    server: Server = "localhost:8500",
+    output: Annotated[
+        str,
+        typer.Option(help="Write the embeddings there: a NumPy array, float32, a row an image.", metavar="FILE.npy"),
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; it has the embeddings unless --output does.")
+    ] = False,
+    batch_size: BatchSize = 32,
+    timeout: Timeout = 60.0,
+    root_ca: RootCa = "",
+    certificate: Certificate = "",
+    key: Key = "",
+    token_file: TokenFile = "",
+) -> None:
+    """Turns images into embeddings through a model server.
+
+    An image that cannot be decoded is named and its row is zeros.
+    The others are embedded all the same.
+    """
+    from longtail.models import errors
+    from longtail.pipeline import console
+    from longtail.serving import client
+
+    if os.path.isdir(output):
+        raise errors.UsageError(f"--output {output} is a folder; name a file in it")
+    if output and not os.path.isdir(os.path.dirname(output) or ".") and "://" not in output:
+        raise errors.UsageError(f"--output {output}: its folder does not exist; make it first")
+    proof = _security(root_ca, certificate, key, token_file)
+    with client.Client(server, model_name, timeout, batch_size, proof) as connection:
+        embedded = connection.embed(images)
+    if output:
+        _write_array(output, embedded)
+    if as_json:
+        typer.echo(json.dumps(_embeddings_json(images, embedded, model_name, output)))
+    else:
+        _print_embeddings(images, embedded, output)
+    with console.lines():
+        _report_unreadable(images, embedded.status.tolist())
+
+
+def _security(root_ca: str, certificate: str, key: str, token_file: str) -> "security.Security":
+    from longtail.serving import security
+
+    return security.Security(root_ca, certificate, key, security.token(token_file, os.environ))
+
+
+def _embeddings_json(images: list[str], embedded: "client.Embedded", model_name: str, output: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [
+        {"path": path, "status": code} for path, code in zip(images, embedded.status.tolist(), strict=True)
+    ]
+    about: dict[str, Any] = {"model_name": model_name, "model_version": embedded.model_version}
+    if output:
+        about["output"] = output
+    else:
+        for row, embedding in zip(rows, embedded.embedding.tolist(), strict=True):
+            row["embedding"] = embedding
+    return {**about, "images": rows}
+
+
+def _write_array(path: str, embedded: "client.Embedded") -> None:
+    """Appears complete, by rename."""
+    import numpy as np
+    import tensorflow as tf
+
+    from longtail.models import errors
+
+    half = f"{path}.partial"
+    try:
+        with tf.io.gfile.GFile(half, "wb") as file:
+            np.save(file, embedded.embedding)
+        tf.io.gfile.rename(half, path, overwrite=True)
+    except tf.errors.OpError as error:
+        why = error.message.rpartition("; ")[2]  # what stands before it is the temporary name
+        raise errors.WorkError(f"--output {path} cannot be written: {why}") from error
+    finally:
+        if tf.io.gfile.exists(half):
+            tf.io.gfile.remove(half)
+
+
+def _print_embeddings(images: list[str], embedded: "client.Embedded", output: str) -> None:
+    for path, code, embedding in zip(images, embedded.status.tolist(), embedded.embedding, strict=True):
+        if code == signatures.STATUS_OK and not output:
+            typer.echo(f"{path}  {' '.join(f'{value:.6g}' for value in embedding)}")
+    where = f" -> {output}" if output else ""
+    readable = sum(code == signatures.STATUS_OK for code in embedded.status.tolist())
+    dimension, version = embedded.embedding.shape[1], embedded.model_version
+    typer.echo(f"{readable} of {len(images)} images, {dimension}-d, model version {version}{where}")
+
+
+def _report_unreadable(images: list[str], status: list[int]) -> None:
+    from longtail.models import errors
+
+    unreadable = [(path, code) for path, code in zip(images, status, strict=True) if code != signatures.STATUS_OK]
+    for path, code in unreadable:
+        _log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
+    if len(unreadable) == len(images):
+        raise errors.WorkError(f"none of the {len(images)} images could be embedded; the server could decode none")
+
+
+def identify(
+    images: Images,
+    gallery: Annotated[
+        str, typer.Option(help="Folder of the gallery: it holds a folder for each version.", metavar="DIR")
+    ],
+    server: Server = "localhost:8500",
+    model_name: Annotated[
+        str, typer.Option(help="What the server calls the model.", show_default="the model that built the gallery")
+    ] = "",
+    k: Annotated[int, typer.Option(help="How many gallery images to name for each image.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    batch_size: BatchSize = 32,
+    timeout: Timeout = 60.0,
+    root_ca: RootCa = "",
+    certificate: Certificate = "",
+    key: Key = "",
+    token_file: TokenFile = "",
+) -> None:
+    """Says who is on each image: the nearest images of a gallery, by cosine similarity.
+
+    The images are embedded through the model server, by the version that built the gallery.
+    The gallery is searched here, exactly.
+    """
+    from longtail.pipeline import console
+    from longtail.serving import client
+    from longtail.serving import gallery as gallery_lib
+
+    people = gallery_lib.load(gallery)
+    name = model_name or people.model_name
+    proof = _security(root_ca, certificate, key, token_file)
+    with client.Client(server, name, timeout, batch_size, proof) as connection:
+        embedded = _embed_for(people, connection, images)
+    note = people.mismatch(name)
+    status = embedded.status.tolist()
+    found = [
+        matches if code == signatures.STATUS_OK else []
+        for code, matches in zip(status, people.identify(embedded.embedding, k), strict=True)
+    ]
+    if as_json:
+        typer.echo(json.dumps(_identified(images, status, found, people, name, embedded.model_version, note)))
+    else:
+        _print_matches(images, status, found)
+    with console.lines():
+        if note:
+            _log.warning("%s", note)
+        _report_unreadable(images, status)
+
+
+def _embed_for(people: "gallery_lib.Gallery", connection: "client.Client", images: list[str]) -> "client.Embedded":
+    """Embeds images with the version that built the gallery; embeddings of two versions cannot be compared."""
+    from longtail.models import errors
+    from longtail.serving import client
+
+    try:
+        return connection.embed(images, people.model_version)
+    except client.VersionNotServedError as error:
+        answering = " and ".join(map(str, error.available)) or "none"
+        raise errors.WorkError(
+            f"gallery {people.path} was built by model {people.model_name} version {people.model_version}, but the "
+            f"server at {connection.server} answers with version {answering}; build the gallery with that version, or "
+            f"serve version {people.model_version}"
+        ) from error
+
+
+def _identified(
+    images: list[str], status: list[int], found: list[Any], people: Any, name: str, version: int, note: str | None
+) -> dict[str, Any]:
+    import dataclasses
+
+    return {
+        "model_name": name,
+        "model_version": version,
+        "gallery": {
+            "path": people.path,
+            "version": people.version,
+            "model_name": people.model_name,
+            "model_version": people.model_version,
+            "count": people.count,
+        },
+        "note": note,
+        "images": [
+            {"path": path, "status": code, "matches": [dataclasses.asdict(match) for match in matches]}
+            for path, code, matches in zip(images, status, found, strict=True)
+        ],
+    }
+
+
+def _print_matches(images: list[str], status: list[int], found: list[Any]) -> None:
+    for path, code, matches in zip(images, status, found, strict=True):
+        if code == signatures.STATUS_OK:
+            typer.echo(path)
+        for match in matches:
+            typer.echo(f"  {match.similarity:7.4f}  {match.identity}  {match.path}")

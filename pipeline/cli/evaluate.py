@@ -1,0 +1,246 @@
+"""`longtail evaluate`: how well an exported model finds identities again on any images."""
+
+import collections
+import concurrent.futures
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from typing import Annotated
+from typing import NamedTuple
+
+import typer
+
+from longtail.models import errors
+
+if TYPE_CHECKING:
+    from longtail.components.data import sources
+
+RETRIEVAL = "retrieval"
+REID = "reid"
+
+_READERS = 8
+_READ_AHEAD = 256
+_REPORT_EVERY = 5000
+_PNG_OR_JPEG = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_SHARES = ("mAP", "rank1", "rank5", "rank10", "mINP")  # printed as per cent
+
+_LOG = logging.getLogger("longtail")
+
+
+class _Image(NamedTuple):
+    source: "sources.Source"
+    item: "sources.Item"
+
+
+class _Task(NamedTuple):
+    """What is ranked against what."""
+
+    queries: list[_Image]
+    gallery: list[_Image] | None  # None: every query against all the others
+
+    @property
+    def images(self) -> list[_Image]:
+        return self.queries + (self.gallery or [])
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Option(help="SavedModel: a version folder, or a folder of versions (the last).")
+    ],
+    data: Annotated[str, typer.Option(help="Folder, .zip or glyphs: to evaluate on.")] = "",
+    query: Annotated[str, typer.Option(help="Instead of --data: the queries.")] = "",
+    gallery: Annotated[
+        str, typer.Option(help="And what they are sought in; a file that is byte for byte the query is left out.")
+    ] = "",
+    protocol: Annotated[
+        str, typer.Option(help="retrieval; or reid, which crosses cameras.")
+    ] = RETRIEVAL,
+    layout: Annotated[str, typer.Option(help="How paths tell identities.")] = "folder",
+    camera_pattern: Annotated[
+        str, typer.Option(help="Regular expression; its group is the camera in a file's name.")
+    ] = "",
+    cross_camera: Annotated[
+        bool, typer.Option(help="Leave a query's identity by its own camera out.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Score a model: every image a query against all others, or --query against --gallery."""
+    begin = time.perf_counter()
+    _check_arguments(protocol, data, query, gallery)
+    # Here, since TensorFlow takes seconds to import.
+    from longtail.components import embedding
+    from longtail.pipeline import console
+
+    with console.lines():
+        embedder = embedding.Embedder(_model_folder(model))
+        task = _task(data, query, gallery, layout, camera_pattern)
+        _check_task(task, crossed := cross_camera or protocol == REID)
+        _LOG.info("embedding %d images with %s", len(task.images), embedder.uri)
+        files: list[str] = []
+        vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
+        _say_what_was_refused(task, files, status)
+        figures = _figures(task, files, vectors, status, crossed)
+    figures["seconds"] = round(time.perf_counter() - begin, 3)
+    _print(figures, as_json)
+
+
+def _check_arguments(protocol: str, data: str, query: str, gallery: str) -> None:
+    if protocol not in (RETRIEVAL, REID):
+        raise errors.UsageError(f"--protocol must be {RETRIEVAL} or {REID}, not '{protocol}'")
+    if bool(query) != bool(gallery):
+        raise errors.UsageError("--query and --gallery go together; give both, or --data alone")
+    if bool(data) == bool(query):
+        raise errors.UsageError("give either --data, or --query and --gallery")
+
+
+def _model_folder(model: str) -> str:
+    """The folder with the SavedModel: `model`, an artifact's serving model, or the last version.
+
+    Raises:
+        errors.UsageError: there is none.
+    """
+    import tensorflow as tf
+
+    from longtail.components import versions
+
+    for folder in (model, os.path.join(model, "Format-Serving")):
+        if tf.io.gfile.exists(os.path.join(folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)):
+            return folder
+    complete = versions.find_complete(model)
+    if not complete:
+        raise errors.UsageError(
+            f"--model {model}: no SavedModel: neither saved_model.pb nor a version folder with one"
+        )
+    return next(iter(complete.values()))
+
+
+def _task(data: str, query: str, gallery: str, layout: str, camera_pattern: str) -> _Task:
+    """Lists the images.
+
+    A layout that tells queries from gallery by itself is followed.
+    """
+    from longtail.components.data import sources
+
+    def images(uri: str) -> list[_Image]:
+        source = sources.open_source(uri, layout, camera_pattern)
+        return [_Image(source, item) for item in source.listing(min_identities=1).items]
+
+    if not data:
+        return _Task(images(query), images(gallery))
+    listed = images(data)
+    queries = [image for image in listed if image.item.split == "query"]
+    if queries:
+        return _Task(queries, [image for image in listed if image.item.split == "gallery"])
+    return _Task(listed, None)
+
+
+def _check_task(task: _Task, crossed: bool) -> None:
+    identities = {image.item.identity for image in task.images}
+    if len(identities) < 2:
+        raise errors.UsageError(
+            f"{len(identities)} identity ({', '.join(identities)}): at least two are needed, "
+            "each a folder of images"
+        )
+    unknown = sum(image.item.camera < 0 for image in task.images)
+    if crossed and unknown:
+        raise errors.UsageError(
+            f"{unknown} of {len(task.images)} images have no camera to cross: give "
+            r"--camera-pattern, such as '_c(\d+)', that finds it in every file's name"
+        )
+
+
+def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
+    """Yields the images' bytes in order, while threads read the next ones."""
+    pending = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        for count, image in enumerate(images, start=1):
+            pending.append(pool.submit(_encoded, image))
+            if len(pending) == _READ_AHEAD:
+                yield pending.popleft().result()
+            if count % _REPORT_EVERY == 0:
+                _LOG.info("%d images read", count)
+        while pending:
+            yield pending.popleft().result()
+
+
+def _encoded(image: _Image) -> bytes:
+    """JPEG or PNG as ingestion would hand it on; empty, which no model decodes, where it cannot."""
+    from longtail.components.data import images
+    from longtail.components.data import sources
+    from longtail.models.export import preprocess
+
+    try:
+        data = image.source.read(image.item)
+        if data.startswith(_PNG_OR_JPEG):
+            return data
+        return images.check(data, preprocess.DEFAULT_MAX_PIXELS).encoded
+    except (sources.ReadError, images.BadImage) as error:
+        _LOG.warning("left out: %s: %s", image.item.path, error)
+        return b""
+
+
+def _noted(encoded: Iterable[bytes], files: list[str]) -> Iterator[bytes]:
+    """Passes images on and notes in `files` the digest of each, "" of what could not be read."""
+    for data in encoded:
+        files.append(hashlib.sha256(data).hexdigest() if data else "")
+        yield data
+
+
+def _say_what_was_refused(task: _Task, files: list[str], status) -> None:
+    """Names the images that were read, and so were not named yet, but that the model left out."""
+    from longtail.models.export import signatures
+
+    for image, file, state in zip(task.images, files, status.tolist(), strict=True):
+        if file and state != signatures.STATUS_OK:
+            _LOG.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
+
+
+def _figures(task: _Task, files: list[str], vectors, status, crossed: bool) -> dict:
+    """Ranks what could be embedded. `files`, `vectors` [N, d] and `status` [N] follow `task.images`."""
+    import numpy as np
+
+    from longtail.models.export import signatures
+    from longtail.models.metrics import retrieval
+
+    usable = status == signatures.STATUS_OK
+    identity = np.array([image.item.identity for image in task.images])
+    # What shares a query's identity and this is left out of its gallery: where cameras are not crossed, the query's
+    # own file. Where they are, it is left out by its camera.
+    own = None
+    if crossed:
+        own = np.array([image.item.camera for image in task.images])
+    elif task.gallery is not None:
+        own = np.unique(files, return_inverse=True)[1]
+    is_query = np.arange(len(usable)) < len(task.queries)
+    query = usable & is_query
+    gallery = query if task.gallery is None else usable & ~is_query
+    scores = retrieval.evaluate_retrieval(
+        vectors[query],
+        identity[query],
+        vectors[gallery],
+        identity[gallery],
+        query_cameras=None if own is None else own[query],
+        gallery_cameras=None if own is None else own[gallery],
+        exclude_self=task.gallery is None,
+    )
+    kept = (*_SHARES, "queries", "gallery", "unmatched")
+    return {**{name: scores[name] for name in kept}, "undecodable": int((~usable).sum())}
+
+
+def _print(figures: dict, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    import rich.table
+
+    from longtail.pipeline import console
+
+    table = rich.table.Table(show_header=False)
+    for name, value in figures.items():
+        table.add_row(name, f"{100 * value:.2f} %" if name in _SHARES else f"{value}")
+    console.out().print(table)

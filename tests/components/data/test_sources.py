@@ -1,0 +1,323 @@
+"""Listing and reading images, whatever they lie in."""
+
+import os
+import pathlib
+import pickle
+import zipfile
+
+import pytest
+
+from longtail.components.data import sources
+from longtail.models import errors
+
+_SHARED = pathlib.Path(__file__).parents[3].parent / "shared" / "data"
+
+
+def _folder(root: pathlib.Path, *paths: str) -> str:
+    for path in paths:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(path.encode())
+    return str(root)
+
+
+def _zip(file: pathlib.Path, *paths: str) -> str:
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in paths:
+            archive.writestr(path, path.encode())
+    return str(file)
+
+
+def _identities(source: sources.Source) -> list[str]:
+    return [item.identity for item in source.items()]
+
+
+def test_a_folder_below_the_root_is_an_identity_nested_or_not(tmp_path):
+    uri = _folder(tmp_path, "greek/alpha/1.png", "greek/beta/1.png", "solo/1.jpg")
+    assert _identities(sources.open_source(uri)) == ["greek/alpha", "greek/beta", "solo"]
+
+
+def test_a_zip_lists_and_reads_as_its_folder_does(tmp_path):
+    paths = ["a/1.png", "b/c/2.jpg", "b/c/3.PNG"]
+    folder = sources.open_source(_folder(tmp_path / "folder", *paths))
+    archive = sources.open_source(_zip(tmp_path / "images.zip", *paths))
+    assert folder.items() == archive.items()
+    assert [folder.read(i) for i in folder.items()] == [archive.read(i) for i in archive.items()]
+
+
+def test_the_single_top_folder_of_a_zip_is_looked_through(tmp_path):
+    uri = _zip(
+        tmp_path / "x.zip", "top/a/1.png", "top/b/1.png", "top/readme.txt", "__MACOSX/._1.png"
+    )
+    source = sources.open_source(uri)
+    assert [item.path for item in source.items()] == ["a/1.png", "b/1.png"]
+    assert source.read(source.items()[1]) == b"top/b/1.png"
+
+
+def test_a_zip_of_one_identity_is_not_looked_through(tmp_path):
+    uri = _zip(tmp_path / "x.zip", "only/1.png", "only/2.png")
+    with pytest.raises(errors.UsageError, match=r"one identity only \('only'\)"):
+        sources.open_source(uri).items()
+
+
+def test_an_opened_zip_travels_to_a_worker(tmp_path):
+    source = sources.open_source(_zip(tmp_path / "x.zip", "a/1.png", "b/1.png"))
+    item = source.items()[0]
+    source.read(item)
+    assert pickle.loads(pickle.dumps(source)).read(item) == b"a/1.png"
+
+
+def test_hidden_files_are_ignored_and_other_files_counted(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "b/1.webp", "b/.DS_Store", ".git/a/1.png", "b/notes.txt")
+    listing = sources.open_source(uri).listing()
+    assert [item.path for item in listing.items] == ["a/1.png", "b/1.webp"]
+    assert listing.other_files == 1
+
+
+def test_an_image_in_no_identitys_folder_is_rejected_with_a_reason(tmp_path):
+    listing = sources.open_source(_folder(tmp_path, "a/1.png", "b/1.png", "loose.png")).listing()
+    assert listing.rejected == (("loose.png", "lies at the top, in no identity's folder"),)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_zip_entries_of_one_path_the_first_is_read_and_the_second_rejected(tmp_path):
+    uri = tmp_path / "x.zip"
+    with zipfile.ZipFile(uri, "w") as archive:
+        for path, content in (("a/1.png", "first"), ("a/1.png", "second"), ("b/1.png", "b")):
+            archive.writestr(path, content)
+    source = sources.open_source(str(uri))
+    listing = source.listing()
+    assert listing.rejected == (("a/1.png", "another file has the same path"),)
+    assert source.read(listing.items[0]) == b"first"
+
+
+def test_a_zip_entry_that_leads_out_of_the_root_is_rejected(tmp_path):
+    uri = _zip(tmp_path / "x.zip", "a/1.png", "b/1.png", "c/../../evil.png")
+    assert sources.open_source(uri).listing().rejected == (
+        ("../evil.png", "leads out of the data's root"),
+    )
+
+
+def test_a_damaged_zip_entry_cannot_be_read_and_says_so(tmp_path):
+    uri = tmp_path / "x.zip"
+    _zip(uri, "a/1.png", "b/1.png")
+    uri.write_bytes(uri.read_bytes().replace(b"a/1.pnga/1.png", b"a/1.pnga/1.pnX"))
+    source = sources.open_source(str(uri))
+    with pytest.raises(sources.ReadError, match="cannot be unpacked: Bad CRC-32"):
+        source.read(source.items()[0])
+
+
+@pytest.mark.parametrize(
+    "compression, damage, message",
+    [(zipfile.ZIP_BZIP2, b"\0", "Invalid data stream"), (zipfile.ZIP_LZMA, b"\xff", "Corrupt input data")],
+)
+def test_a_zip_entry_that_cannot_be_decompressed_says_so(tmp_path, compression, damage, message):
+    uri = tmp_path / "x.zip"
+    with zipfile.ZipFile(uri, "w", compression) as archive:
+        for path in ("a/1.png", "b/1.png"):
+            archive.writestr(path, bytes(range(256)))
+    data = bytearray(uri.read_bytes())
+    begin = data.index(b"a/1.png") + len("a/1.png")
+    data[begin + 20 : begin + 40] = damage * 20
+    uri.write_bytes(data)
+    source = sources.open_source(str(uri))
+    with pytest.raises(sources.ReadError, match=f"cannot be unpacked: {message}"):
+        source.read(source.items()[0])
+
+
+def test_a_zip_with_a_name_that_is_not_utf8_is_named(tmp_path):
+    uri = tmp_path / "x.zip"
+    _zip(uri, "a/é.png", "b/1.png")
+    uri.write_bytes(uri.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(errors.UsageError, match="x.zip: not a readable .zip: 'utf-8' codec"):
+        sources.open_source(str(uri)).items()
+
+
+def test_a_name_in_a_folder_that_is_not_utf8_is_an_error_that_shows_it(tmp_path):
+    _folder(tmp_path, "a/1.png", "b/1.png")
+    with open(os.fsencode(tmp_path) + b"/b/\xff.png", "wb"):
+        pass
+    for look in (sources.fingerprint, lambda uri: sources.open_source(uri).items()):
+        with pytest.raises(errors.UsageError, match=r"/b: the name of a file .* not UTF-8 .*xff\.png"):
+            look(str(tmp_path))
+
+
+def test_a_link_to_nowhere_is_listed_marked_and_cannot_be_read(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "a" / "0.png").symlink_to("nowhere")
+    source = sources.open_source(uri)
+    assert sources.fingerprint(uri)
+    with pytest.raises(sources.ReadError, match="cannot be read"):
+        source.read(source.items()[0])
+
+
+def test_a_link_to_itself_cannot_be_read_and_says_so(tmp_path):
+    source = sources.open_source(_folder(tmp_path, "a/1.png", "b/1.png"))
+    (tmp_path / "a" / "0.png").symlink_to("0.png")
+    with pytest.raises(sources.ReadError, match="cannot be read"):
+        source.read(source.items()[0])
+
+
+def test_a_link_to_a_folder_above_adds_nothing(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    (tmp_path / "a" / "up").symlink_to("..")
+    assert _identities(sources.open_source(uri)) == ["a", "a", "b", "b"]
+
+
+def test_of_a_folder_and_a_link_to_it_the_folder_is_listed(tmp_path):
+    uri = _folder(tmp_path, "b/1.png", "c/1.png")
+    (tmp_path / "a").symlink_to("c")
+    assert _identities(sources.open_source(uri)) == ["b", "c"]
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path):
+    elsewhere = _folder(tmp_path / "elsewhere", "x/1.png")
+    uri = _folder(tmp_path / "data", "b/1.png")
+    (tmp_path / "data" / "a").symlink_to(elsewhere)
+    assert _identities(sources.open_source(uri)) == ["a/x", "b"]
+
+
+def test_a_file_that_is_gone_cannot_be_read_and_says_so(tmp_path):
+    source = sources.open_source(_folder(tmp_path, "a/1.png", "b/1.png"))
+    item = source.items()[0]
+    (tmp_path / "a" / "1.png").unlink()
+    with pytest.raises(sources.ReadError, match="cannot be read"):
+        source.read(item)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "glyphs"])
+def test_a_file_over_the_limit_is_not_read(tmp_path, kind):
+    uri = {
+        "folder": lambda: _folder(tmp_path, "a/1.png", "b/1.png"),
+        "zip": lambda: _zip(tmp_path / "x.zip", "a/1.png", "b/1.png"),
+        "glyphs": lambda: "glyphs:identities=2,head=0",
+    }[kind]()
+    source = sources.open_source(uri)
+    with pytest.raises(sources.ReadError, match="more than 3"):
+        source.read(source.items()[0], max_bytes=3)
+
+
+def test_the_camera_is_the_number_the_pattern_finds_in_the_file_name(tmp_path):
+    uri = _folder(tmp_path, "a9/0001_07.png", "a9/0001_x.png", "b/0002_12.png")
+    source = sources.open_source(uri, camera_pattern=r"_(\d+)\.png$")
+    assert [item.camera for item in source.items()] == [7, -1, 12]
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        (r"_(\d+", "unterminated"),
+        (r"_\d+", "has 0 groups; it needs one"),
+        (r"(.)\.png", "finds 'a' in .*; its group must match digits"),
+    ],
+)
+def test_a_bad_camera_pattern_is_a_usage_error(tmp_path, pattern, message):
+    with pytest.raises(errors.UsageError, match=message):
+        sources.open_source(_folder(tmp_path, "a/a.png"), camera_pattern=pattern).items()
+
+
+def test_market1501_tells_identity_camera_and_split_by_name(tmp_path):
+    uri = _folder(
+        tmp_path,
+        "bounding_box_train/0002_c1s1_000451_03.jpg",
+        "query/0007_c3s3_077419_00.jpg",
+        "bounding_box_test/0000_c6s3_094992_01.jpg",
+    )
+    assert sources.open_source(uri, "market1501").items() == [
+        sources.Item("bounding_box_test/0000_c6s3_094992_01.jpg", "0000", 6, "gallery"),
+        sources.Item("bounding_box_train/0002_c1s1_000451_03.jpg", "0002", 1, "train"),
+        sources.Item("query/0007_c3s3_077419_00.jpg", "0007", 3, "query"),
+    ]
+
+
+def test_market1501_junk_is_dropped_and_a_strange_name_rejected(tmp_path):
+    uri = _folder(
+        tmp_path,
+        "bounding_box_train/0002_c1s1_000451_03.jpg",
+        "query/0007_c3s3_077419_00.jpg",
+        "query/portrait.jpg",
+        "bounding_box_test/-1_c6s3_094992_01.jpg",
+    )
+    listing = sources.open_source(uri, "market1501").listing()
+    assert listing.dropped == (
+        ("bounding_box_test/-1_c6s3_094992_01.jpg", "junk by its name: identity -1"),
+    )
+    assert listing.rejected == (("query/portrait.jpg", "name is not like 0002_c1s1_000451_03.jpg"),)
+
+
+@pytest.mark.parametrize(
+    "uri, message",
+    [
+        ("missing", "no such folder or .zip; check the path"),
+        ("empty", "no images and none to read; expected one folder of images per identity"),
+        ("loose", "1 misplaced images and none to read"),
+        ("one", r"one identity only \('a'\), at least 2 are needed"),
+        ("one/a/1.png", "neither a folder nor a .zip"),
+        ("broken.zip", "not a readable .zip"),
+        ("nosuchscheme://bucket/folder", "nosuchscheme"),
+    ],
+)
+def test_a_source_with_nothing_to_work_with_says_what_is_wrong(tmp_path, uri, message):
+    (tmp_path / "empty").mkdir()
+    _folder(tmp_path, "loose/1.png", "one/a/1.png", "broken.zip")
+    where = uri if "://" in uri else str(tmp_path / uri)
+    with pytest.raises(errors.UsageError, match=message) as caught:
+        sources.open_source(where).items()
+    assert "\n" not in str(caught.value)
+
+
+def test_one_identity_will_do_where_the_caller_says_so(tmp_path):
+    source = sources.open_source(_folder(tmp_path, "a/1.png"))
+    assert len(source.listing(min_identities=1).items) == 1
+
+
+@pytest.mark.parametrize("layout", ["market", "glyphs"])
+def test_an_unknown_layout_is_named_with_the_valid_ones(tmp_path, layout):
+    with pytest.raises(errors.UsageError, match=f"'{layout}'; valid are folder, market1501"):
+        sources.open_source(str(tmp_path), layout)
+
+
+@pytest.mark.parametrize("pattern", ["span-{SPAN}", "span-{SPAN:04d}"])
+def test_the_spans_number_stands_in_for_its_name(tmp_path, pattern):
+    _folder(tmp_path, "span-7/a/1.png", "span-7/b/1.png", "span-0007/c/1.png", "span-0007/d/1.png")
+    found = _identities(sources.open_source(str(tmp_path / pattern), span=7))
+    assert found == (["c", "d"] if "04" in pattern else ["a", "b"])
+
+
+def test_a_span_format_that_numbers_do_not_have_is_a_usage_error():
+    with pytest.raises(errors.UsageError, match="write {SPAN}"):
+        sources.open_source("data/{SPAN:04q}", span=1)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_the_fingerprint_changes_with_the_data_alone(tmp_path, kind):
+    def make(*paths: str) -> str:
+        if kind == "zip":
+            return _zip(tmp_path / "x.zip", *paths)
+        return _folder(tmp_path / "folder", *paths)
+
+    uri = make("a/1.png", "b/1.png")
+    before = sources.fingerprint(uri)
+    assert sources.fingerprint(uri) == before
+    make("a/1.png", "b/1.png", "b/2.png")
+    assert sources.fingerprint(uri) != before
+
+
+def test_the_fingerprint_of_glyphs_hangs_on_their_parameters_and_span():
+    short, spelled_out = "glyphs:identities=9,head=3", "glyphs:head=3,identities=9,seed=0"
+    assert sources.fingerprint(short, span=1) == sources.fingerprint(spelled_out, span=1)
+    assert sources.fingerprint(short, span=1) != sources.fingerprint(short, span=2)
+    assert sources.fingerprint(short, span=1) != sources.fingerprint("glyphs:identities=8,head=3")
+
+
+def test_omniglot_lists_its_characters_and_drawers():
+    archive = _SHARED / "omniglot_background.zip"
+    if not archive.exists():
+        pytest.skip(f"{archive.name} is not here")
+    source = sources.open_source(str(archive), camera_pattern=r"(\d+)\.png$")
+    items = source.items()
+    assert len(items) == 964 * 20
+    assert len({item.identity for item in items}) == 964
+    assert items[0].identity == "Alphabet_of_the_Magi/character01"
+    assert {item.camera for item in items} == set(range(1, 21))
+    assert source.read(items[0]).startswith(b"\x89PNG")

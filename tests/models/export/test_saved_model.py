@@ -1,0 +1,87 @@
+"""The exported SavedModel: its signatures, its graph of stock ops, and that it appears whole."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from longtail.models.export import preprocess
+from longtail.models.export import saved_model
+from longtail.models.export import signatures
+
+
+def test_both_signatures_give_one_embedding_of_length_one(tiny_saved_model):
+    model = tf.saved_model.load(str(tiny_saved_model / "1"))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), np.uint8)
+    encoded = tf.constant([tf.io.encode_png(image).numpy() for image in pixels])
+    from_bytes = model.signatures[signatures.SERVING](image_bytes=encoded)
+    from_pixels = model.signatures[signatures.PIXELS](pixels=tf.constant(pixels))
+    np.testing.assert_allclose(from_bytes["embedding"], from_pixels["embedding"], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(from_bytes["embedding"], axis=1), 1.0, atol=1e-5)
+    assert from_bytes["status"].dtype == tf.int32 and from_pixels["status"].numpy().tolist() == [0, 0, 0]
+
+
+def test_a_broken_image_has_a_zero_embedding_and_its_status(tiny_saved_model):
+    serve = tf.saved_model.load(str(tiny_saved_model / "1")).signatures[signatures.SERVING]
+    good = tf.io.encode_jpeg(tf.zeros([16, 16, 1], tf.uint8)).numpy()
+    answer = serve(image_bytes=tf.constant([good, b"broken", good]))
+    assert answer["status"].numpy().tolist() == [0, 1, 0]
+    assert not answer["embedding"].numpy()[1].any()
+
+
+def test_graph_holds_stock_ops_only(tiny_saved_model):
+    # A fresh process, since in this one Addons may have registered ops of its own.
+    script = """
+import sys
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+graph = saved_model_pb2.SavedModel.FromString(open(sys.argv[1], 'rb').read()).meta_graphs[0].graph_def
+ops = {node.op for node in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
+functions = {f.signature.name for f in graph.library.function}
+foreign = [op for op in ops - functions if op_def_registry.get(op) is None]
+python = [op for op in ops if 'PyFunc' in op]
+print(len(ops), foreign, python)
+sys.exit(bool(foreign or python) or not ops)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_saved_model / "1" / "saved_model.pb")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-500:]
+
+
+def test_warmup_requests_are_prediction_logs_the_model_answers(tiny_saved_model):
+    folder = tiny_saved_model / "1"
+    serve = tf.saved_model.load(str(folder)).signatures[signatures.SERVING]
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(folder / signatures.WARMUP_FILE))
+    ]
+    assert len(logs) == 2
+    for log in logs:
+        inputs = log.predict_log.request.inputs[signatures.IMAGE_BYTES]
+        assert not serve(image_bytes=tf.constant(tf.make_ndarray(inputs)))["status"].numpy().any()
+
+
+def test_card_tells_shape_and_dimension(tiny_saved_model):
+    card = json.loads((tiny_saved_model / "1" / signatures.MODEL_CARD_FILE).read_text())
+    assert card["image_shape"] == [16, 16, 1] and card["dimension"] == 8
+
+
+def test_a_model_is_never_written_over_another(tiny_saved_model):
+    with pytest.raises(FileExistsError, match="never written over"):
+        saved_model.export(tf.keras.Sequential(), None, str(tiny_saved_model / "1"))
+
+
+def test_nothing_is_left_where_exporting_fails(tmp_path):
+    embedder = tf.keras.Sequential([tf.keras.layers.Input((16, 16, 1)), tf.keras.layers.Flatten()])
+    with pytest.raises(TypeError):
+        saved_model.export(embedder, preprocess.Preprocess((16, 16, 1)), str(tmp_path / "1"), card={"bad": object()})
+    assert not list(tmp_path.iterdir())

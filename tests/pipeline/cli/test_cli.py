@@ -1,0 +1,110 @@
+"""What a user gets wrong: one line that names it, status 2, and nothing made."""
+
+import pytest
+
+from tests.e2e import runs
+
+
+def images(folder, identities=2, per_identity=2):
+    """A folder of tiny real PNGs."""
+    import numpy as np
+    from PIL import Image
+
+    for identity in range(identities):
+        (folder / f"id{identity}").mkdir(parents=True)
+        for number in range(per_identity):
+            pixels = np.random.default_rng([identity, number]).integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(folder / f"id{identity}" / f"{number}.png")
+    return folder
+
+
+def fails(monkeypatch, capfd, *words):
+    """The one line of an error that ends with status 2."""
+    assert runs.longtail(monkeypatch, *words) == 2
+    [line] = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("longtail: error: ")
+    return line
+
+
+def test_missing_data_folder(monkeypatch, capfd, tmp_path):
+    words = ("run", "--recipe", "omniglot_lt", "--data", tmp_path / "none", "--root", tmp_path / "root")
+    assert str(tmp_path / "none") in fails(monkeypatch, capfd, *words)
+    assert not (tmp_path / "root").exists()
+
+
+def test_empty_data_folder(monkeypatch, capfd, tmp_path):
+    (tmp_path / "empty").mkdir()
+    words = ("run", "--recipe", "glyphs", "--data", tmp_path / "empty", "--root", tmp_path / "root")
+    assert "empty" in fails(monkeypatch, capfd, *words)
+    assert not (tmp_path / "root").exists()
+
+
+def test_one_identity_only(monkeypatch, capfd, tmp_path):
+    words = ("run", "--recipe", "glyphs", "--data", images(tmp_path / "d", 1), "--root", tmp_path / "root")
+    assert "identit" in fails(monkeypatch, capfd, *words)
+
+
+def test_a_recipe_without_data_asks_for_it(monkeypatch, capfd, tmp_path):
+    assert "--data" in fails(monkeypatch, capfd, "run", "--recipe", "omniglot_lt", "--root", tmp_path / "root")
+
+
+def test_unknown_recipe_key(monkeypatch, capfd, tmp_path):
+    (tmp_path / "r.yaml").write_text("head: {skale: 3}")
+    line = fails(monkeypatch, capfd, "run", "--recipe", tmp_path / "r.yaml", "--root", tmp_path / "root")
+    assert "r.yaml" in line and "did you mean 'scale'" in line
+
+
+def test_root_that_cannot_be_written(monkeypatch, capfd, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", tmp_path / "file" / "root")
+    assert "cannot be written" in line and str(tmp_path / "file" / "root") in line
+
+
+def test_root_that_another_run_holds(monkeypatch, capfd, tmp_path):
+    from longtail.pipeline.local import root_folder
+
+    with root_folder.hold(str(tmp_path)):
+        assert "another run" in fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", tmp_path)
+
+
+def test_span_zero(monkeypatch, capfd, tmp_path):
+    assert "--span 0" in fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", tmp_path / "r", "--span", 0)
+
+
+@pytest.mark.parametrize("words", [("try", "--root", "none"), ("serve", "--model", "none")])
+def test_nothing_to_serve(monkeypatch, capfd, words):
+    assert "none" in fails(monkeypatch, capfd, *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--methods", "leap-xy", "unknown 'leap-xy'"),
+        ("--methods", "cosface:z=3", "write s=SCALE or m=MARGIN"),
+        ("--settings", "100", "is not H<head identities>S<tail images>"),
+        ("--seeds", 0, "at least 1"),
+    ],
+)
+def test_study_that_cannot_be(monkeypatch, capfd, tmp_path, option, value, said):
+    words = ("study", "--recipe", "omniglot_lt", "--data", images(tmp_path / "d"), option, value)
+    assert said in fails(monkeypatch, capfd, *words)
+
+
+def test_study_that_would_write_over_another(monkeypatch, capfd, tmp_path):
+    words = ("study", "--recipe", "omniglot_lt", "--data", images(tmp_path / "d"), "--json")
+    (tmp_path / "list.json").write_text("[]")
+    assert "holds another study" in fails(monkeypatch, capfd, *words, tmp_path / "list.json")
+    assert "is a folder" in fails(monkeypatch, capfd, *words, tmp_path)
+    assert "cannot be written" in fails(monkeypatch, capfd, *words, tmp_path / "list.json" / "x.json")
+
+
+def test_data_that_is_an_empty_word(monkeypatch, capfd):
+    assert "--data" in fails(monkeypatch, capfd, "study", "--recipe", "omniglot_lt", "--data", "")
+
+
+def test_root_in_a_bucket(monkeypatch, capfd):
+    assert "local folder" in fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", "gs://b/root")
+
+
+def test_unknown_command_is_bad_usage(monkeypatch, capfd):
+    assert runs.longtail(monkeypatch, "trian") == 2

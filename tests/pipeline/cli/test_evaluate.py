@@ -1,0 +1,191 @@
+"""`longtail evaluate` on real images, through the command line's own parser."""
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from PIL import PngImagePlugin
+from typer import testing
+
+from longtail.models import errors
+from longtail.pipeline.cli import evaluate
+
+IMAGES_A_CAMERA = 2
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three identities by two cameras; images of an identity have equal pixels, so that every rank is 1.
+
+    No two files are equal.
+    """
+    random = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("images")
+    for identity in ("a", "b", "c"):
+        (root / identity).mkdir()
+        picture = Image.fromarray(random.integers(0, 255, (20, 20), np.uint8))
+        for camera in (1, 2):
+            for number in range(IMAGES_A_CAMERA):
+                text = PngImagePlugin.PngInfo()
+                text.add_text("name", f"{camera} {number}")
+                picture.save(root / identity / f"c{camera}_{number}.png", pnginfo=text)
+    return root
+
+
+@pytest.fixture
+def run(tiny_saved_model):
+    """Returns f(*arguments) -> the figures; raises what the command raises."""
+    app = typer.Typer()
+    app.command()(evaluate.evaluate)
+
+    def invoke(*arguments, model=tiny_saved_model):
+        line = ["--model", str(model), *map(str, arguments), "--json"]
+        result = testing.CliRunner().invoke(app, line, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        invoke.said = result.stderr
+        return json.loads(result.stdout)
+
+    return invoke
+
+
+def test_every_image_is_a_query_against_all_others(run, images):
+    figures = run("--data", images)
+    assert (figures["queries"], figures["gallery"]) == (12, 12)
+    assert figures["mAP"] == figures["rank1"] == figures["mINP"] == 1.0
+
+
+def test_the_promised_figures_are_printed(run, images):
+    promised = {"mAP", "rank1", "rank5", "rank10", "mINP", "queries", "gallery", "seconds"}
+    assert promised <= set(run("--data", images))
+
+
+def test_queries_are_sought_in_a_gallery_of_their_own(run, images, tmp_path):
+    (tmp_path / "query" / "a").mkdir(parents=True)
+    source = images / "a" / "c1_0.png"
+    (tmp_path / "query" / "a" / "new.png").write_bytes(source.read_bytes())
+    figures = run("--query", tmp_path / "query", "--gallery", images)
+    assert (figures["queries"], figures["gallery"], figures["rank1"]) == (1, 12, 1.0)
+
+
+def test_no_query_is_found_by_its_own_file(run, images, tmp_path):
+    for identity in ("a", "b"):
+        (tmp_path / identity).mkdir()
+        (tmp_path / identity / "0.png").write_bytes((images / identity / "c1_0.png").read_bytes())
+    with pytest.raises(errors.WorkError, match="none of 2 queries has a match"):
+        run("--query", tmp_path, "--gallery", tmp_path)
+
+
+def test_a_folder_against_itself_scores_as_every_image_against_all_others(run, tmp_path):
+    random = np.random.default_rng(1)
+    for name in ("a/0", "a/1", "b/0", "b/1", "c/0", "c/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (20, 20), np.uint8)).save(tmp_path / f"{name}.png")
+    twice, once = run("--query", tmp_path, "--gallery", tmp_path), run("--data", tmp_path)
+    assert twice["mAP"] < 1.0
+    assert twice | {"seconds": 0} == once | {"seconds": 0}
+
+
+def test_reid_leaves_out_images_by_the_querys_camera(run, images, tmp_path):
+    # With one image of the second camera, no query of the second camera has its like elsewhere but
+    # in the first, and the queries of an identity without it have no match at all.
+    for identity, cameras in (("a", (1, 2)), ("b", (1, 1))):
+        (tmp_path / identity).mkdir()
+        for number, camera in enumerate(cameras):
+            source = images / identity / "c1_0.png"
+            (tmp_path / identity / f"c{camera}_{number}.png").write_bytes(source.read_bytes())
+    figures = run("--data", tmp_path, "--protocol", "reid", "--camera-pattern", r"c(\d)_")
+    assert (figures["queries"], figures["unmatched"]) == (2, 2)
+
+
+def test_reid_without_cameras_is_bad_usage(run, images):
+    with pytest.raises(errors.UsageError, match="12 of 12 images have no camera to cross"):
+        run("--data", images, "--protocol", "reid")
+
+
+def test_an_image_of_another_format_is_read(run, images, tmp_path):
+    for identity in ("a", "b"):
+        (tmp_path / identity).mkdir()
+        picture = Image.open(images / identity / "c1_0.png")
+        picture.save(tmp_path / identity / "0.pgm", "PPM")
+        picture.save(tmp_path / identity / "1.png")
+    assert run("--data", tmp_path)["rank1"] == 1.0
+
+
+def test_an_image_that_cannot_be_read_is_left_out_counted_and_named(run, images, tmp_path):
+    for identity in ("a", "b"):
+        (tmp_path / identity).mkdir()
+        for number in range(2):
+            source = images / identity / "c1_0.png"
+            (tmp_path / identity / f"{number}.png").write_bytes(source.read_bytes())
+    (tmp_path / "a" / "empty.png").write_bytes(b"")
+    (tmp_path / "a" / "broken.pgm").write_bytes(b"P5 broken")
+    (tmp_path / "b" / "cut.png").write_bytes((images / "b" / "c1_0.png").read_bytes()[:60])
+    figures = run("--data", tmp_path)
+    assert (figures["queries"], figures["undecodable"]) == (4, 3)
+    left_out = sorted(line.split(":")[1].strip() for line in run.said.splitlines() if "left out:" in line)
+    assert left_out == ["a/broken.pgm", "a/empty.png", "b/cut.png"]
+
+
+def test_progress_is_said_beside_the_figures(run, images):
+    run("--data", images)
+    assert "embedding 12 images with " in run.said
+
+
+def test_the_last_version_of_a_folder_of_versions_is_taken(run, images, tiny_saved_model, tmp_path):
+    (tmp_path / "2").mkdir()  # not complete
+    (tmp_path / "1").symlink_to(tiny_saved_model / "1")
+    assert run("--data", images, model=tmp_path)["queries"] == 12
+
+
+@pytest.mark.parametrize("inside", ["", "Format-Serving"])
+def test_a_version_folder_or_an_artifact_is_taken(run, images, tiny_saved_model, tmp_path, inside):
+    folder = tiny_saved_model / "1"
+    if inside:
+        (tmp_path / inside).symlink_to(folder)
+        folder = tmp_path
+    assert run("--data", images, model=folder)["queries"] == 12
+
+
+def test_the_table_shows_the_figures(images, tiny_saved_model):
+    app = typer.Typer()
+    app.command()(evaluate.evaluate)
+    arguments = ["--model", str(tiny_saved_model), "--data", str(images)]
+    output = testing.CliRunner().invoke(app, arguments).stdout
+    rows = {tuple(line.strip("│ ").split("│")) for line in output.splitlines()}
+    assert ("mAP", "100.00 %") in {tuple(cell.strip() for cell in row) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --data, or --query and --gallery"),
+        (["--data", "x", "--query", "y", "--gallery", "z"], "give either --data"),
+        (["--query", "y"], "--query and --gallery go together"),
+        (["--data", "x", "--protocol", "guess"], "must be retrieval or reid, not 'guess'"),
+        (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_bad_usage_is_named(run, arguments, message):
+    with pytest.raises(errors.UsageError, match=message):
+        run(*arguments)
+
+
+def test_a_folder_without_a_model_is_bad_usage(run, images, tmp_path):
+    with pytest.raises(errors.UsageError, match=f"--model {tmp_path}: no SavedModel"):
+        run("--data", images, model=tmp_path)
+
+
+def test_one_identity_is_not_enough(run, images, tmp_path):
+    (tmp_path / "a").symlink_to(images / "a")
+    with pytest.raises(errors.UsageError, match=r"1 identity \(a\): at least two"):
+        run("--data", tmp_path)
+
+
+def test_identities_of_one_image_each_are_an_error(run, images, tmp_path):
+    for identity in ("a", "b"):
+        (tmp_path / identity).mkdir()
+        (tmp_path / identity / "0.png").write_bytes((images / identity / "c1_0.png").read_bytes())
+    with pytest.raises(errors.WorkError, match="none of 2 queries has a match"):
+        run("--data", tmp_path)

@@ -1,0 +1,86 @@
+"""What a finished run prints of itself."""
+
+import pytest
+
+from longtail.pipeline.local import run
+
+SUMMARY = {
+    "metrics": {"queries": 0, "head": None, "tail": None},
+    "baseline": None,
+    "blessed": False,
+    "pushed_model": None,
+    "examples": {"trained_on": 40, "eval": 20, "quarantined": 0},
+    "classes": {"train": 10, "eval": 4},
+    "seconds": {},
+    "tail_health": {
+        "head": {"classes": 3, "angular_mean": 0.25, "angular_variance": 0.0123, "weight_norm": 0.5},
+        "tail": {"classes": 7, "classes_with_cloud": 1.0, "cloud_width": 0.04, "weight_norm": 0.75},
+        "samples_with_cloud": 0.625,
+    },
+}
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """Returns f(**changes of the summary) -> lines of the table."""
+    monkeypatch.setenv("COLUMNS", "150")
+
+    def show(**changes):
+        run.print_table(SUMMARY | changes, "root")
+        return capsys.readouterr().out.splitlines()
+
+    return show
+
+
+def row(lines, name):
+    [line] = [line for line in lines if line.startswith(f"│ {name}")]
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_tail_health_of_head_and_tail_is_in_the_table(printed):
+    lines = printed()
+    assert any("weight norm" in line for line in lines)
+    assert row(lines, "head") == ["head", "3", "0.2500", "0.01230", "-", "-", "0.500"]
+    assert row(lines, "tail") == ["tail", "7", "-", "-", "1.000", "0.0400", "0.750"]
+    assert any("62.5% of the last epoch's samples had a cloud" in line for line in lines)
+
+
+def test_a_plain_heads_table_has_its_weights_alone(printed):
+    health = {"tail": {"classes": 7, "weight_norm": 0.75}}
+    lines = printed(tail_health=health)
+    assert row(lines, "tail") == ["tail", "7", "0.750"]
+    assert not any("cloud" in line for line in lines)
+
+
+def test_a_model_trained_before_there_was_tail_health_has_no_table_of_it(printed):
+    assert not any("weight norm" in line for line in printed(tail_health=None))
+
+
+def log_into(folder, name):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"requests")
+
+
+def test_a_request_log_that_grew_is_read_anew_but_by_a_run_that_was_cut_after_the_gate_passed_it(tmp_path):
+    log, where = tmp_path / "log", run.places(str(tmp_path), "small")
+    log_into(log, "1.tfrecord")
+    before = run._Record(str(tmp_path), "id", where, 1, "f").pins(str(log))
+    log_into(log, "2.tfrecord")
+    record = run._Record(str(tmp_path), "id", where, 1, "f")
+    passed = record.pins(str(log))
+    assert passed["request_log"] == str(log) and passed != before
+    record.accept(str(log), passed["request_listing"])
+    log_into(log, "3.tfrecord")
+    cut = run._Record(str(tmp_path), "id", where, 1, "f")
+    assert cut.pins(str(log)) == passed
+    cut.deliver([str(log)])
+    assert cut.pins(str(log))["request_listing"] != passed["request_listing"]  # a finished run looks again
+
+
+def test_another_request_log_than_the_gate_passed_is_read(tmp_path):
+    where = run.places(str(tmp_path), "small")
+    record = run._Record(str(tmp_path), "id", where, 1, "f")
+    assert record.pins("")["request_listing"] == ""
+    record.accept("", "")
+    log_into(tmp_path / "log", "1.tfrecord")
+    assert record.pins(str(tmp_path / "log"))["request_listing"]
