@@ -1,28 +1,11 @@
 """Augmentation of training batches; every draw is a function of a seed, so a resumed run sees what it would have."""
 
-import dataclasses
-
 import tensorflow as tf
 
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How far training images are moved. All zero or false: not at all.
-
-    Attributes:
-      shift: largest translation, as a fraction of the side.
-      rotation: largest rotation, degrees.
-      flip: mirror half of the images left to right.
-      erase: probability that a rectangle of an image is erased (Zhong et al., AAAI 2020).
-    """
-
-    shift: float = 0.0
-    rotation: float = 0.0
-    flip: bool = False
-    erase: float = 0.0
+from longtail.models import config as config_lib
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
+def augment(images: tf.Tensor, seed: tf.Tensor, how: config_lib.Augmentation) -> tf.Tensor:
     """Augments float32 [B, h, w, c]; `seed` int [2] decides every draw. Uncovered corners repeat the edge."""
     if how.flip:
         coin = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed + 1) < 0.5

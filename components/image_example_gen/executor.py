@@ -17,12 +17,14 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.data import samples
 from longtail.components.data import sources
 from longtail.components.data import splits
 from longtail.components.image_example_gen import steps
 from longtail.models import errors
+from longtail.models import settings
 
 EXAMPLES = "examples"
 QUARANTINE = "quarantine"
@@ -75,7 +77,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
         quarantine = artifact_utils.get_single_instance(output_dict[QUARANTINE])
-        _check(exec_properties)
+        settings.check(settings.pick(config.Data, exec_properties), prefix="data.")
+        settings.check(settings.pick(config.Span, exec_properties))
         plan = _plan(exec_properties)
         quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
         written = self._ingest(plan, examples, quarantine_file, exec_properties)
@@ -112,20 +115,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             written = json.loads(file.read())
         tf.io.gfile.rmtree(partial)
         return written
-
-
-def _check(exec_properties: dict[str, Any]) -> None:
-    for key in (EVAL_FRACTION, QUERY_FRACTION):
-        if not 0.0 < exec_properties[key] < 1.0:
-            raise errors.UsageError(f"{key} must be between 0 and 1, not {exec_properties[key]}")
-    if not 0.0 <= exec_properties[MAX_QUARANTINE_FRACTION] <= 1.0:
-        raise errors.UsageError(
-            f"{MAX_QUARANTINE_FRACTION} must be from 0 to 1,"
-            f" not {exec_properties[MAX_QUARANTINE_FRACTION]}"
-        )
-    for key, least in ((MAX_PIXELS, 1), (SPAN, 0)):
-        if exec_properties[key] < least:
-            raise errors.UsageError(f"{key} must be at least {least}, not {exec_properties[key]}")
 
 
 def _plan(exec_properties: dict[str, Any]) -> _Plan:

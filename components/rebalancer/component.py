@@ -7,6 +7,7 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components import runtime
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import executor
@@ -58,12 +59,12 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         self,
         examples: channel.BaseChannel,
         blessing: channel.BaseChannel,
-        strategy: str = census.NONE,
-        head: int = 0,
-        tail_images: int = 0,
-        cap: int = 0,
-        repeat_to: int = 0,
-        seed: int = 0,
+        strategy: str,
+        head: int,
+        tail_images: int,
+        cap: int,
+        repeat_to: int,
+        seed: int,
     ):
         """Makes the component.
 
@@ -80,8 +81,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         Raises:
             errors.UsageError: a parameter out of range.
         """
-        if runtime.known(strategy, head, tail_images, cap, repeat_to):
-            census.check(strategy, head, tail_images, cap, repeat_to)
+        if runtime.known(strategy, head, tail_images, cap, repeat_to, seed):
+            census.check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
         spec = RebalancerSpec(
             examples=examples,
             blessing=blessing,

@@ -21,6 +21,7 @@ from longtail.models import errors
 from longtail.models import heads
 from longtail.models import losses
 from longtail.models import schedules
+from longtail.models import settings
 from longtail.models.export import saved_model
 from longtail.models.leap import feature_cloud
 from longtail.models.training import callbacks as callbacks_lib
@@ -29,11 +30,6 @@ from longtail.models.training import tail_health
 from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
-
-_OPTIMIZERS = {
-    "adam": tf.keras.optimizers.Adam,
-    "sgd": lambda rate: tf.keras.optimizers.SGD(rate, momentum=0.9),
-}
 
 
 class Classifier(tf.keras.Model):
@@ -128,16 +124,10 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
     batch, steps = training_data.steps(data, training)
     _check_plan(config, strategy.num_replicas_in_sync, batch)
     drawn = training_data.drawn(data, training)
-    schedule = schedules.build_schedule(
-        training.schedule,
-        training.rate,
-        steps * training.epochs,
-        int(training.warmup_epochs * steps),
-        training.cycles,
-    )
+    schedule = schedules.SCHEDULES[training.schedule](training, steps)
     with strategy.scope():
         classifier = build_classifier(config, data.counts, steps)
-        optimizer = _OPTIMIZERS[training.optimizer](schedule)
+        optimizer = schedules.OPTIMIZERS[training.optimizer](schedule)
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
     callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
@@ -230,7 +220,7 @@ def run_fn(fn_args: Any) -> None:
 
     strategy = workers.strategy()  # before all else that uses TensorFlow
     custom = fn_args.custom_config
-    config = config_lib.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
+    config = settings.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
         census = json.load(file)
     data = training_data.read_training_set(fn_args.train_files, census)

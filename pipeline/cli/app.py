@@ -15,6 +15,7 @@ from longtail.pipeline.cli import compile as compile_command  # noqa: E402
 from longtail.pipeline.cli import data  # noqa: E402
 from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
+from longtail.pipeline.cli import recipe  # noqa: E402
 from longtail.pipeline.cli import rehearse  # noqa: E402
 from longtail.pipeline.cli import run  # noqa: E402
 from longtail.pipeline.cli import serve  # noqa: E402
@@ -34,6 +35,7 @@ app.command("try")(run.try_out)
 app.command()(drift.drift)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
+app.command()(recipe.recipe)
 app.command("compile")(compile_command.compile_)
 app.command()(rehearse.rehearse)
 app.command()(submit.submit)

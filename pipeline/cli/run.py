@@ -78,18 +78,17 @@ def run(
 
 def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
     """Where the images are, once it is known that there are some: nothing is made in the root before."""
+    from longtail.components import config
     from longtail.components.data import sources
     from longtail.models import errors
-    from longtail.pipeline import recipe as recipe_lib
+    from longtail.models import settings
 
     source = data or recipe.data.source
     if not source:
         raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
-    if span < 1:
-        raise errors.UsageError(f"--span {span}: spans count from 1")
+    settings.check_values(config.Span, "--", span=span)
     if "://" not in source and not source.startswith("glyphs:"):
         source = os.path.abspath(source)
-    recipe_lib.check(recipe)
     sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
     return source
 
