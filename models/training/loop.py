@@ -24,6 +24,7 @@ from longtail.models import schedules
 from longtail.models.export import saved_model
 from longtail.models.leap import feature_cloud
 from longtail.models.training import callbacks as callbacks_lib
+from longtail.models.training import checkpoints as checkpoints_lib
 from longtail.models.training import data as training_data
 from longtail.models.training import tail_health
 from longtail.models.training import workers
@@ -141,7 +142,7 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
     callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
-    with callbacks_lib.kept(classifier, checkpoints, strategy) as (done, keepers), _one_line():
+    with checkpoints_lib.kept(classifier, checkpoints, strategy) as (done, keepers), _one_line():
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
         if done < training.epochs:
