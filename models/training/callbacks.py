@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: sums made anew, everything saved, a line for people."""
+"""What happens at the end of an epoch: sums made anew, the health of the tail read, a line for people."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ class Recompute(tf.keras.callbacks.Callback):
             self.model.head.cloud.memory.recompute()
 
 
-def of_every_training(
+def standard_callbacks(
     config: config_lib.TrainConfig, counts: np.ndarray, steps: int, batch: int, board: str | None = None
 ) -> list[tf.keras.callbacks.Callback]:
     """What every training calls, in the order in which one needs what another did.

@@ -11,26 +11,26 @@ from longtail.models.training import workers
 
 
 @contextlib.contextmanager
-def kept(
+def restored(
     classifier: tf.keras.Model, directory: str | None, strategy: tf.distribute.Strategy
 ) -> Iterator[tuple[int, list[tf.keras.callbacks.Callback]]]:
-    """Restores what was kept in `directory`: how many epochs are done, and what keeps the next. None keeps nothing.
+    """Restores what was saved in `directory`: how many epochs are done, and what saves the next. None saves nothing.
 
     Raises:
-      errors.WorkError: what was kept is damaged, or not all workers find it.
+      errors.WorkError: what was saved is damaged, or not all workers find it.
     """
     if not directory:
         yield 0, []
         return
     with workers.place(strategy, directory) as own:
-        keeper = EpochCheckpoint(classifier, own)
-        done = keeper.restore(directory)
+        saver = EpochCheckpoint(classifier, own)
+        done = saver.restore(directory)
         if not workers.agreed(strategy, done):
             raise errors.WorkError(
                 f"{directory}: this worker finds {done} finished epochs there and another worker does not; "
                 "all must share that folder"
             )
-        yield done, [keeper]
+        yield done, [saver]
 
 
 class EpochCheckpoint(tf.keras.callbacks.Callback):

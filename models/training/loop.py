@@ -141,14 +141,14 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
         optimizer = _OPTIMIZERS[training.optimizer](schedule)
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
-    callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
-    with checkpoints_lib.kept(classifier, checkpoints, strategy) as (done, keepers), _one_line():
+    callbacks += callbacks_lib.standard_callbacks(config, data.counts, steps, batch, board)
+    with checkpoints_lib.restored(classifier, checkpoints, strategy) as (done, savers), _one_line():
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
         if done < training.epochs:
             dataset, _ = training_data.batches(data, preprocess, config, done)
             rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
-            classifier.fit(dataset, callbacks=callbacks + keepers, verbose=0, **rest)
+            classifier.fit(dataset, callbacks=callbacks + savers, verbose=0, **rest)
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
         raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
