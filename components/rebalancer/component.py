@@ -22,6 +22,8 @@ class RebalancerSpec(component_spec.ComponentSpec):
         executor.CAP_KEY: component_spec.ExecutionParameter(type=int),
         executor.REPEAT_TO_KEY: component_spec.ExecutionParameter(type=int),
         executor.SEED_KEY: component_spec.ExecutionParameter(type=int),
+        executor.LEAP_VARIANT_KEY: component_spec.ExecutionParameter(type=str),
+        executor.HEAD_THRESHOLD_KEY: component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
         executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -64,6 +66,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         cap: int = 0,
         repeat_to: int = 0,
         seed: int = 0,
+        leap_variant: str = "none",
+        head_threshold: int = 0,
     ):
         """Makes the component.
 
@@ -76,6 +80,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap: images an identity keeps at most.
             repeat_to: rows an identity gets at least.
             seed: of the choice and of the shuffle.
+            leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
+            head_threshold: identities with more images than that are its head classes.
 
         Raises:
             errors.UsageError: a parameter out of range.
@@ -91,6 +97,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,
+            leap_variant=leap_variant,
+            head_threshold=head_threshold,
             rebalanced_examples=channel.Channel(type=standard_artifacts.Examples),
             census=channel.Channel(type=artifacts.ClassCensus),
         )

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from longtail.models import config as config_lib
+from longtail.models.training import position
 from longtail.models.training import tail_health
 
 log = logging.getLogger("longtail")
@@ -39,29 +40,50 @@ def standard_callbacks(
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """One line an epoch for people: loss, speed, whether the cloud is on, and how head and tail fare.
+    """One line an epoch for people: loss, speed, time left, whether the cloud is on, and how head and tail fare.
 
-    `health` is called before this one.
+    `health` is called before this one. Every step is told to `position`'s watchers.
     """
 
     def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int, health: tail_health.TailHealth):
         super().__init__()
         self._config, self._steps, self._batch, self._health = config, steps, batch, health
+        self._epochs = config.training.epochs
+        self._seconds: list[float] = []  # of each epoch of this process
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.monotonic()
+        self._epoch, self._started = epoch, time.monotonic()
+        self._tell(epoch, 0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._tell(self._epoch, batch + 1)
+
+    def on_train_end(self, logs=None):
+        if self._epoch + 1 == self._epochs and not self.model.stop_training:
+            self._tell(self._epochs, 0)
+
+    def _tell(self, done, step):
+        position.tell(position.Position(done, self._epochs, step, self._steps))
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds = time.monotonic() - self._started
+        self._seconds.append(time.monotonic() - self._started)
         log.info(
-            "epoch %d/%d  step %d  loss %.4f  %.0f images/s%s",
+            "epoch %d/%d  step %d/%d  loss %.4f  %.0f images/s%s%s",
             epoch + 1,
-            self._config.training.epochs,
+            self._epochs,
             (epoch + 1) * self._steps,
+            self._epochs * self._steps,
             logs["loss"],
-            self._steps * self._batch / seconds,
+            self._steps * self._batch / self._seconds[-1],
+            self._left(self._epochs - epoch - 1),
             self._cloud(epoch),
         )
+
+    def _left(self, epochs):
+        if not epochs:
+            return ""
+        usual = self._seconds[1:] or self._seconds  # the first one also compiles
+        return f"  {position.duration(epochs * sum(usual) / len(usual))} left"
 
     def _cloud(self, epoch):
         leap, health = self._config.leap, self._health.latest

@@ -31,6 +31,8 @@ from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
 
+_FEW_STEPS = 300  # below it a training from scratch has hardly begun
+
 _OPTIMIZERS = {
     "adam": tf.keras.optimizers.Adam,
     "sgd": lambda rate: tf.keras.optimizers.SGD(rate, momentum=0.9),
@@ -128,6 +130,7 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
     strategy = strategy or tf.distribute.get_strategy()
     batch, steps = training_data.steps(data, training)
     _check_plan(config, strategy.num_replicas_in_sync, batch)
+    _say_steps(steps, training.epochs, batch)
     drawn = training_data.drawn(data, training)
     schedule = schedules.build_schedule(
         training.schedule,
@@ -175,6 +178,13 @@ def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> Non
         raise errors.UsageError(
             f"training.batch: {devices} devices cannot share a batch of {batch} images evenly; give a multiple"
         )
+
+
+def _say_steps(steps: int, epochs: int, batch: int) -> None:
+    total = steps * epochs
+    log.info("%d steps an epoch, %d in all, of %d images each", steps, total, batch)
+    if total < _FEW_STEPS:
+        log.warning("%d steps in all: too few to learn from; raise training.epochs, or lower training.batch", total)
 
 
 @contextlib.contextmanager
