@@ -86,6 +86,8 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
     rebalanced = rebalancer.Rebalancer(
         examples=examples,
         blessing=gate.outputs["blessing"],
+        leap_variant=recipe.leap.variant,
+        head_threshold=recipe.leap.head_threshold,
         **dataclasses.asdict(recipe.rebalance),
     )
     transform = tfx.components.Transform(

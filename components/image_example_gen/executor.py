@@ -125,14 +125,13 @@ def _plan(exec_properties: dict[str, Any]) -> _Plan:
         exec_properties[SPAN],
     )
     listing = source.listing()
-    undecided = {item.identity for item in listing.items if item.split is None}
-    held_out = frozenset()
-    if undecided:
-        held_out = splits.held_out(undecided, exec_properties[EVAL_FRACTION], exec_properties[SEED])
-    images = collections.Counter(steps.output_split(item, held_out) for item in listing.items)
+    held_out = splits.held_out_of(listing.items, exec_properties[EVAL_FRACTION], exec_properties[SEED])
+    images = collections.Counter(splits.output_split(item, held_out) for item in listing.items)
     for split in _SPLITS:
         if not images[split]:
             raise errors.UsageError(f"{exec_properties[SOURCE]}: no images for split '{split}'")
+    if lacking := splits.lacking(listing.items, held_out):
+        raise errors.UsageError(f"{exec_properties[SOURCE]}: {lacking}")
     shards = {split: -(-images[split] // _IMAGES_A_SHARD) for split in _SPLITS}
     return _Plan(source, listing, held_out, shards)
 
@@ -223,7 +222,7 @@ def _account(
     left = [item for item in listing.items if item.path not in lost]
     counts = {"images": len(left), "identities": len({item.identity for item in left})}
     for split in _SPLITS:
-        here = [item for item in left if steps.output_split(item, plan.held_out) == split]
+        here = [item for item in left if splits.output_split(item, plan.held_out) == split]
         if not here:
             raise errors.WorkError(
                 f"{source}: {len(bad)} files were set aside and none is left for split '{split}';"
@@ -236,6 +235,8 @@ def _account(
             )
         counts[f"{split}_images"] = len(here)
         counts[f"{split}_identities"] = len({item.identity for item in here})
+    if lacking := splits.lacking(left, plan.held_out):
+        raise errors.WorkError(f"{source}: {lacking}; {len(bad)} files were set aside, first {bad[0]['path']}")
     counts |= {"quarantined": len(bad), "dropped": len(listing.dropped)}
     _log_line(source, counts, listing.other_files)
     return counts

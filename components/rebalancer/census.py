@@ -100,6 +100,25 @@ def plan(
     return {"strategy": strategy, "classes": classes, **totals}
 
 
+def check_cloud(census: Mapping[str, Any], variant: str, head_threshold: int) -> None:
+    """Refuses a vanilla cloud that no class would lend its width to.
+
+    Args:
+        census: as `plan` returns it.
+        variant: of the feature cloud, `leap.variant`.
+        head_threshold: T; classes with more images than that are head classes.
+
+    Raises:
+        errors.UsageError: there is no head class.
+    """
+    most = max(one["images"] for one in census["classes"])
+    if variant == "vanilla" and most <= head_threshold:
+        raise errors.UsageError(
+            f"leap.head_threshold: {head_threshold} leaves the vanilla cloud no head class, since no identity is "
+            f"trained on more than {most} images; lower it, or set leap.variant to full"
+        )
+
+
 def _place(seed: int, identity: str) -> bytes:
     """Where an identity stands among those with as many images: were it its name, the head would be one alphabet."""
     return hashlib.sha256(f"{seed}/{identity}".encode()).digest()

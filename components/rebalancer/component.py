@@ -23,6 +23,8 @@ class RebalancerSpec(component_spec.ComponentSpec):
         executor.CAP_KEY: component_spec.ExecutionParameter(type=int),
         executor.REPEAT_TO_KEY: component_spec.ExecutionParameter(type=int),
         executor.SEED_KEY: component_spec.ExecutionParameter(type=int),
+        executor.LEAP_VARIANT_KEY: component_spec.ExecutionParameter(type=str),
+        executor.HEAD_THRESHOLD_KEY: component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
         executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -65,6 +67,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         cap: int,
         repeat_to: int,
         seed: int,
+        leap_variant: str,
+        head_threshold: int,
     ):
         """Makes the component.
 
@@ -77,6 +81,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap: images an identity keeps at most.
             repeat_to: rows an identity gets at least.
             seed: of the choice and of the shuffle.
+            leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
+            head_threshold: identities with more images than that are its head classes.
 
         Raises:
             errors.UsageError: a parameter out of range.
@@ -92,6 +98,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,
+            leap_variant=leap_variant,
+            head_threshold=head_threshold,
             rebalanced_examples=channel.Channel(type=standard_artifacts.Examples),
             census=channel.Channel(type=artifacts.ClassCensus),
         )

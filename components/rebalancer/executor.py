@@ -30,6 +30,8 @@ TAIL_IMAGES_KEY = "tail_images"
 CAP_KEY = "cap"
 REPEAT_TO_KEY = "repeat_to"
 SEED_KEY = "seed"
+LEAP_VARIANT_KEY = "leap_variant"
+HEAD_THRESHOLD_KEY = "head_threshold"
 REBALANCED_EXAMPLES_KEY = "rebalanced_examples"
 CENSUS_KEY = "census"
 
@@ -48,7 +50,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the census and the rebalanced train split.
 
         Raises:
-            errors.UsageError: a parameter out of range.
+            errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
             errors.WorkError: no train split, or fewer than two identities in it.
         """
         asked = settings.pick(config.Rebalance, exec_properties)
@@ -59,6 +61,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         pattern = _train_pattern(examples)
         fileio.makedirs(census_uri)
         plan = census.plan(self._count(pattern, census_uri), **dataclasses.asdict(asked))
+        census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], int(exec_properties[HEAD_THRESHOLD_KEY]))
         rows.write_json(os.path.join(census_uri, census.FILE_NAME), plan)
         self._write(pattern, census_uri, rebalanced.uri, asked.seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])

@@ -25,11 +25,14 @@ from longtail.models import settings
 from longtail.models.export import saved_model
 from longtail.models.leap import feature_cloud
 from longtail.models.training import callbacks as callbacks_lib
+from longtail.models.training import checkpoints as checkpoints_lib
 from longtail.models.training import data as training_data
 from longtail.models.training import tail_health
 from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
+
+_FEW_STEPS = 300  # below it a training from scratch has hardly begun
 
 
 class Classifier(tf.keras.Model):
@@ -123,6 +126,7 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
     strategy = strategy or tf.distribute.get_strategy()
     batch, steps = training_data.steps(data, training)
     _check_plan(config, strategy.num_replicas_in_sync, batch)
+    _say_steps(steps, training.epochs, batch)
     drawn = training_data.drawn(data, training)
     schedule = schedules.SCHEDULES[training.schedule](training, steps)
     with strategy.scope():
@@ -130,14 +134,14 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
         optimizer = schedules.OPTIMIZERS[training.optimizer](schedule)
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
-    callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
-    with callbacks_lib.kept(classifier, checkpoints, strategy) as (done, keepers), _one_line():
+    callbacks += callbacks_lib.standard_callbacks(config, data.counts, steps, batch, board)
+    with checkpoints_lib.restored(classifier, checkpoints, strategy) as (done, savers), _one_line():
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
         if done < training.epochs:
             dataset, _ = training_data.batches(data, preprocess, config, done)
             rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
-            classifier.fit(dataset, callbacks=callbacks + keepers, verbose=0, **rest)
+            classifier.fit(dataset, callbacks=callbacks + savers, verbose=0, **rest)
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
         raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
@@ -164,6 +168,13 @@ def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> Non
         raise errors.UsageError(
             f"training.batch: {devices} devices cannot share a batch of {batch} images evenly; give a multiple"
         )
+
+
+def _say_steps(steps: int, epochs: int, batch: int) -> None:
+    total = steps * epochs
+    log.info("%d steps an epoch, %d in all, of %d images each", steps, total, batch)
+    if total < _FEW_STEPS:
+        log.warning("%d steps in all: too few to learn from; raise training.epochs, or lower training.batch", total)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 import warnings
 
 # TensorFlow's C++ complains about missing GPUs before Python can ask it not to.
@@ -9,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer  # noqa: E402
 
+from longtail.models import errors  # noqa: E402
 from longtail.pipeline.cli import bench  # noqa: E402
 from longtail.pipeline.cli import clients  # noqa: E402
 from longtail.pipeline.cli import compile as compile_command  # noqa: E402
@@ -47,14 +49,21 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; errors of the user's are one line."""
+    """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; every error is one line.
+
+    A run's log file has the traceback of an error that nobody foresaw; LONGTAIL_DEBUG=1 shows it of any error, here.
+    """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' words on each other's releases, none for a user to act on
     try:
         app()
+    except errors.Stopped as stop:
+        print(f"longtail: {errors.shown(str(stop))}", file=sys.stderr)
+        sys.exit(stop.exit_status)
     except Exception as error:
+        if os.environ.get("LONGTAIL_DEBUG"):
+            traceback.print_exc()
         status = getattr(error, "exit_status", None)
-        if status is None:
-            raise
-        print(f"longtail: error: {error}", file=sys.stderr)
-        sys.exit(status)
+        line = str(error) if status else f"{errors.first_line(error)}; LONGTAIL_DEBUG=1 shows where"
+        print(f"longtail: error: {errors.shown(line)}", file=sys.stderr)
+        sys.exit(status or 1)
