@@ -4,12 +4,14 @@ import os
 import sys
 import traceback
 import warnings
+from typing import Annotated
 
 # TensorFlow's C++ complains about missing GPUs before Python can ask it not to.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer  # noqa: E402
 
+import longtail  # noqa: E402
 from longtail.models import errors  # noqa: E402
 from longtail.pipeline.cli import bench  # noqa: E402
 from longtail.pipeline.cli import clients  # noqa: E402
@@ -32,6 +34,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"longtail {longtail.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Takes the options that belong to no command."""
+
+
 app.command()(run.run)
 app.command("try")(run.try_out)
 app.command()(drift.drift)
