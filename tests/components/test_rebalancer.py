@@ -241,6 +241,15 @@ def test_a_carve_without_a_tail_is_refused():
         census.plan({"a": (5, 5), "b": (3, 3)}, "carve", head=2, tail_images=1)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "sizes"), [("cap", {"cap": 4}), ("carve", {"tail_images": 4}), ("repeat", {"repeat_to": 2})]
+)
+def test_copies_of_a_file_fill_neither_a_cap_nor_a_cut(strategy, sizes):
+    plan = census.plan({"a": (3, 5), "b": (1, 1)}, strategy, **sizes)
+    assert _column(plan, "images") == _column(plan, "available") == {"a": 3, "b": 1}
+    assert _column(plan, "rows")["a"] == 3
+
+
 _MANY = strategies.dictionaries(
     strategies.text("abcdef", min_size=1), strategies.integers(1, 40), min_size=2, max_size=20
 )

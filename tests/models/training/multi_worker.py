@@ -1,6 +1,6 @@
 """One of several workers, started by test_multi_worker.py: trains, and tells in a file what it saw.
 
-Usage: python -m tests.models.multi_worker FOLDER, with TF_CONFIG in the environment.
+Usage: python -m tests.models.training.multi_worker FOLDER, with TF_CONFIG in the environment.
 """
 
 import logging
