@@ -104,6 +104,12 @@ def build_embedder(
 
     Raises:
       errors.UsageError: unknown backbone; weights that are absent or of other shapes.
+
+    Example:
+
+    >>> embedder = backbones.build_embedder("conv4", image_shape=(32, 32, 1), dimension=64)
+    >>> embedder(tf.zeros([5, 32, 32, 1])).shape
+    TensorShape([5, 64])
     """
     if backbone not in BACKBONES:
         raise errors.UsageError(f"model.backbone: unknown {backbone!r}; one of {', '.join(BACKBONES)}")

@@ -28,6 +28,12 @@ def build_schedule(
 
     Raises:
       errors.UsageError: unknown name, or a number out of range.
+
+    Example:
+
+    >>> schedule = schedules.build_schedule("cosine", rate=0.1, total_steps=10)
+    >>> [round(float(schedule(step)), 3) for step in (0, 5, 10)]
+    [0.1, 0.05, 0.0]
     """
     if rate <= 0 or total_steps < 1 or not 0 <= warmup_steps < max(total_steps, 1):
         raise errors.UsageError(
