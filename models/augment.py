@@ -6,7 +6,17 @@ from longtail.models import config as config_lib
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, how: config_lib.Augmentation) -> tf.Tensor:
-    """Augments float32 [B, h, w, c]; `seed` int [2] decides every draw. Uncovered corners repeat the edge."""
+    """Augments float32 [B, h, w, c]; `seed` int [2] decides every draw. Uncovered corners repeat the edge.
+
+    Example: four images of the pixels 0 and 1; this seed mirrors the first two, always.
+
+    >>> images, seed = tf.reshape([0.0, 1.0] * 4, [4, 1, 2, 1]), tf.constant([0, 3])
+    >>> augment.augment(images, seed, config.Augmentation(flip=True)).numpy().reshape([4, 2])
+    array([[1., 0.],
+           [1., 0.],
+           [0., 1.],
+           [0., 1.]], dtype=float32)
+    """
     if how.flip:
         coin = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed + 1) < 0.5
         images = tf.where(coin, images[:, :, ::-1], images)

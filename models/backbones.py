@@ -124,6 +124,12 @@ def build_embedder(
 
     Raises:
       errors.UsageError: weights of other shapes.
+
+    Example:
+
+    >>> embedder = backbones.build_embedder("conv4", image_shape=(32, 32, 1), dimension=64)
+    >>> embedder(tf.zeros([5, 32, 32, 1])).shape
+    TensorShape([5, 64])
     """
     image = layers.Input(image_shape)
     x = BACKBONES[backbone].build(image, weight_decay)

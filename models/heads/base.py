@@ -25,6 +25,12 @@ class Own(NamedTuple):
 
     `cosine` float32, cos theta_y; `alpha` float32, the cloud's turn in radians, 0 without a cloud; `length` float32,
     |f| before normalisation; `label` int32.
+
+    Example: the entry of an embedding of length 5 in an angle of 60 degrees to its own class's weight, turned by none.
+
+    >>> own = heads.Own(tf.constant([0.5]), alpha=tf.constant([0.0]), length=tf.constant([5.0]), label=tf.constant([1]))
+    >>> heads.CosFace(2, margin=0.2).target(own).numpy().round(2)
+    array([0.3], dtype=float32)
     """
 
     cosine: tf.Tensor
@@ -34,7 +40,13 @@ class Own(NamedTuple):
 
 
 class Option(NamedTuple):
-    """A number of one head's own: what it is by default, from where to where it may be, and whether it is a count."""
+    """A number of one head's own: what it is by default, from where to where it may be, and whether it is a count.
+
+    Example:
+
+    >>> heads.SubCentreArcFace.OPTIONS["sub_centres"]
+    Option(default=3, least=1, most=64, whole=True)
+    """
 
     default: float
     least: float
@@ -61,6 +73,17 @@ class Head(tf.keras.layers.Layer):
       weight_decay: L2 factor on W.
       counts: int [C], K_i: distinct images of each class; for heads that weigh classes by them.
       options: numbers of this head's own, over the defaults of `OPTIONS`.
+
+    Example: a head whose target is half its cosine, met by an embedding with the cosines 0.6 and 0.8.
+
+    >>> class Half(heads.Head):
+    ...     def target(self, own):
+    ...         return own.cosine / 2.0
+    >>> head = Half(classes=2, scale=10.0)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[3., 8.]], dtype=float32)
     """
 
     MARGINS: ClassVar[tuple[float, float]] = (0.0, 1.6)

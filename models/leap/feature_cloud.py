@@ -26,6 +26,15 @@ class FeatureCloud(tf.keras.layers.Layer):
       seed: of the draws, which are a function of (seed, step): a resumed run draws what an uninterrupted one would.
       images_kept, centre_momentum, angle_order: of `angle_memory.AngleMemory`.
 
+    Example: class 0 has angles of variance pi^2 / 8, class 1 of variance 0; pooled they have pi^2 / 16. Class 0 is
+    wider than that and draws nothing; class 1 draws with a standard deviation of pi / 4.
+
+    >>> cloud = feature_cloud.FeatureCloud(counts=[2, 2], variant="full", angle_order="before")
+    >>> for batch in ([[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]):
+    ...     alpha = cloud(tf.constant(batch), labels=tf.constant([0, 1]))
+    >>> cloud.widths().numpy() / np.pi, alpha.shape
+    (array([0.  , 0.25], dtype=float32), TensorShape([2, 2]))
+
     Reference: Liu et al., CVPR 2020, Eq. 6 to 9.
     """
 
