@@ -115,5 +115,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO, force=True)
     main(sys.argv[1])
