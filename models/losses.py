@@ -1,15 +1,16 @@
 """What is made of a head's logits: cross-entropy, its balanced forms for long tails, triplets, and the centre loss."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import settings as settings_lib
 from longtail.models.leap import angle_memory
 from longtail.models.training import workers
-
-LOSSES = ("cross_entropy", "class_balanced", "balanced_softmax")
 
 
 def effective_number_weights(counts: npt.ArrayLike, beta: float) -> np.ndarray:
@@ -25,8 +26,9 @@ def effective_number_weights(counts: npt.ArrayLike, beta: float) -> np.ndarray:
     Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, Eq. 2.
     """
     counts = np.asarray(counts, np.float64)
-    if counts.min() < 1 or not 0.0 <= beta < 1.0:
-        raise errors.UsageError(f"needs every K_i >= 1 and beta in [0, 1). Received: {counts.min()}, {beta}")
+    if counts.min() < 1:
+        raise errors.UsageError(f"an effective number needs every K_i >= 1. Received: {counts.min()}")
+    settings_lib.check_values(config_lib.Loss, "loss.", beta=beta)
     # 1 - beta^K without the cancellation at beta near 1; beta = 0 makes log(beta) minus infinity, and all weights 1.
     with np.errstate(divide="ignore"):
         weights = -1.0 / np.expm1(counts * np.log(beta))
@@ -95,6 +97,16 @@ class BalancedSoftmax(tf.keras.losses.Loss):
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y_pred + self._log_counts)
 
 
+# By the names recipes use: of the settings, counts, step and steps an epoch that `build_loss` has.
+LOSSES: dict[str, Callable[[config_lib.Loss, npt.ArrayLike, tf.Variable, int], tf.keras.losses.Loss]] = {
+    "cross_entropy": lambda *_: tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "class_balanced": lambda settings, counts, step, steps: ClassBalanced(
+        counts, settings.beta, step, settings.start_epoch * steps
+    ),
+    "balanced_softmax": lambda _, counts, *__: BalancedSoftmax(counts),
+}
+
+
 def build_loss(
     config: config_lib.TrainConfig, counts: npt.ArrayLike, step: tf.Variable, steps_per_epoch: int
 ) -> tf.keras.losses.Loss:
@@ -110,14 +122,7 @@ def build_loss(
         import tensorflow_addons as tfa  # Addons is at its end of life: imported where it is used, never further
 
         return tfa.losses.TripletSemiHardLoss(config.head.margin, distance_metric="squared-L2")
-    settings = config.loss
-    if settings.name == "class_balanced":
-        return ClassBalanced(counts, settings.beta, step, settings.start_epoch * steps_per_epoch)
-    if settings.name == "balanced_softmax":
-        return BalancedSoftmax(counts)
-    if settings.name == "cross_entropy":
-        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    raise errors.UsageError(f"loss.name: unknown {settings.name!r}; one of {', '.join(LOSSES)}")
+    return LOSSES[config.loss.name](config.loss, counts, step, steps_per_epoch)
 
 
 class CentreLoss(tf.keras.layers.Layer):
@@ -142,11 +147,10 @@ class CentreLoss(tf.keras.layers.Layer):
     Reference: Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016, Eq. 2 to 4.
     """
 
-    def __init__(self, classes: int, weight: float = 0.003, rate: float = 0.5, **kwargs):
+    def __init__(self, classes: int, weight: float, rate: float = config_lib.Loss.centre_rate, **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(autocast=False, **kwargs)
-        if weight < 0.0 or not 0.0 < rate <= 1.0:
-            raise errors.UsageError(f"`weight` must be >= 0 and `rate` in (0, 1]. Received: {weight}, {rate}")
+        settings_lib.check_values(config_lib.Loss, "loss.", centre_weight=weight, centre_rate=rate)
         self.classes = classes
         self.weight = weight
         self.rate = rate

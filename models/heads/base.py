@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import settings
 from longtail.models.heads import cosine_similarity
 from longtail.models.leap import cloud_noise
 from longtail.models.leap import feature_cloud
@@ -51,6 +53,11 @@ class Option(NamedTuple):
     most: float
     whole: bool = False
 
+    @property
+    def allowed(self) -> settings.Number:
+        """What the number may be."""
+        return settings.Number(self.least, self.most, self.whole)
+
 
 class Head(tf.keras.layers.Layer):
     """Base of the heads: weights W [d, C], cosines, the cloud, and the target replaced by what `target` answers.
@@ -87,8 +94,8 @@ class Head(tf.keras.layers.Layer):
     def __init__(
         self,
         classes: int,
-        scale: float = 1.0,
-        margin: float = 0.0,
+        scale: float = config_lib.Head.scale,
+        margin: float = config_lib.Head.margin,
         cloud: feature_cloud.FeatureCloud | None = None,
         weight_decay: float = 0.0,
         counts: npt.ArrayLike | None = None,
@@ -99,13 +106,8 @@ class Head(tf.keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         if classes < 2:
             raise errors.UsageError(f"`classes` must be at least 2. Received: {classes}")
-        if not 0.0 < scale <= 1e6:
-            raise errors.UsageError(f"`scale` must be in (0, 1e6]. Received: {scale}")
-        least, most = self.MARGINS
-        if not least <= margin <= most:
-            raise errors.UsageError(
-                f"`margin` of {type(self).__name__} must be from {least} to {most}. Received: {margin}"
-            )
+        settings.check_values(config_lib.Head, "head.", scale=scale)
+        settings.require(f"head.margin of {type(self).__name__}", margin, settings.Number(*self.MARGINS))
         if cloud is not None and not self.takes_cloud:
             raise errors.UsageError(f"{type(self).__name__} has no angles for a feature cloud; use a margin head")
         for name, given in (("cloud", cloud and cloud.memory.counts), ("counts", counts)):
@@ -123,21 +125,18 @@ class Head(tf.keras.layers.Layer):
         self.check_options(margin, self.options)
 
     @classmethod
+    def allowed_options(cls) -> settings.Table:
+        """What `head.options` may hold with this head."""
+        return settings.Table({name: option.allowed for name, option in cls.OPTIONS.items()})
+
+    @classmethod
     def read_options(cls, options: Mapping[str, float]) -> dict[str, float]:
         """All options of this head, the given ones over the defaults.
 
         Raises:
           errors.UsageError: an option this head does not have, or one out of range.
         """
-        for name, value in options.items():
-            if name not in cls.OPTIONS:
-                known = f"it has {', '.join(cls.OPTIONS)}" if cls.OPTIONS else "it has none"
-                raise errors.UsageError(f"head.options: {cls.__name__} has no option {name!r}; {known}")
-            _, least, most, whole = cls.OPTIONS[name]
-            if not least <= value <= most or (whole and value != int(value)):
-                raise errors.UsageError(
-                    f"head.options.{name}: {value} is not {'a whole number ' if whole else ''}from {least} to {most}"
-                )
+        settings.require("head.options", options, cls.allowed_options())
         return {name: float(options.get(name, option.default)) for name, option in cls.OPTIONS.items()}
 
     @classmethod

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from longtail.models import config
 from longtail.models import errors
+from longtail.models import settings
 from longtail.models.training import workers
-
-ANGLE_ORDERS = ("after", "before")
 
 
 def angle_between(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -105,10 +105,10 @@ class AngleMemory(tf.keras.layers.Layer):
     def __init__(
         self,
         counts: npt.ArrayLike,
-        images_kept: int = 3,
-        centre_momentum: float = 0.1,
-        angle_order: str = "after",
-        head_threshold: int = 10,
+        images_kept: int = config.Leap.images_kept,
+        centre_momentum: float = config.Leap.centre_momentum,
+        angle_order: str = config.Leap.angle_order,
+        head_threshold: int = config.Leap.head_threshold,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"  # always, also under mixed precision
@@ -119,12 +119,14 @@ class AngleMemory(tf.keras.layers.Layer):
                 "`counts` must be [C] with C >= 2 and every K_i >= 1. "
                 f"Received: shape {counts.shape}, least {counts.min() if counts.size else 'none'}"
             )
-        if images_kept < 1:
-            raise errors.UsageError(f"`images_kept` (P) must be at least 1. Received: {images_kept}")
-        if not 0.0 <= centre_momentum < 1.0:
-            raise errors.UsageError(f"`centre_momentum` (gamma) must be in [0, 1). Received: gamma={centre_momentum}")
-        if angle_order not in ANGLE_ORDERS:
-            raise errors.UsageError(f"`angle_order` must be one of {ANGLE_ORDERS}. Received: {angle_order!r}")
+        settings.check_values(
+            config.Leap,
+            "leap.",
+            images_kept=images_kept,
+            centre_momentum=centre_momentum,
+            angle_order=angle_order,
+            head_threshold=head_threshold,
+        )
         self.counts: np.ndarray = counts
         self.images_kept = images_kept
         self.centre_momentum = centre_momentum

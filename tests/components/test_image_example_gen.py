@@ -1,6 +1,7 @@
 """ImageExampleGen through a real Beam run on real files."""
 
 import collections
+import dataclasses
 import logging
 import pathlib
 
@@ -13,6 +14,7 @@ from tfx.orchestration import pipeline
 from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.data import sources
 from longtail.components.image_example_gen import component
@@ -147,9 +149,8 @@ def test_tfx_finds_the_splits_by_its_own_means(glyphs):
 
 def _run_pipeline(root: pathlib.Path, source: str) -> list[int]:
     """Runs the component alone with a real MLMD; the states of all its executions so far."""
-    made = component.ImageExampleGen(
-        source=source, span=1, fingerprint=sources.fingerprint(source, span=1)
-    )
+    settings = dataclasses.asdict(config.Data(source=source))
+    made = component.ImageExampleGen(span=1, fingerprint=sources.fingerprint(source, span=1), **settings)
     connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.db"))
     local_dag_runner.LocalDagRunner().run(
         pipeline.Pipeline(

@@ -102,11 +102,11 @@ def test_a_source_with_nothing_to_work_with_is_a_usage_error(tmp_path, where, me
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"eval_fraction": 1.0}, "eval_fraction must be between 0 and 1, not 1.0"),
-        ({"query_fraction": 0}, "query_fraction must be between 0 and 1, not 0.0"),
-        ({"max_quarantine_fraction": 2}, "max_quarantine_fraction must be from 0 to 1, not 2.0"),
-        ({"max_pixels": 0}, "max_pixels must be at least 1, not 0"),
-        ({"span": -1}, "span must be at least 0, not -1"),
+        ({"eval_fraction": 1.0}, "data.eval_fraction must be a number from 0 to 1 other than 0 and 1, not 1.0"),
+        ({"query_fraction": 0}, "data.query_fraction must be a number from 0 to 1 other than 0 and 1, not 0.0"),
+        ({"max_quarantine_fraction": 2}, "data.max_quarantine_fraction must be a number from 0 to 1, not 2.0"),
+        ({"max_pixels": 0}, "data.max_pixels must be a whole number from 1 to 1000000000, not 0"),
+        ({"span": 0}, "span must be a whole number from 1 to 1000000000, not 0"),
     ],
 )
 def test_a_parameter_out_of_range_is_named(tmp_path, parameters, message):

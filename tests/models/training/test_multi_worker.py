@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}, "environment": "cloud"}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TMPDIR": str(folder / "tmp")}
         with open(folder / f"log-{index}", "w") as log:
-            command = [sys.executable, "-m", "tests.models.multi_worker", str(folder)]
+            command = [sys.executable, "-m", "tests.models.training.multi_worker", str(folder)]
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     try:
         ends = [process.wait(300) for process in processes]
