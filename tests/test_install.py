@@ -1,4 +1,4 @@
-"""One importable root: a wheel brings `longtail` alone, and works in a folder whose files are named as its rooms are."""
+"""One importable root: a wheel brings `longtail` alone, and works beside files named as its rooms are."""
 
 import json
 import pathlib
