@@ -83,6 +83,11 @@ class Backbone:
       channels: how many an image may have.
       takes_weights: whether weights of its own can be loaded into it.
       pooled: whether its features are an embedding as they are, where they are as long as one.
+
+    Example:
+
+    >>> backbones.BACKBONES["conv4"].least_side
+    8
     """
 
     build: Callable[[tf.Tensor, float], tf.Tensor]

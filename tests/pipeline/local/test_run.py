@@ -74,7 +74,7 @@ def test_a_request_log_that_grew_is_read_anew_but_by_a_run_that_was_cut_after_th
     log_into(log, "3.tfrecord")
     cut = record_lib.Record(str(tmp_path), "id", where, 1, "f")
     assert cut.pins(str(log)) == passed
-    cut.deliver([str(log)])
+    cut.finish([str(log)])
     assert cut.pins(str(log))["request_listing"] != passed["request_listing"]  # a finished run looks again
 
 
