@@ -5,6 +5,8 @@ PYENV_310 = $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/vers
 UV = .tools/bin/uv
 BIN = .venv/bin
 ROOT ?= runs/glyphs
+# A package of links to the rooms, for mypy.
+TYPED = .tools/typing/longtail
 # `make setup CUDA=1` adds the libraries that a GPU needs; they stay until `make clean`.
 GPU = $(or $(filter 1,$(CUDA)),$(wildcard .venv/.cuda))
 LOCKS = requirements-dev.txt $(if $(GPU),requirements-cuda.txt)
@@ -20,6 +22,8 @@ test: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	@mkdir -p $(TYPED)
+	@ln -sf $(addprefix ../../../,models components pipeline serving benchmarks longtail/__init__.py longtail/py.typed) $(TYPED)
 	$(BIN)/mypy
 
 setup: .venv/.ready $(if $(GPU),.venv/.cuda)
