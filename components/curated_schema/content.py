@@ -15,7 +15,7 @@ _FLOAT = schema_pb2.FLOAT
 
 # Feature -> (type, domain). A domain is (lowest, highest) of a number, the words a text may be, or
 # None for any text. Aspect and kilobytes have no highest: they are the data's own.
-_CURATED = {
+_CURATED: dict[str, tuple[int, tuple | None]] = {
     features.ENCODED: (_BYTES, None),
     features.FORMAT: (_BYTES, ("jpeg", "png")),
     features.HEIGHT: (_INT, (1, None)),
@@ -96,12 +96,13 @@ def _domains(bounds: str) -> dict[str, tuple | None]:
         raise errors.UsageError(f"schema bounds must be a JSON object by feature, not {bounds!r}")
     domains = {name: domain for name, (_, domain) in _CURATED.items()}
     for name, bound in asked.items():
-        if domains.get(name) is None:
+        domain = domains.get(name)
+        if domain is None:
             near = difflib.get_close_matches(name, [n for n, d in domains.items() if d], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise errors.UsageError(f"schema bounds: no feature {name!r} with a domain{hint}")
         words = _CURATED[name][0] == _BYTES
-        domains[name] = (_words if words else _range)(name, bound, domains[name])
+        domains[name] = _words(name, bound, domain) if words else _range(name, bound, domain)
     return domains
 
 

@@ -137,7 +137,7 @@ def _plan(exec_properties: dict[str, Any]) -> _Plan:
     )
     listing = source.listing()
     undecided = {item.identity for item in listing.items if item.split is None}
-    held_out = frozenset()
+    held_out: frozenset[str] = frozenset()
     if undecided:
         held_out = splits.held_out(undecided, exec_properties[EVAL_FRACTION], exec_properties[SEED])
     images = collections.Counter(steps.output_split(item, held_out) for item in listing.items)
@@ -157,7 +157,7 @@ def _divide(
     rows: beam.PCollection, plan: _Plan, exec_properties: dict[str, Any]
 ) -> beam.PCollection:
     """Gives every row its `split`; held-out identities are gathered to be divided as a whole."""
-    train, evaluation = rows | "Sides" >> beam.Partition(_side, len(_SPLITS))
+    train, evaluation = rows | "Sides" >> beam.Partition(_Side(), len(_SPLITS))
     if plan.held_out:
         divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION], exec_properties[SEED])
         evaluation = (
@@ -169,8 +169,9 @@ def _divide(
     return (train, evaluation) | beam.Flatten()
 
 
-def _side(row: steps.Row, _: int) -> int:
-    return _SPLITS.index(row[0])
+class _Side(beam.PartitionFn):
+    def partition_for(self, element: Any, num_partitions: int, *args, **kwargs) -> int:
+        return _SPLITS.index(element[0])
 
 
 def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:
