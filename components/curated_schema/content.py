@@ -18,7 +18,7 @@ _FLOAT = schema_pb2.FLOAT
 
 # Feature -> (type, domain). A domain is (lowest, highest) of a number, the words a text may be, or
 # None for any text. Aspect and kilobytes have no highest: they are the data's own.
-_CURATED = {
+_CURATED: dict[str, tuple[int, tuple | None]] = {
     features.ENCODED: (_BYTES, None),
     features.FORMAT: (_BYTES, ("jpeg", "png")),
     features.HEIGHT: (_INT, (1, None)),
@@ -103,12 +103,13 @@ def domains(asked: Mapping[str, Any]) -> dict[str, tuple | None]:
     """
     found = {name: domain for name, (_, domain) in _CURATED.items()}
     for name, bound in asked.items():
-        if found.get(name) is None:
+        domain = found.get(name)
+        if domain is None:
             near = difflib.get_close_matches(str(name), [n for n, d in found.items() if d], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise errors.UsageError(f"drift.bounds has no {name!r} with a domain{hint}")
         words = _CURATED[name][0] == _BYTES
-        found[name] = (_words if words else _range)(name, bound, found[name])
+        found[name] = _words(name, bound, domain) if words else _range(name, bound, domain)
     return found
 
 

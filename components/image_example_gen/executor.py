@@ -145,7 +145,7 @@ def _divide(
     rows: beam.PCollection, plan: _Plan, exec_properties: dict[str, Any]
 ) -> beam.PCollection:
     """Gives every row its `split`; held-out identities are gathered to be divided as a whole."""
-    train, evaluation = rows | "Sides" >> beam.Partition(_side, len(_SPLITS))
+    train, evaluation = rows | "Sides" >> beam.Partition(_Side(), len(_SPLITS))
     if plan.held_out:
         divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION], exec_properties[SEED])
         evaluation = (
@@ -157,8 +157,9 @@ def _divide(
     return (train, evaluation) | beam.Flatten()
 
 
-def _side(row: steps.Row, _: int) -> int:
-    return _SPLITS.index(row[0])
+class _Side(beam.PartitionFn):
+    def partition_for(self, element: Any, num_partitions: int, *args, **kwargs) -> int:
+        return _SPLITS.index(element[0])
 
 
 def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -62,7 +63,7 @@ def to_example(
 ) -> tf.train.Example:
     """The features of longtail.components.data.features; without `split` where `side` is still open."""
     height, width, _ = image.pixels.shape
-    values = {
+    values: dict[str, bytes | int | float] = {
         features.ENCODED: image.encoded,
         features.FORMAT: image.format,
         features.HEIGHT: height,
@@ -113,7 +114,7 @@ def with_split(serialized: bytes, side: bytes) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def shard_key(row: Row, shards: dict[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
+def shard_key(row: Row, shards: Mapping[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
     """((split, shard), (place in the shard, path, example)): both by a hash of the path."""
     split, _, path, _, serialized = row
     place = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
@@ -123,7 +124,7 @@ def shard_key(row: Row, shards: dict[str, int]) -> tuple[tuple[str, int], tuple[
 class WriteShard(beam.DoFn):
     """Writes one gzipped TFRecord file, its records in the order of their hashes."""
 
-    def __init__(self, folders: dict[str, str], shards: dict[str, int], partial: str):
+    def __init__(self, folders: Mapping[str, str], shards: Mapping[str, int], partial: str):
         """Takes folder and number of shards by split, and where unfinished files lie."""
         self._folders = folders
         self._shards = shards
@@ -147,7 +148,7 @@ def _write_records(path: str, records: list[tuple[int, str, bytes]]) -> None:
 
 def write_counts(counts: list[tuple[str, int]], path: str, partial: str) -> str:
     """Writes what the shards counted, summed by split, as a JSON object."""
-    total = collections.Counter()
+    total: collections.Counter[str] = collections.Counter()
     for split, count in counts:
         total[split] += count
 

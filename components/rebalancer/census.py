@@ -84,7 +84,7 @@ def plan(
         )
     ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
     heads = set(ranked[:head]) if strategy == CARVE else set()
-    classes = []
+    classes: list[dict[str, Any]] = []
     for class_id, identity in enumerate(sorted(counts)):
         available, files = counts[identity]
         images = rows = available

@@ -102,7 +102,7 @@ def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | N
 
 def _eval_files(examples: list[types.Artifact]) -> list[str]:
     patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
-    return sorted(path for pattern in patterns for path in fileio.glob(pattern))
+    return sorted(os.fsdecode(path) for pattern in patterns for path in fileio.glob(pattern))
 
 
 def _records(files: list[str]) -> Iterator[tf.train.Example]:

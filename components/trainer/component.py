@@ -18,7 +18,7 @@ from longtail.components.data import features
 from longtail.components.trainer import executor
 from longtail.models import config as config_lib
 
-_TYPES = {bool: int}  # of execution properties: there is no bool among them
+_TYPES: dict[type, type] = {bool: int}  # of execution properties: there is no bool among them
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):

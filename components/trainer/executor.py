@@ -25,7 +25,7 @@ class Executor(stock.GenericExecutor):
     """Adds `census_path` to what `run_fn` is given, and completes the rest."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
-        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args: Any = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         uri = artifact_utils.get_single_uri(input_dict[CENSUS_KEY])
         fn_args.census_path = os.path.join(uri, census.FILE_NAME)
         examples = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])

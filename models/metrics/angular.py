@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.ndarray]:
+def class_angles(features: np.ndarray, labels: Sequence | np.ndarray) -> Mapping[object, np.ndarray]:
     """Angles between features and the mean direction of their class.
 
     Args:
@@ -42,7 +42,7 @@ def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.n
     return angles
 
 
-def angular_spread(features: np.ndarray, labels: Sequence, head: Collection) -> dict:
+def angular_spread(features: np.ndarray, labels: Sequence | np.ndarray, head: Collection) -> dict:
     """Mean angle and angular variance of head and of tail classes.
 
     Each class counts once, however many images it has. A class with fewer than two images has no

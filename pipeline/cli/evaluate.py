@@ -156,7 +156,7 @@ def _check_task(task: _Task, crossed: bool) -> None:
 
 def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
     """Yields the images' bytes in order, while threads read the next ones."""
-    pending = collections.deque()
+    pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for count, image in enumerate(images, start=1):
             pending.append(pool.submit(_encoded, image))

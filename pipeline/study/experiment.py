@@ -50,7 +50,7 @@ _HEADS = {
     "triplet": config_lib.Head("triplet", 1.0, 0.2),
 }
 # What may be added to a head, each with what it changes of the recipe.
-_ADDED = {
+_ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "leap_v": {"leap": {"variant": "vanilla"}},
     "leap_f": {"leap": {"variant": "full"}},
     "class_balanced": {"loss": {"name": "class_balanced"}},
@@ -133,7 +133,7 @@ def parse_method(text: str, own: config_lib.Head) -> Method:
     changed = [(part, key) for name in added for part, values in _ADDED[name].items() for key in values]
     if len(set(changed)) < len(changed):
         raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} exclude each other; write one of them")
-    changes = {}
+    changes: dict[str, Any] = {}
     start = own if own.name == head else _HEADS[head]
     for change in filter(None, tuned.split(",")):
         key, _, value = change.partition("=")
@@ -236,7 +236,8 @@ def _train_and_score(recipe, method: Method, setting: str, seed: int, data: _Ima
     head, tail_images = parse_setting(setting)
     training_set, head_ids = data.carve(head, tail_images, seed)
     config = method.config(recipe, seed)
-    preprocess = preprocess_lib.Preprocess(tuple(config.model.image), recipe.data.max_pixels)
+    height, width, channels = config.model.image
+    preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)
     started = time.monotonic()
     classifier = loop.train(config, training_set, preprocess)
     seconds = time.monotonic() - started
