@@ -30,7 +30,6 @@ from longtail.components.drift_gate import findings
 from longtail.components.drift_gate import registry as registry_lib
 from longtail.components.embedding_drift import executor as embedding_drift
 from longtail.components.span_sampler import executor as span_sampler
-from longtail.models import augment
 from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models.export import preprocess
@@ -149,7 +148,7 @@ def _train(pool: planted.Pool, shots: tuple[planted.Shot, ...], epochs: int, fol
     _, labels = np.unique([identity for identity, _ in rows], return_inverse=True)
     config = config_lib.TrainConfig(
         model=config_lib.Model(image=_IMAGE, weight_decay=5e-4),
-        augment=augment.Augmentation(shift=0.1, rotation=15),
+        augment=config_lib.Augmentation(shift=0.1, rotation=15),
         training=config_lib.Training(epochs=epochs),
     )
     decode = preprocess.Preprocess(_IMAGE)

@@ -46,19 +46,10 @@ class CheckImages(beam.DoFn):
             yield beam.pvalue.TaggedOutput(BAD, quarantine_row(item.path, str(error), size))
             return
         sha256 = hashlib.sha256(data).hexdigest()
-        split = output_split(item, self._held_out)
+        split = splits.output_split(item, self._held_out)
         side = features.TRAIN.decode() if split == features.TRAIN_SPLIT else item.split
         example = to_example(item, image, sha256, side)
         yield split, item.identity, item.path, sha256, example.SerializeToString(deterministic=True)
-
-
-def output_split(item: sources.Item, held_out: frozenset[str]) -> str:
-    """Which split of the Examples artifact an item belongs to."""
-    if item.split is not None:
-        in_train = item.split == features.TRAIN.decode()
-    else:
-        in_train = item.identity not in held_out
-    return features.TRAIN_SPLIT if in_train else features.EVAL_SPLIT
 
 
 def quarantine_row(path: str, reason: str, size: int | None = None) -> dict:

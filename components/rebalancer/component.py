@@ -7,6 +7,7 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components import runtime
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import executor
@@ -22,6 +23,8 @@ class RebalancerSpec(component_spec.ComponentSpec):
         executor.CAP_KEY: component_spec.ExecutionParameter(type=int),
         executor.REPEAT_TO_KEY: component_spec.ExecutionParameter(type=int),
         executor.SEED_KEY: component_spec.ExecutionParameter(type=int),
+        executor.LEAP_VARIANT_KEY: component_spec.ExecutionParameter(type=str),
+        executor.HEAD_THRESHOLD_KEY: component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
         executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -58,12 +61,14 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         self,
         examples: channel.BaseChannel,
         blessing: channel.BaseChannel,
-        strategy: str = census.NONE,
-        head: int = 0,
-        tail_images: int = 0,
-        cap: int = 0,
-        repeat_to: int = 0,
-        seed: int = 0,
+        strategy: str,
+        head: int,
+        tail_images: int,
+        cap: int,
+        repeat_to: int,
+        seed: int,
+        leap_variant: str,
+        head_threshold: int,
     ):
         """Makes the component.
 
@@ -76,12 +81,14 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap: images an identity keeps at most.
             repeat_to: rows an identity gets at least.
             seed: of the choice and of the shuffle.
+            leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
+            head_threshold: identities with more images than that are its head classes.
 
         Raises:
             errors.UsageError: a parameter out of range.
         """
-        if runtime.known(strategy, head, tail_images, cap, repeat_to):
-            census.check(strategy, head, tail_images, cap, repeat_to)
+        if runtime.known(strategy, head, tail_images, cap, repeat_to, seed):
+            census.check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
         spec = RebalancerSpec(
             examples=examples,
             blessing=blessing,
@@ -91,6 +98,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,
+            leap_variant=leap_variant,
+            head_threshold=head_threshold,
             rebalanced_examples=channel.Channel(type=standard_artifacts.Examples),
             census=channel.Channel(type=artifacts.ClassCensus),
         )

@@ -7,10 +7,9 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components.span_sampler import executor
-from longtail.models import errors
-
-_LEAST_IMAGES = 40
+from longtail.models import settings
 
 
 class SpanSamplerSpec(component_spec.ComponentSpec):
@@ -35,7 +34,7 @@ class SpanSampler(base_component.BaseComponent):
     SPEC_CLASS = SpanSamplerSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(self, examples: channel.BaseChannel, images: int = 2000):
+    def __init__(self, examples: channel.BaseChannel, images: int):
         """Makes the component.
 
         Args:
@@ -45,7 +44,6 @@ class SpanSampler(base_component.BaseComponent):
         Raises:
             errors.UsageError: too few images to compare anything.
         """
-        if images < _LEAST_IMAGES:
-            raise errors.UsageError(f"drift.sample must be at least {_LEAST_IMAGES} images, not {images}")
+        settings.check_values(config.Drift, "drift.", sample=images)
         spec = SpanSamplerSpec(examples=examples, images=images, sample=channel.Channel(type=artifacts.SpanSample))
         super().__init__(spec=spec)

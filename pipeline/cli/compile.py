@@ -48,10 +48,9 @@ def compile_(
     from longtail.pipeline import recipe as recipe_lib
     from longtail.pipeline.local import root_folder
 
-    loaded = recipe_lib.load(recipe, set_ or ())
+    loaded = recipe_lib.load(recipe, set_ or (), files=local)
     beam_args = beam.split(beam_pipeline_args or ())
     beam.check(beam_args)
-    recipe_lib.check(loaded)
     from longtail.models import errors
     from longtail.pipeline.kubeflow.compile import compiler as compile_lib
     from longtail.pipeline.kubeflow.compile import lint

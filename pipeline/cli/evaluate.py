@@ -172,13 +172,13 @@ def _encoded(image: _Image) -> bytes:
     """JPEG or PNG as ingestion would hand it on; empty, which no model decodes, where it cannot."""
     from longtail.components.data import images
     from longtail.components.data import sources
-    from longtail.models.export import preprocess
+    from longtail.models import config
 
     try:
         data = image.source.read(image.item)
         if data.startswith(_PNG_OR_JPEG):
             return data
-        return images.check(data, preprocess.DEFAULT_MAX_PIXELS).encoded
+        return images.check(data, config.MAX_PIXELS).encoded
     except (sources.ReadError, images.BadImage) as error:
         _LOG.warning("left out: %s: %s", image.item.path, error)
         return b""

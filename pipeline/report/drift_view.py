@@ -18,6 +18,7 @@ from longtail.components.data import samples
 from longtail.components.drift import histograms
 from longtail.components.drift_gate import registry as registry_lib
 from longtail.components.serving_skew import requests
+from longtail.models import config
 from longtail.models import errors
 from longtail.pipeline.local import root_folder
 
@@ -263,7 +264,7 @@ def _requests(folder: str) -> list[Picture]:
         return found
     for encoded in requests.images(paths, [], _LOOKED_AT):
         with contextlib.suppress(images.BadImage):
-            values = requests.numbers(encoded, requests.MAX_PIXELS)
+            values = requests.numbers(encoded, config.MAX_PIXELS)
             values[features.FORMAT] = "jpeg" if values[features.FORMAT] else "png"
             found.append(Picture(encoded, f"request {len(found) + 1}", values))
     return found

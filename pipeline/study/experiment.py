@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from longtail.components import config as components_config
 from longtail.components.data import images
 from longtail.components.data import sources
 from longtail.components.data import splits
@@ -151,12 +152,17 @@ def parse_setting(text: str) -> tuple[int, int]:
     """Reads "H100S4": 100 head identities keep all images, the others 4.
 
     Raises:
-      errors.UsageError: another form.
+      errors.UsageError: another form, or no such carve.
     """
     match = _SETTING.match(text)
     if not match:
         raise errors.UsageError(f"--settings: {text!r} is not H<head identities>S<tail images>, e.g. H100S4")
-    return int(match.group(1)), int(match.group(2))
+    head, tail_images = int(match.group(1)), int(match.group(2))
+    try:
+        census.check(components_config.Rebalance(census.CARVE, head, tail_images))
+    except errors.UsageError as error:
+        raise errors.UsageError(f"--settings: {text}: {error}") from error
+    return head, tail_images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,7 +102,7 @@ def test_every_step_makes_artifacts_of_the_same_types(rehearsed, finished):
         kinds = {artifact.id: types[artifact.type_id] for artifact in store.get_artifacts_by_context(context.id)}
         name = context.name.rpartition(".")[2]
         made[name] = {event.path.steps[0].key: kinds[event.artifact_id] for event in events}
-    assert set(made) == set(rehearsed["steps"]) and len(made) == 16
+    assert set(made) == set(rehearsed["steps"])
     for name, step in rehearsed["steps"].items():
         found = {key: ir.title(one["type"]) for key, [one] in step["outputs"]["artifacts"].items()}
         assert found.pop(driver.LOGS) == "system.Artifact", "Kubeflow's own"
@@ -134,7 +134,8 @@ def test_a_rehearsal_killed_while_training_goes_on_and_pushes_once(rehearse, reh
     assert status == 0 and record["run_id"] == cut["run_id"], said
     assert {step["state"] for step in record["steps"].values()} == {"COMPLETE", "CACHED"}
     kept = set(cut["steps"]) - {"Trainer"}
-    assert len(kept) == 12 and all(record["steps"][name] == cut["steps"][name] for name in kept)
+    assert kept == set(record["steps"]) - {"Trainer", "RetrievalEvaluator", "Pusher", "GalleryBuilder"}
+    assert all(record["steps"][name] == cut["steps"][name] for name in kept)
     assert not os.path.exists(cut["steps"]["Trainer"]["root"])
     assert len(list((workplace / "root" / "store" / "longtail-small" / cut["run_id"] / "Trainer").iterdir())) == 1
     assert "going on after epoch" in said and "epoch 1/16" not in said

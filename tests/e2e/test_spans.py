@@ -74,7 +74,7 @@ def test_first_span_is_accepted_blessed_pushed_and_searchable(workplace):
 def test_the_same_span_again_is_answered_by_the_cache_alone(run, workplace):
     status, summary, _ = run(1)
     assert status == 0
-    assert len(summary["cached"]) == 16 and not any(summary["seconds"].values())
+    assert summary["cached"] == list(summary["seconds"]) and not any(summary["seconds"].values())
     assert len(versions(workplace)) == 1
 
 
