@@ -83,7 +83,10 @@ def check(recipe: Recipe, files: bool = True) -> None:
     settings.check(recipe, check_lib.RULES)
     check_lib.check_together(recipe.train_config(), files)
     census.check(recipe.rebalance)
-    layouts.check(recipe.data.layout, recipe.data.camera_pattern)
+    try:
+        layouts.check(recipe.data.layout, recipe.data.camera_pattern)
+    except errors.UsageError as error:
+        raise errors.UsageError(f"data.{error}") from error
     content.domains(recipe.drift.bounds)
 
 

@@ -49,13 +49,16 @@ class Progress(tf.keras.callbacks.Callback):
         super().__init__()
         self._config, self._steps, self._batch, self._health = config, steps, batch, health
         self._epochs = config.training.epochs
-        self._seconds: list[float] = []  # of each epoch of this process
+        self._begun = 0.0  # when the first step of this process was done, which also compiles
+        self._timed = 0  # steps since
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._started = epoch, time.monotonic()
         self._tell(epoch, 0)
 
     def on_train_batch_end(self, batch, logs=None):
+        self._timed = self._timed + 1 if self._begun else 0
+        self._begun = self._begun or time.monotonic()
         self._tell(self._epoch, batch + 1)
 
     def on_train_end(self, logs=None):
@@ -66,7 +69,7 @@ class Progress(tf.keras.callbacks.Callback):
         position.tell(position.Position(done, self._epochs, step, self._steps))
 
     def on_epoch_end(self, epoch, logs=None):
-        self._seconds.append(time.monotonic() - self._started)
+        now = time.monotonic()
         log.info(
             "epoch %d/%d  step %d/%d  loss %.4f  %.0f images/s%s%s",
             epoch + 1,
@@ -74,16 +77,15 @@ class Progress(tf.keras.callbacks.Callback):
             (epoch + 1) * self._steps,
             self._epochs * self._steps,
             logs["loss"],
-            self._steps * self._batch / self._seconds[-1],
-            self._left(self._epochs - epoch - 1),
+            self._steps * self._batch / (now - self._started),
+            self._left(now, (self._epochs - epoch - 1) * self._steps),
             self._cloud(epoch),
         )
 
-    def _left(self, epochs):
-        if not epochs:
+    def _left(self, now, steps):
+        if not steps or not self._timed:
             return ""
-        usual = self._seconds[1:] or self._seconds  # the first one also compiles
-        return f"  {position.duration(epochs * sum(usual) / len(usual))} left"
+        return f"  {position.duration(steps * (now - self._begun) / self._timed)} left"
 
     def _cloud(self, epoch):
         leap, health = self._config.leap, self._health.latest

@@ -34,7 +34,7 @@ def recipe(
         for one in settings.walk(loaded, check.RULES)
     ]
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps({"recipe": loaded.name, "settings": rows}))
         return
     table = rich.table.Table("key", "value", "from", "may be")
     for row in rows:

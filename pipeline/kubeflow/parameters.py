@@ -38,7 +38,8 @@ def typed(pipeline: ir.Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
     """What was given, each as a value of its parameter's type; defaults are left to whoever runs the pipeline.
 
     Raises:
-      errors.UsageError: an unknown parameter, a value of another type or out of range, or none where one must be given.
+      errors.UsageError: an unknown parameter, a value of another type or out of its range, or a parameter that must be
+        given and is not.
     """
     for name in given:
         if name not in pipeline.parameters:

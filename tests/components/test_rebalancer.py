@@ -22,7 +22,7 @@ from longtail.models import errors
 from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
-_DEFAULTS = {"head": 0, "tail_images": 0, "cap": 0, "repeat_to": 0, "seed": 0}
+_DEFAULTS = {"head": 0, "tail_images": 0, "cap": 0, "repeat_to": 0, "seed": 0, "leap_variant": "none", "head_threshold": 0}
 
 
 def _images(counts):
@@ -234,6 +234,17 @@ def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strate
     }
     with pytest.raises(errors.UsageError, match=words):
         component.Rebalancer(**channels, **dataclasses.asdict(config.Rebalance(strategy, **sizes)))
+
+
+def test_a_vanilla_cloud_without_a_head_class_is_refused_before_a_row_is_written(tmp_path, long_tail):
+    with pytest.raises(errors.UsageError, match="leap.head_threshold: 4 leaves .* no identity .* more than 4 images"):
+        _rebalance(tmp_path, long_tail, "cap", cap=4, leap_variant="vanilla", head_threshold=4)
+    assert not (tmp_path / "examples" / "Split-train").exists()
+
+
+@pytest.mark.parametrize(("variant", "threshold"), [("vanilla", 4), ("full", 5), ("none", 5)])
+def test_a_cloud_that_has_what_it_needs_is_not_refused(variant, threshold):
+    census.check_cloud(census.plan({"a": (5, 5), "b": (3, 3)}, "none"), variant, threshold)
 
 
 def test_a_carve_without_a_tail_is_refused():

@@ -114,5 +114,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO, force=True)
     main(sys.argv[1])

@@ -190,7 +190,7 @@ def test_two_replicas_train_with_one_state_and_resume(two_replicas, tmp_path):
         ({"head": {"scale": float("nan")}}, "head.scale must be .*, not nan"),
         ({"head": {"margin": 2.0}}, "head.margin must be a number from 0 to 1.6, not 2.0"),
         ({"head": {"name": "sphereface"}}, "head.margin must be a number from 1 to 4, not 0.2"),
-        ({"head": {"name": "adaface", "options": {"h": 0.3}}}, "head.options has no 'h'; it has concentration, mom"),
+        ({"head": {"name": "adaface", "options": {"h": 0.3}}}, "head.options has no 'h'; it has concentration"),
         ({"head": {"name": "magface", "options": {"upper_margin": 0.1}}}, "upper_margin >= head.margin"),
         ({"head": {"name": "triplet"}, "leap": PLAIN}, "needs training.images_per_class of 2"),
         ({"head": {"name": "triplet"}}, "no angles for a cloud"),
