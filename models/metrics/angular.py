@@ -55,6 +55,11 @@ def angular_spread(features: np.ndarray, labels: Sequence, head: Collection) -> 
 
     Raises:
         ValueError: shapes do not fit.
+
+    Example:
+        >>> spread = angular_spread(np.eye(3), ["a", "a", "b"], head={"a"})
+        >>> round(spread["head"]["mean"], 4), spread["head"]["classes"], spread["tail"]["mean"]
+        (0.7854, 1, None)
     """
     head = set(head)
     angles = {
