@@ -17,6 +17,7 @@ class Softmax(base.Head):
 
     takes_cloud = False
     TUNED: ClassVar[tuple[str, ...]] = ()
+    START = base.Start(1.0, 0.0)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -31,6 +32,7 @@ class L2Softmax(Softmax):
     """W^T (s f / |f|) + b: features on a sphere of radius s, free weights (Ranjan et al., arXiv 1703.09507, Eq. 4)."""
 
     TUNED = ("scale",)
+    START = base.Start(24.0, 0.0)
 
     def call(self, inputs, training=False):
         features, labels = inputs
@@ -41,6 +43,7 @@ class NormFace(base.Head):
     """s cos(theta_j): unit features and unit weights, no margin (Wang et al., ACM MM 2017)."""
 
     TUNED = ("scale",)
+    START = base.Start(24.0, 0.0)
 
 
 class SphereFace(base.Head):
@@ -51,6 +54,7 @@ class SphereFace(base.Head):
     """
 
     MARGINS = (1.0, 4.0)
+    START = base.Start(24.0, 1.5)
 
     def target(self, own):
         cosine = shifted_cosine(own.cosine, own.alpha)
@@ -70,6 +74,8 @@ class CosFace(base.Head):
 
 class ArcFace(base.Head):
     """Target s cos(theta_y + alpha + m), Eq. 8; alpha = 0 gives ArcFace (Deng et al., CVPR 2019). m in radians."""
+
+    START = base.Start(16.0, 0.2)  # LEAP's, in the same section as CosFace's
 
     def target(self, own):
         return shifted_cosine(own.cosine, own.alpha + self.margin)
@@ -104,6 +110,8 @@ class LDAM(base.Head):
     Label-distribution-aware margins, Cao et al., NeurIPS 2019, Eq. 13; the paper has m = 0.5 and s = 30.
     """
 
+    START = base.Start(24.0, 0.3)
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.counts is None or self.counts.min() < 1:
@@ -127,6 +135,7 @@ class Triplet(base.Head):
 
     takes_cloud = False
     TUNED = ("margin",)
+    START = base.Start(1.0, 0.2)
 
     def build(self, input_shape):
         tf.keras.layers.Layer.build(self, input_shape)
