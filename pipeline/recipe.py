@@ -10,8 +10,7 @@ import yaml
 from longtail.models import augment as augment_lib
 from longtail.models import config
 from longtail.models import errors
-
-PROTOCOLS = ("query_gallery", "leave_one_out")
+from longtail.models.metrics import protocols
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "recipes")
 
@@ -56,14 +55,12 @@ class Rebalance:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How a model is scored and when it is blessed.
+    """How a model is scored, by a name of `protocols.PROTOCOLS`, and when it is blessed.
 
     `margin` is how far below the last blessed mAP it may be, `max_undecodable` which share of images it may refuse.
     """
 
     protocol: str = "query_gallery"
-    cross_camera: bool = False
-    tail_max_images: int = 5
     floor_map: float = 0.0
     margin: float = 0.02
     max_undecodable: float = 0.05
@@ -136,9 +133,17 @@ def check(recipe: Recipe) -> None:
     rebalance = dataclasses.asdict(recipe.rebalance)
     rebalance.pop("seed")
     census.check(**rebalance)
-    if recipe.evaluation.protocol not in PROTOCOLS:
+    protocols.find(recipe.evaluation.protocol, "evaluation.protocol")
+    _check_carve(recipe)
+
+
+def _check_carve(recipe: Recipe) -> None:
+    """Refuses a carve whose tail would be head by the run's threshold."""
+    most, threshold = recipe.rebalance.tail_images, recipe.leap.head_threshold
+    if recipe.rebalance.strategy == "carve" and most > threshold:
         raise errors.UsageError(
-            f"evaluation.protocol: unknown {recipe.evaluation.protocol!r}; one of {', '.join(PROTOCOLS)}"
+            f"rebalance.tail_images: {most} is more than leap.head_threshold={threshold}, so the carve's tail would be "
+            "head; lower it, or raise leap.head_threshold"
         )
 
 

@@ -36,7 +36,7 @@ def _run(folder, examples_uri, model_uri, floor_map):
     )
     model = _import("model", standard_artifacts.Model, model_uri)
     evaluator = retrieval_evaluator.RetrievalEvaluator(
-        examples.outputs["result"], model.outputs["result"], floor_map=floor_map
+        examples.outputs["result"], model.outputs["result"], "query_gallery", head_threshold=10, floor_map=floor_map
     )
     destination = pusher_pb2.PushDestination.Filesystem(base_directory=str(folder / "served"))
     push = pusher.Pusher(

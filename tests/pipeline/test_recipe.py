@@ -9,6 +9,8 @@ import yaml
 
 from longtail.models import errors
 from longtail.models import heads
+from longtail.models.metrics import metric
+from longtail.models.metrics import protocols
 from longtail.pipeline import recipe
 
 
@@ -69,6 +71,18 @@ def test_what_a_run_would_find_out_late_is_refused_early(override):
         recipe.check(recipe.load("glyphs", [override]))
 
 
+def test_a_carve_whose_tail_would_be_head_by_the_runs_threshold_is_refused():
+    carve = ["rebalance.strategy=carve", "rebalance.head=20", "leap.head_threshold=10"]
+    recipe.check(recipe.load("glyphs", [*carve, "rebalance.tail_images=10"]))
+    with pytest.raises(errors.UsageError, match="rebalance.tail_images: 11 is more than leap.head_threshold=10"):
+        recipe.check(recipe.load("glyphs", [*carve, "rebalance.tail_images=11"]))
+
+
+def test_the_former_name_of_a_protocol_is_refused_with_the_present_one():
+    with pytest.raises(errors.UsageError, match="unknown 'leave_one_out'; did you mean 'retrieval'"):
+        recipe.check(recipe.load("glyphs", ["evaluation.protocol=leave_one_out"]))
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_passes_its_own_check(name):
     recipe.check(recipe.load(name))
@@ -102,6 +116,14 @@ def test_every_key_of_a_recipe_is_explained_with_its_default():
         for key, value in dataclasses.asdict(section).items()
     }
     assert told == real
+
+
+def test_every_protocol_and_every_metric_is_explained():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", text, re.M))
+    assert told == {name: each.meaning for name, each in protocols.PROTOCOLS.items()}
+    section = text.split("| metric | in tables |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M) == [(m.name, m.title) for m in metric.METRICS]
 
 
 def test_every_head_is_explained_with_its_options():
