@@ -15,8 +15,7 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         executor.PROTOCOL_KEY: component_spec.ExecutionParameter(type=str),
-        executor.CROSS_CAMERA_KEY: component_spec.ExecutionParameter(type=int),
-        executor.TAIL_MAX_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
+        executor.HEAD_THRESHOLD_KEY: component_spec.ExecutionParameter(type=int),
         executor.FLOOR_MAP_KEY: component_spec.ExecutionParameter(type=float),
         executor.MARGIN_KEY: component_spec.ExecutionParameter(type=float),
         executor.MAX_UNDECODABLE_KEY: component_spec.ExecutionParameter(type=float),
@@ -60,8 +59,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         model: types.BaseChannel,
         baseline_model: types.BaseChannel | None,
         protocol: str,
-        cross_camera: int,
-        tail_max_images: int,
+        head_threshold: int,
         floor_map: float,
         margin: float,
         max_undecodable: float,
@@ -71,12 +69,10 @@ class RetrievalEvaluator(base_component.BaseComponent):
         Args:
             examples: Examples with a split `eval`, its rows marked query or gallery.
             model: the candidate, a Model.
+            protocol: a name of `longtail.models.metrics.protocols.PROTOCOLS`.
+            head_threshold: T, the run's `leap.head_threshold`: an eval identity with more distinct
+                images is head, the others are tail.
             baseline_model: the last blessed Model; custom property `found` 0 says there is none.
-            protocol: `query_gallery`, queries against the gallery; or `leave_one_out`, every image
-                against all others.
-            cross_camera: 1 leaves images of the query's identity by its own camera out of its
-                gallery.
-            tail_max_images: an eval identity with more images than this is head, else tail.
             floor_map: least mAP to be blessed, a fraction of 1.
             margin: how far mAP may lie below the last blessed model's, a fraction of 1.
             max_undecodable: largest share of the eval images that the candidate may fail to embed.
@@ -87,8 +83,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 model=model,
                 baseline_model=baseline_model,
                 protocol=protocol,
-                cross_camera=runtime.number(int, cross_camera),
-                tail_max_images=tail_max_images,
+                head_threshold=head_threshold,
                 floor_map=runtime.number(float, floor_map),
                 margin=runtime.number(float, margin),
                 max_undecodable=runtime.number(float, max_undecodable),
