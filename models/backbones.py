@@ -83,6 +83,11 @@ class Backbone:
       channels: how many an image may have.
       takes_weights: whether weights of its own can be loaded into it.
       pooled: whether its features are an embedding as they are, where they are as long as one.
+
+    Example: what ResNet-50 needs, and conv4 does not.
+
+    >>> backbones.BACKBONES["resnet50"].channels, backbones.BACKBONES["conv4"].channels
+    ((3,), (1, 3))
     """
 
     build: Callable[[tf.Tensor, float], tf.Tensor]
