@@ -38,7 +38,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record):
         text = self.format(record) if self._traces else errors.shown(record.getMessage())
-        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        kind = "warning: " if record.levelno == logging.WARNING else ""
         self._console.print(f"  {kind}{text}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -122,7 +122,7 @@ def test_identities_with_one_image_are_trained_on_or_answer(tmp_path):
 
 
 def test_a_pgm_is_kept_without_loss_as_png(tmp_path):
-    folder = ingestion.folder(tmp_path / "data", {name: 2 for name in "abcd"})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     pixels = bytes(range(200, 230))
     (folder / "b" / "face.pgm").write_bytes(b"P5 6 5 255\n" + pixels)
     ingested = ingestion.ingest(tmp_path, str(folder))
@@ -170,7 +170,7 @@ def test_a_pipeline_ingests_again_only_when_a_file_has_changed(tmp_path):
         metadata_store_pb2.Execution.COMPLETE,
         metadata_store_pb2.Execution.CACHED,
     )
-    folder = ingestion.folder(tmp_path / "data", {name: 2 for name in "abcd"})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     assert _run_pipeline(tmp_path, str(folder)) == [done]
     assert _run_pipeline(tmp_path, str(folder)) == [done, cached]
     (folder / "b" / "9.png").write_bytes(ingestion.png(9))

@@ -48,7 +48,7 @@ def test_a_run_goes_on_without_the_bad_files(damaged):
 
 
 def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path, caplog):
-    folder = ingestion.folder(tmp_path / "data", {name: 2 for name in "abcd"})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     (folder / "a" / "0.png").write_bytes(b"")
     message = (
         r"1 of 8 files \(12.5%\) are bad, more than max_quarantine_fraction=0.05 allows:"
@@ -60,7 +60,7 @@ def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path, c
 
 
 def test_a_split_that_lost_all_its_images_stops_the_run(tmp_path):
-    folder = ingestion.folder(tmp_path / "data", {name: 2 for name in "abcd"})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     for file in folder.glob("*/*.png"):
         file.write_bytes(b"")
     with pytest.raises(errors.WorkError, match="none is left for split"):
@@ -68,7 +68,7 @@ def test_a_split_that_lost_all_its_images_stops_the_run(tmp_path):
 
 
 def test_a_held_out_identity_that_lost_its_second_image_stops_the_run(tmp_path):
-    folder = ingestion.folder(tmp_path / "data", {name: 2 for name in "abcd"})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     for file in folder.glob("*/0.png"):
         file.write_bytes(b"")
     with pytest.raises(errors.WorkError, match="found 0 among 2, .*; 4 files were set aside, first a/0.png"):
@@ -80,7 +80,7 @@ def test_a_held_out_identity_that_lost_its_second_image_stops_the_run(tmp_path):
     [
         ({"a": 3, "b": 3}, "two identities to train on are needed, found 1"),
         ({"a": 3, "b": 3, "c": 3}, "two held-out identities that can be scored are needed, found 1 among 1"),
-        ({name: 1 for name in "abcdefgh"}, "two held-out identities that can be scored are needed, found 0 among"),
+        (dict.fromkeys("abcdefgh", 1), "two held-out identities that can be scored are needed, found 0 among"),
     ],
 )
 def test_too_little_to_train_on_or_to_score_by_is_refused_before_an_image_is_read(tmp_path, counts, message):
