@@ -92,7 +92,8 @@ def quiet(log_file: str) -> Iterator[rich.console.Console]:
     except Exception as error:
         if hasattr(error, "exit_status"):
             raise
-        traceback.print_exc()
+        with open(log_file, "a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
         raise errors.WorkError(f"{errors.first_line(error)}; {log_file} has its traceback") from error
     finally:
         with contextlib.suppress(OSError):  # a full disk has been said already
