@@ -7,9 +7,9 @@ from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import registry as registry_lib
 from longtail.components import versions
 from longtail.components.baseline_finder import executor
-from longtail.components.drift_gate import registry as registry_lib
 
 last_accepted = registry_lib.last_accepted
 last_version = versions.last_complete

@@ -13,10 +13,10 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from longtail.components import registry as registry_lib
 from longtail.components import runtime
 from longtail.components import versions
 from longtail.components.data import samples
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.models import errors
 
 STATISTICS_KEY = "statistics"

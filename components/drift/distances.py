@@ -7,7 +7,7 @@ from scipy.spatial import distance
 
 from longtail.components.data import features
 from longtail.components.drift import permutation
-from longtail.components.drift_gate import findings
+from longtail.components.drift import rows as rows_lib
 from longtail.models import errors
 
 # The least energy coefficient (0 to 1) that is called drift.
@@ -100,7 +100,7 @@ def _row(
         return None
     by_chance = permutation.threshold(np.array(by_chance), FLOORS[feature], permutation.CEILING)
     threshold = thresholds.get(feature, by_chance)
-    return findings.row(findings.EMBEDDING, feature, "energy", float(found), threshold)
+    return rows_lib.row(rows_lib.EMBEDDING, feature, "energy", float(found), threshold)
 
 
 def _sides(new_identity: np.ndarray, old_identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

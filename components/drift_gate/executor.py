@@ -8,11 +8,13 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from longtail.components import drift_report
+from longtail.components import registry as registry_lib
 from longtail.components import runtime
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import samples
-from longtail.components.drift_gate import findings
-from longtail.components.drift_gate import registry as registry_lib
+from longtail.components.drift import rows as rows_lib
+from longtail.components.drift_gate import anomalies
 from longtail.models import errors
 
 STATISTICS_KEY = "statistics"
@@ -82,17 +84,17 @@ class Executor(base_executor.BaseExecutor):
         """
         baseline = artifact_utils.get_single_instance(input_dict[BASELINE_STATISTICS_KEY])
         rows, notes = _rows(input_dict)
-        broken = findings.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
+        broken = anomalies.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
         span = int(properties[SPAN_KEY])
         cold_start = bool(baseline.get_int_custom_property(finder.COLD_START_PROPERTY))
         if cold_start:  # compared with itself: no distance says anything
-            skew = [row for row in rows if row["kind"] == findings.SKEW]
-            itself = [row for row in rows if row["kind"] != findings.SKEW]
+            skew = [row for row in rows if row["kind"] == rows_lib.SKEW]
+            itself = [row for row in rows if row["kind"] != rows_lib.SKEW]
             rows = [*skew, *({**row, "distance": None, "threshold": None} for row in itself)]
         reason = (properties.get(ACCEPT_DRIFT_KEY) or "").strip()
         known = registry_lib.accepted_reason(registry, span, data)
-        far = [row for row in rows if row["verdict"] != findings.OK]
-        excused = far if reason else [row for row in far if known and row["kind"] != findings.SKEW]
+        far = [row for row in rows if row["verdict"] != rows_lib.OK]
+        excused = far if reason else [row for row in far if known and row["kind"] != rows_lib.SKEW]
         if broken or len(excused) < len(far):
             verdict = REFUSED
         else:
@@ -120,13 +122,13 @@ class Executor(base_executor.BaseExecutor):
 
 def _rows(input_dict: dict[str, list[types.Artifact]]) -> tuple[list[dict[str, Any]], list[str]]:
     """Every row of every validator, the farthest beyond its threshold first; and what they remarked."""
-    rows, notes = findings.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY])), []
+    rows, notes = anomalies.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY])), []
     for key in REPORT_KEYS:
         if input_dict.get(key):
-            more, note = findings.read_report(artifact_utils.get_single_uri(input_dict[key]))
+            more, note = drift_report.read(artifact_utils.get_single_uri(input_dict[key]))
             rows += more
             notes += [note] if note else []
-    return findings.ordered(rows), notes
+    return rows_lib.ordered(rows), notes
 
 
 _CONSEQUENCE = "nothing was trained or pushed"
@@ -139,9 +141,9 @@ def _refusal(report: dict[str, Any]) -> str:
         broken = dict.fromkeys(f"{row['feature'] or 'the data set'} ({row['problem']})" for row in report["schema"])
         reasons.append(f"breaks the schema in {', '.join(broken)}")
     if not report["accept_drift"]:
-        far = [row for row in report["features"] if row["verdict"] != findings.OK]
-        skewed = [row for row in far if row["kind"] == findings.SKEW]
-        drifted = [row for row in far if row["kind"] != findings.SKEW]
+        far = [row for row in report["features"] if row["verdict"] != rows_lib.OK]
+        skewed = [row for row in far if row["kind"] == rows_lib.SKEW]
+        drifted = [row for row in far if row["kind"] != rows_lib.SKEW]
         reasons += [f"differs from {_baseline(report)} in {_named(drifted)}"] if drifted else []
         reasons += [f"shows skew to what serving is asked about in {_named(skewed)}"] if skewed else []
     return f"stopped by the drift gate: span {report['span']} {' and '.join(reasons)}"

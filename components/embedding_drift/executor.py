@@ -10,13 +10,13 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from longtail.components import drift_report
 from longtail.components import embedding
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
 from longtail.components.data import samples
 from longtail.components.drift import distances
 from longtail.components.drift import permutation
-from longtail.components.drift_gate import findings
 from longtail.models.export import signatures
 
 SAMPLE_KEY = "sample"
@@ -51,7 +51,7 @@ class Executor(base_executor.BaseExecutor):
         rows, note = self._compare(input_dict, json.loads(exec_properties[THRESHOLDS_KEY]))
         if note:
             _LOG.info("%s", note)
-        findings.write_report(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, note)
+        drift_report.write(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, note)
 
     def _compare(
         self, input_dict: dict[str, list[types.Artifact]], thresholds: dict[str, float]

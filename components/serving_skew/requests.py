@@ -89,7 +89,7 @@ def _images_of(record: bytes) -> list[bytes]:
 
 
 def numbers(encoded: bytes, max_pixels: int) -> dict[str, float]:
-    """An image's numbers as ingestion and the span's sample have them: `longtail.components.data.samples.COLUMNS`.
+    """An image's numbers as ingestion and the span's sample have them: `longtail.components.data.tables.COLUMNS`.
 
     Raises:
         images.BadImage: it cannot be decoded, or is too large.
