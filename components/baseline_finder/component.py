@@ -8,8 +8,8 @@ from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
 from longtail.components import registry as registry_lib
-from longtail.components import versions
 from longtail.components.baseline_finder import executor
+from longtail.models.export import versions
 
 last_accepted = registry_lib.last_accepted
 last_version = versions.last_complete

@@ -15,9 +15,9 @@ from tfx.utils import path_utils
 
 from longtail.components import registry as registry_lib
 from longtail.components import runtime
-from longtail.components import versions
 from longtail.components.data import samples
 from longtail.models import errors
+from longtail.models.export import versions
 
 STATISTICS_KEY = "statistics"
 SAMPLE_KEY = "sample"

@@ -18,8 +18,8 @@ from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
 from longtail.components import runtime
-from longtail.components import versions
 from longtail.models import errors
+from longtail.models.export import versions
 
 MODEL_NAME_KEY = "model_name"
 

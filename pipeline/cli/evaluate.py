@@ -106,7 +106,7 @@ def _model_folder(model: str) -> str:
     """
     import tensorflow as tf
 
-    from longtail.components import versions
+    from longtail.models.export import versions
 
     for folder in (model, os.path.join(model, "Format-Serving")):
         if tf.io.gfile.exists(os.path.join(folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)):

@@ -11,7 +11,7 @@ import grpc
 import tensorflow as tf
 
 from longtail.models import errors
-from longtail.serving import versions
+from longtail.models.export import versions
 from longtail.serving.model_server import inference
 from longtail.serving.model_server import memory
 from longtail.serving.model_server import metrics

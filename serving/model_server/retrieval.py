@@ -9,8 +9,8 @@ import grpc
 
 from longtail.models import errors
 from longtail.models.export import signatures
+from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
-from longtail.serving import versions
 from longtail.serving.model_server import json_tensors
 from longtail.serving.model_server import json_values
 from longtail.serving.model_server import loader
