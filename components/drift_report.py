@@ -6,14 +6,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from longtail.components import registry
+from longtail.models import files
 
 REPORT_FILE = "drift.json"
 
 
 def write(uri: str, rows: list[dict[str, Any]], note: str = "") -> None:
     """Writes `drift.json` of a DriftReport by rename; `note` says in a line why there are no rows, or not all."""
-    registry.write_json(os.path.join(uri, REPORT_FILE), {"features": rows, "note": note})
+    files.write_json(os.path.join(uri, REPORT_FILE), {"features": rows, "note": note})
 
 
 def read(uri: str) -> tuple[list[dict[str, Any]], str]:

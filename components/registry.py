@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from longtail.components.data import samples
 from longtail.models import errors
+from longtail.models import files
 
 ACCEPTED_FILE = "accepted.json"
 STATISTICS_FILE = "FeatureStats.pb"
@@ -181,7 +182,7 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "", r
     replaced = _entry(registry, span)["kept"] if _exists(path) else ""
     mark = kept.partition("-")[0]
     entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "kept": kept}
-    write_json(path, {**entry, "accept_drift": reason})
+    files.write_json(path, {**entry, "accept_drift": reason})
     return replaced
 
 
@@ -198,7 +199,7 @@ def report(registry: str, span: int, content: dict[str, Any], replaced: str = ""
     """
     path = report_path(registry, span)
     before = json.loads(_read(path)).get("kept", "") if _exists(path) else ""
-    write_json(path, content)
+    files.write_json(path, content)
     named = {content["kept"], ""}
     if _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
         named.add(_entry(registry, span)["kept"])
@@ -206,15 +207,6 @@ def report(registry: str, span: int, content: dict[str, Any], replaced: str = ""
         folder = kept_folder(registry, span, name)
         if tf.io.gfile.isdir(folder):
             tf.io.gfile.rmtree(folder)
-
-
-def write_json(path: str, value: object) -> None:
-    """Writes `value` as JSON by rename."""
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    temporary = os.path.join(os.path.dirname(path), f".writing-{uuid.uuid4().hex}")
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def _entry(registry: str, span: int) -> dict[str, Any]:

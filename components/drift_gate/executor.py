@@ -16,6 +16,7 @@ from longtail.components.data import samples
 from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import anomalies
 from longtail.models import errors
+from longtail.models import files
 
 STATISTICS_KEY = "statistics"
 BASELINE_STATISTICS_KEY = "baseline_statistics"
@@ -112,7 +113,7 @@ class Executor(base_executor.BaseExecutor):
 
     def _bless(self, blessing: types.Artifact, report: dict[str, Any]) -> None:
         """Writes the blessing that everything after the gate needs."""
-        registry_lib.write_json(os.path.join(blessing.uri, BLESSING_FILE), report)
+        files.write_json(os.path.join(blessing.uri, BLESSING_FILE), report)
         blessing.set_int_custom_property("blessed", 1)
         blessing.set_int_custom_property(SPAN_KEY, report["span"])
         blessing.set_int_custom_property("baseline_span", report["baseline_span"])

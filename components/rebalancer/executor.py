@@ -18,6 +18,7 @@ from longtail.components.data import features
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
+from longtail.models import files
 
 EXAMPLES_KEY = "examples"
 BLESSING_KEY = "blessing"
@@ -60,7 +61,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         fileio.makedirs(census_uri)
         seed = int(exec_properties[SEED_KEY])
         plan = census.plan(self._count(pattern, census_uri), strategy, **sizes, seed=seed)
-        rows.write_json(os.path.join(census_uri, census.FILE_NAME), plan)
+        files.write_json(os.path.join(census_uri, census.FILE_NAME), plan, indent=None)
         self._write(pattern, census_uri, rebalanced.uri, seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])
         rebalanced.span = examples.span
@@ -118,7 +119,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "ByShard" >> beam.GroupByKey()
                 | "WriteShard" >> beam.Map(rows.write_shard, plan, folder)
             )
-        for left in tf.io.gfile.glob(f"{folder}.writing-*"):  # By workers that died.
+        for left in tf.io.gfile.glob(os.path.join(uri, f"{files.UNFINISHED}*")):  # By workers that died.
             fileio.remove(left)
 
 

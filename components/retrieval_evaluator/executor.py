@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tfx.utils import path_utils
 from longtail.components import embedding
 from longtail.components.data import features
 from longtail.models import errors
+from longtail.models import files
 from longtail.models.export import signatures
 from longtail.models.metrics import retrieval
 
@@ -243,9 +243,7 @@ def _write_metrics(
         "blessed": not reason,
         "reason": reason,
     }
-    path = os.path.join(uri, METRICS_FILE)
-    io_utils.write_string_file(path + ".tmp", json.dumps(metrics, indent=1))
-    fileio.rename(path + ".tmp", path, overwrite=True)
+    files.write_json(os.path.join(uri, METRICS_FILE), metrics)
 
 
 def _write_blessing(

@@ -1,5 +1,6 @@
 """`longtail embed` and `identify`: questions to a model server."""
 
+import io
 import json
 import logging
 import os
@@ -69,7 +70,10 @@ def embed(
     An image that cannot be decoded is named and its row is zeros.
     The others are embedded all the same.
     """
+    import numpy as np
+
     from longtail.models import errors
+    from longtail.models import files
     from longtail.pipeline import console
     from longtail.serving import client
 
@@ -81,7 +85,9 @@ def embed(
     with client.Client(server, model_name, timeout, batch_size, proof) as connection:
         embedded = connection.embed(images)
     if output:
-        _write_array(output, embedded)
+        array = io.BytesIO()
+        np.save(array, embedded.embedding)
+        files.write(output, array.getvalue())
     if as_json:
         typer.echo(json.dumps(_embeddings_json(images, embedded, model_name, output)))
     else:
@@ -107,26 +113,6 @@ def _embeddings_json(images: list[str], embedded: "client.Embedded", model_name:
         for row, embedding in zip(rows, embedded.embedding.tolist(), strict=True):
             row["embedding"] = embedding
     return {**about, "images": rows}
-
-
-def _write_array(path: str, embedded: "client.Embedded") -> None:
-    """Appears complete, by rename."""
-    import numpy as np
-    import tensorflow as tf
-
-    from longtail.models import errors
-
-    half = f"{path}.partial"
-    try:
-        with tf.io.gfile.GFile(half, "wb") as file:
-            np.save(file, embedded.embedding)
-        tf.io.gfile.rename(half, path, overwrite=True)
-    except tf.errors.OpError as error:
-        why = error.message.rpartition("; ")[2]  # what stands before it is the temporary name
-        raise errors.WorkError(f"--output {path} cannot be written: {why}") from error
-    finally:
-        if tf.io.gfile.exists(half):
-            tf.io.gfile.remove(half)
 
 
 def _print_embeddings(images: list[str], embedded: "client.Embedded", output: str) -> None:

@@ -1,10 +1,9 @@
-"""A root folder: held by one run at a time, its files replaced whole. Imports nothing heavy."""
+"""A root folder: held by one run at a time. Imports nothing heavy."""
 
 import contextlib
 import fcntl
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,33 +36,6 @@ def hold(root: str) -> Iterator[None]:
                 f"--root {root}: another run is at work there; wait for it or choose another root"
             ) from error
         yield
-
-
-def write_json(path: str, content: Any) -> None:
-    """Writes JSON that appears complete, by rename; makes the folder.
-
-    Raises:
-      errors.UsageError: the file cannot be written there.
-    """
-    write_text(path, f"{json.dumps(content, indent=1)}\n")
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a text that appears complete, by rename; makes the folder.
-
-    Raises:
-      errors.UsageError: the file cannot be written there.
-    """
-    half = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(half, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(half, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(half)
-        raise errors.UsageError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 
 
 def read_json(path: str) -> Any:

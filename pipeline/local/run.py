@@ -17,6 +17,7 @@ from tfx.utils import path_utils
 from longtail.components.baseline_finder import component as baseline_finder
 from longtail.components.data import sources
 from longtail.components.serving_skew import requests
+from longtail.models import files
 from longtail.models.export import signatures
 from longtail.pipeline import beam
 from longtail.pipeline import console as console_lib
@@ -75,7 +76,7 @@ class _Record:
             log.info("what this run pushed is no longer there; it is pushed again")
             content |= {"delivery": content["delivery"] + 1, "delivered": []}
         self._content = content
-        root_folder.write_json(self._path, content)
+        files.write_json(self._path, content)
 
     def pins(self, request_log: str) -> dict[str, Any]:
         """What decides the run beside its data and recipe: fields of `graph.Span`.
@@ -95,12 +96,12 @@ class _Record:
     def accept(self, request_log: str, listing: str) -> None:
         """Marks that the gate let the run pass: from now on its pins stay."""
         self._content |= {"accepted": True, "requests": {request_log: listing}}
-        root_folder.write_json(self._path, self._content)
+        files.write_json(self._path, self._content)
 
     def deliver(self, paths: list[str]) -> None:
         """Notes what the finished run pushed."""
         self._content["delivered"] = paths
-        root_folder.write_json(self._path, self._content)
+        files.write_json(self._path, self._content)
 
 
 def run(
@@ -168,7 +169,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     if summary["pushed_model"]:
         version = os.path.basename(summary["pushed_model"])
         record.deliver([summary["pushed_model"], os.path.join(summary["gallery"], version)])
-    root_folder.write_json(summary_file, summary)
+    files.write_json(summary_file, summary)
     return summary
 
 

@@ -21,6 +21,7 @@ from longtail.components.rebalancer import rows
 from longtail.models import check
 from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import files
 from longtail.models import heads
 from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.metrics import angular
@@ -285,7 +286,7 @@ def study(
     key = hashlib.sha256(json.dumps([described, fingerprint]).encode()).hexdigest()[:16]
     finished = _finished(json_path, key)
     if json_path:
-        root_folder.write_json(json_path, {"key": key, "runs": list(finished.values())})
+        files.write_json(json_path, {"key": key, "runs": list(finished.values())})
     tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
     loaded = _Images.load(recipe, data)
     log.info("%d images, %d held out", len(loaded.encoded), int(loaded.held_out.sum()))
@@ -301,7 +302,7 @@ def study(
                 results = {"key": key, "runs": list(finished.values())}
                 results["summary"] = summarise(results["runs"], parsed)
                 if json_path:
-                    root_folder.write_json(json_path, results)
+                    files.write_json(json_path, results)
     return results
 
 
