@@ -3,11 +3,11 @@
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
 from longtail.components import registry as registry_lib
+from longtail.components import specs
 from longtail.components.baseline_finder import executor
 from longtail.models.export import versions
 
@@ -35,28 +35,6 @@ def pin_span(registry: str, span: int, fingerprint: str = "") -> str:
     return f"{found}@{registry_lib.accepted_fingerprint(registry, found)}"
 
 
-class BaselineFinderSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `BaselineFinder`."""
-
-    PARAMETERS = {
-        executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
-        executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
-        executor.MODELS_KEY: component_spec.ExecutionParameter(type=str),
-        executor.PINNED_SPAN_KEY: component_spec.ExecutionParameter(type=str),
-        executor.PINNED_VERSION_KEY: component_spec.ExecutionParameter(type=str),
-        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-    }
-    OUTPUTS = {
-        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        executor.BASELINE_SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-        executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
-    }
-
-
 class BaselineFinder(base_component.BaseComponent):
     """Copies the baselines into artifacts.
 
@@ -73,7 +51,25 @@ class BaselineFinder(base_component.BaseComponent):
             (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
     """
 
-    SPEC_CLASS = BaselineFinderSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.SPAN_KEY: int,
+            executor.REGISTRY_KEY: str,
+            executor.MODELS_KEY: str,
+            executor.PINNED_SPAN_KEY: str,
+            executor.PINNED_VERSION_KEY: str,
+            executor.MODEL_NAME_KEY: str,
+        },
+        inputs={
+            executor.STATISTICS_KEY: standard_artifacts.ExampleStatistics,
+            executor.SAMPLE_KEY: artifacts.SpanSample,
+        },
+        outputs={
+            executor.BASELINE_STATISTICS_KEY: standard_artifacts.ExampleStatistics,
+            executor.BASELINE_SAMPLE_KEY: artifacts.SpanSample,
+            executor.BASELINE_MODEL_KEY: standard_artifacts.Model,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -100,7 +96,7 @@ class BaselineFinder(base_component.BaseComponent):
             pinned_version: likewise, of the model.
             model_name: stands where `{MODEL}` is in `registry` and `models`.
         """
-        spec = BaselineFinderSpec(
+        spec = self.SPEC_CLASS(
             statistics=statistics,
             sample=sample,
             span=span,
@@ -109,8 +105,5 @@ class BaselineFinder(base_component.BaseComponent):
             pinned_span=pinned_span,
             pinned_version=pinned_version,
             model_name=model_name,
-            baseline_statistics=channel.Channel(type=standard_artifacts.ExampleStatistics),
-            baseline_sample=channel.Channel(type=artifacts.SpanSample),
-            baseline_model=channel.Channel(type=standard_artifacts.Model),
         )
         super().__init__(spec=spec)

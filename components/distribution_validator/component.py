@@ -7,33 +7,14 @@ from collections.abc import Sequence
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
-from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as keys
 from tfx.utils import json_utils
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.data import features
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor
-
-
-class DistributionValidatorSpec(component_spec.ComponentSpec):
-    """TFX's own channels and parameters, and the samples."""
-
-    PARAMETERS = {
-        **keys.DistributionValidatorSpec.PARAMETERS,
-        executor.THRESHOLDS_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        **keys.DistributionValidatorSpec.INPUTS,
-        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-        executor.BASELINE_SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-    }
-    OUTPUTS = {
-        **keys.DistributionValidatorSpec.OUTPUTS,
-        executor.REPORT_KEY: component_spec.ChannelParameter(type=artifacts.DriftReport),
-    }
 
 
 class DistributionValidator(base_component.BaseComponent):
@@ -49,7 +30,12 @@ class DistributionValidator(base_component.BaseComponent):
     seconds for 100 000 identities.
     """
 
-    SPEC_CLASS = DistributionValidatorSpec
+    SPEC_CLASS = specs.declare(
+        stock=keys.DistributionValidatorSpec,
+        parameters={executor.THRESHOLDS_KEY: str},
+        inputs={executor.SAMPLE_KEY: artifacts.SpanSample, executor.BASELINE_SAMPLE_KEY: artifacts.SpanSample},
+        outputs={executor.REPORT_KEY: artifacts.DriftReport},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -76,7 +62,7 @@ class DistributionValidator(base_component.BaseComponent):
             errors.UsageError: a feature that is not compared, or a threshold out of range.
         """
         explicit = comparators.check(thresholds or {})
-        spec = DistributionValidatorSpec(
+        spec = self.SPEC_CLASS(
             statistics=statistics,
             baseline_statistics=baseline_statistics,
             sample=sample,
@@ -84,7 +70,5 @@ class DistributionValidator(base_component.BaseComponent):
             distribution_validator_config=comparators.config(explicit),
             include_split_pairs=json_utils.dumps([tuple(pair) for pair in include_split_pairs]),
             thresholds=json.dumps(explicit, sort_keys=True),
-            anomalies=channel.Channel(type=standard_artifacts.ExampleAnomalies),
-            report=channel.Channel(type=artifacts.DriftReport),
         )
         super().__init__(spec=spec)

@@ -1,36 +1,13 @@
 """ImageExampleGen: turns a source of images into Examples, and sets aside what is bad in it."""
 
-from tfx import types
 from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
 from longtail.components import runtime
+from longtail.components import specs
 from longtail.components.image_example_gen import executor
-
-
-class ImageExampleGenSpec(component_spec.ComponentSpec):
-    """Channels and parameters of ImageExampleGen."""
-
-    PARAMETERS = {
-        executor.SOURCE: component_spec.ExecutionParameter(type=str),
-        executor.SPAN: component_spec.ExecutionParameter(type=int),
-        executor.FINGERPRINT: component_spec.ExecutionParameter(type=str),
-        executor.LAYOUT: component_spec.ExecutionParameter(type=str),
-        executor.CAMERA_PATTERN: component_spec.ExecutionParameter(type=str),
-        executor.EVAL_FRACTION: component_spec.ExecutionParameter(type=float),
-        executor.QUERY_FRACTION: component_spec.ExecutionParameter(type=float),
-        executor.SEED: component_spec.ExecutionParameter(type=int),
-        executor.MAX_PIXELS: component_spec.ExecutionParameter(type=int),
-        executor.MAX_QUARANTINE_FRACTION: component_spec.ExecutionParameter(type=float),
-    }
-    INPUTS = {}
-    OUTPUTS = {
-        executor.EXAMPLES: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.QUARANTINE: component_spec.ChannelParameter(type=artifacts.Quarantine),
-    }
 
 
 class ImageExampleGen(base_beam_component.BaseBeamComponent):
@@ -52,7 +29,21 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     eval, or one shard of about 1000 images, at a time.
     """
 
-    SPEC_CLASS = ImageExampleGenSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.SOURCE: str,
+            executor.SPAN: int,
+            executor.FINGERPRINT: str,
+            executor.LAYOUT: str,
+            executor.CAMERA_PATTERN: str,
+            executor.EVAL_FRACTION: float,
+            executor.QUERY_FRACTION: float,
+            executor.SEED: int,
+            executor.MAX_PIXELS: int,
+            executor.MAX_QUARANTINE_FRACTION: float,
+        },
+        outputs={executor.EXAMPLES: standard_artifacts.Examples, executor.QUARANTINE: artifacts.Quarantine},
+    )
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
@@ -87,7 +78,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             max_pixels: larger images (height times width) are set aside; the default is 8K UHD.
             max_quarantine_fraction: more bad files than this share stop the run.
         """
-        spec = ImageExampleGenSpec(
+        spec = self.SPEC_CLASS(
             source=source,
             span=span,
             fingerprint=fingerprint,
@@ -98,7 +89,5 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             seed=seed,
             max_pixels=max_pixels,
             max_quarantine_fraction=runtime.number(float, max_quarantine_fraction),
-            examples=types.Channel(type=standard_artifacts.Examples),
-            quarantine=types.Channel(type=artifacts.Quarantine),
         )
         super().__init__(spec=spec)

@@ -3,36 +3,13 @@
 from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
 from longtail.components import runtime
+from longtail.components import specs
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import executor
-
-
-class RebalancerSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `Rebalancer`."""
-
-    PARAMETERS = {
-        executor.STRATEGY_KEY: component_spec.ExecutionParameter(type=str),
-        executor.HEAD_KEY: component_spec.ExecutionParameter(type=int),
-        executor.TAIL_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
-        executor.CAP_KEY: component_spec.ExecutionParameter(type=int),
-        executor.REPEAT_TO_KEY: component_spec.ExecutionParameter(type=int),
-        executor.SEED_KEY: component_spec.ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.BLESSING_KEY: component_spec.ChannelParameter(type=artifacts.DataBlessing),
-    }
-    OUTPUTS = {
-        executor.REBALANCED_EXAMPLES_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Examples
-        ),
-        executor.CENSUS_KEY: component_spec.ChannelParameter(type=artifacts.ClassCensus),
-    }
 
 
 class Rebalancer(base_beam_component.BaseBeamComponent):
@@ -51,7 +28,21 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             by their sha256, however often each is repeated.
     """
 
-    SPEC_CLASS = RebalancerSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.STRATEGY_KEY: str,
+            executor.HEAD_KEY: int,
+            executor.TAIL_IMAGES_KEY: int,
+            executor.CAP_KEY: int,
+            executor.REPEAT_TO_KEY: int,
+            executor.SEED_KEY: int,
+        },
+        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.BLESSING_KEY: artifacts.DataBlessing},
+        outputs={
+            executor.REBALANCED_EXAMPLES_KEY: standard_artifacts.Examples,
+            executor.CENSUS_KEY: artifacts.ClassCensus,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
@@ -82,7 +73,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         """
         if runtime.known(strategy, head, tail_images, cap, repeat_to):
             census.check(strategy, head, tail_images, cap, repeat_to)
-        spec = RebalancerSpec(
+        spec = self.SPEC_CLASS(
             examples=examples,
             blessing=blessing,
             strategy=strategy,
@@ -91,7 +82,5 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,
-            rebalanced_examples=channel.Channel(type=standard_artifacts.Examples),
-            census=channel.Channel(type=artifacts.ClassCensus),
         )
         super().__init__(spec=spec)

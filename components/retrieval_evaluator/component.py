@@ -3,39 +3,11 @@
 from tfx import types
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import runtime
+from longtail.components import specs
 from longtail.components.retrieval_evaluator import executor
-
-
-class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
-    """Channels and parameters of RetrievalEvaluator."""
-
-    PARAMETERS = {
-        executor.PROTOCOL_KEY: component_spec.ExecutionParameter(type=str),
-        executor.CROSS_CAMERA_KEY: component_spec.ExecutionParameter(type=int),
-        executor.TAIL_MAX_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
-        executor.FLOOR_MAP_KEY: component_spec.ExecutionParameter(type=float),
-        executor.MARGIN_KEY: component_spec.ExecutionParameter(type=float),
-        executor.MAX_UNDECODABLE_KEY: component_spec.ExecutionParameter(type=float),
-    }
-    INPUTS = {
-        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
-        executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Model, optional=True
-        ),
-    }
-    OUTPUTS = {
-        executor.EVALUATION_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ModelEvaluation
-        ),
-        executor.BLESSING_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ModelBlessing
-        ),
-    }
 
 
 class RetrievalEvaluator(base_component.BaseComponent):
@@ -51,7 +23,22 @@ class RetrievalEvaluator(base_component.BaseComponent):
      - `blessing`: as TFX's own Evaluator writes it, with a custom property `reason`.
     """
 
-    SPEC_CLASS = RetrievalEvaluatorSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.PROTOCOL_KEY: str,
+            executor.CROSS_CAMERA_KEY: int,
+            executor.TAIL_MAX_IMAGES_KEY: int,
+            executor.FLOOR_MAP_KEY: float,
+            executor.MARGIN_KEY: float,
+            executor.MAX_UNDECODABLE_KEY: float,
+        },
+        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.MODEL_KEY: standard_artifacts.Model},
+        optional_inputs={executor.BASELINE_MODEL_KEY: standard_artifacts.Model},
+        outputs={
+            executor.EVALUATION_KEY: standard_artifacts.ModelEvaluation,
+            executor.BLESSING_KEY: standard_artifacts.ModelBlessing,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -82,7 +69,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
             max_undecodable: largest share of the eval images that the candidate may fail to embed.
         """
         super().__init__(
-            RetrievalEvaluatorSpec(
+            self.SPEC_CLASS(
                 examples=examples,
                 model=model,
                 baseline_model=baseline_model,
@@ -92,7 +79,5 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 floor_map=runtime.number(float, floor_map),
                 margin=runtime.number(float, margin),
                 max_undecodable=runtime.number(float, max_undecodable),
-                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
-                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
             )
         )

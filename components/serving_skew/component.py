@@ -3,25 +3,11 @@
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.serving_skew import executor
 from longtail.components.serving_skew import requests
-
-
-class ServingSkewSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `ServingSkew`."""
-
-    PARAMETERS = {
-        executor.REQUEST_LOG_KEY: component_spec.ExecutionParameter(type=str),
-        executor.LISTING_KEY: component_spec.ExecutionParameter(type=str),
-        executor.IMAGES_KEY: component_spec.ExecutionParameter(type=int),
-        executor.MAX_PIXELS_KEY: component_spec.ExecutionParameter(type=int),
-        executor.THRESHOLDS_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample)}
-    OUTPUTS = {executor.REPORT_KEY: component_spec.ChannelParameter(type=artifacts.DriftReport)}
 
 
 class ServingSkew(base_component.BaseComponent):
@@ -37,7 +23,17 @@ class ServingSkew(base_component.BaseComponent):
             with too few images in it; its note says so.
     """
 
-    SPEC_CLASS = ServingSkewSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.REQUEST_LOG_KEY: str,
+            executor.LISTING_KEY: str,
+            executor.IMAGES_KEY: int,
+            executor.MAX_PIXELS_KEY: int,
+            executor.THRESHOLDS_KEY: str,
+        },
+        inputs={executor.SAMPLE_KEY: artifacts.SpanSample},
+        outputs={executor.REPORT_KEY: artifacts.DriftReport},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -59,13 +55,12 @@ class ServingSkew(base_component.BaseComponent):
             max_pixels: of an image that is decoded, as for ingestion.
             thresholds: JSON object feature -> threshold, over those that are measured.
         """
-        spec = ServingSkewSpec(
+        spec = self.SPEC_CLASS(
             sample=sample,
             request_log=request_log,
             listing=listing,
             images=images,
             max_pixels=max_pixels,
             thresholds=thresholds,
-            report=channel.Channel(type=artifacts.DriftReport),
         )
         super().__init__(spec=spec)

@@ -3,22 +3,14 @@
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.span_sampler import executor
 from longtail.models import errors
 
 _LEAST_IMAGES = 40
-
-
-class SpanSamplerSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `SpanSampler`."""
-
-    PARAMETERS = {executor.IMAGES_KEY: component_spec.ExecutionParameter(type=int)}
-    INPUTS = {executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples)}
-    OUTPUTS = {executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample)}
 
 
 class SpanSampler(base_component.BaseComponent):
@@ -32,7 +24,11 @@ class SpanSampler(base_component.BaseComponent):
     Cost: the examples are read twice in one process, and nothing is decoded; about 70 bytes of memory an image.
     """
 
-    SPEC_CLASS = SpanSamplerSpec
+    SPEC_CLASS = specs.declare(
+        parameters={executor.IMAGES_KEY: int},
+        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples},
+        outputs={executor.SAMPLE_KEY: artifacts.SpanSample},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(self, examples: channel.BaseChannel, images: int = 2000):
@@ -47,5 +43,4 @@ class SpanSampler(base_component.BaseComponent):
         """
         if images < _LEAST_IMAGES:
             raise errors.UsageError(f"drift.sample must be at least {_LEAST_IMAGES} images, not {images}")
-        spec = SpanSamplerSpec(examples=examples, images=images, sample=channel.Channel(type=artifacts.SpanSample))
-        super().__init__(spec=spec)
+        super().__init__(self.SPEC_CLASS(examples=examples, images=images))
