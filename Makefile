@@ -5,6 +5,10 @@ PYENV_310 = $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/vers
 UV = .tools/bin/uv
 BIN = .venv/bin
 ROOT ?= runs/glyphs
+# Processes that share the tests, each with whole files. Each imports TensorFlow and TFX, and takes up to 3 GB.
+WORKERS ?= 2
+# A package of links to the rooms, for mypy.
+TYPED = .tools/typing/longtail
 # `make setup CUDA=1` adds the libraries that a GPU needs; they stay until `make clean`.
 GPU = $(or $(filter 1,$(CUDA)),$(wildcard .venv/.cuda))
 LOCKS = requirements-dev.txt $(if $(GPU),requirements-cuda.txt)
@@ -16,10 +20,12 @@ run: setup
 	$(BIN)/longtail try --root $(ROOT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
+	@mkdir -p $(TYPED)
+	@ln -sf $(addprefix ../../../,models components pipeline serving benchmarks longtail/__init__.py longtail/py.typed) $(TYPED)
 	$(BIN)/mypy
 
 setup: .venv/.ready $(if $(GPU),.venv/.cuda)

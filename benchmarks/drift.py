@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import executor as drift_gate
 from longtail.components.embedding_drift import executor as embedding_drift
 from longtail.components.span_sampler import executor as span_sampler
-from longtail.models import augment
 from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models.export import preprocess
@@ -80,7 +80,7 @@ class Gate:
         """Runs the executors in the graph's order; their outputs join `made`."""
         anomalies, report, sample = standard_artifacts.ExampleAnomalies, artifacts.DriftReport, artifacts.SpanSample
 
-        def do(executor: Any, inputs: dict[str, str], outputs: dict[str, tuple[str, type]], **more: Any) -> None:
+        def do(executor: Any, inputs: dict[str, str], outputs: Mapping[str, tuple[str, type]], **more: Any) -> None:
             given = {key: self._artifact(kind, name) for key, (name, kind) in outputs.items()}
             executor().Do({key: made[name] for key, name in inputs.items()}, given, {**properties, **more})
             made.update({name: given[key] for key, (name, _) in outputs.items()})
@@ -149,7 +149,7 @@ def _train(pool: planted.Pool, shots: tuple[planted.Shot, ...], epochs: int, fol
     _, labels = np.unique([identity for identity, _ in rows], return_inverse=True)
     config = config_lib.TrainConfig(
         model=config_lib.Model(image=_IMAGE, weight_decay=5e-4),
-        augment=augment.Augmentation(shift=0.1, rotation=15),
+        augment=config_lib.Augmentation(shift=0.1, rotation=15),
         training=config_lib.Training(epochs=epochs),
     )
     decode = preprocess.Preprocess(_IMAGE)
@@ -254,11 +254,12 @@ def _results(found: list[dict[str, Any]]) -> list[dict[str, object]]:
         rows.append(timing.row(f"missed at {severity:.0%}", missed, f"of {len(these)} planted", target=target))
     for number, one in enumerate(found):
         most = one["most"] or {"feature": "", "distance": 0.0, "threshold": 1.0}
+        most_allowed: float | None = 1.0
         if not one["severity"]:
-            name, ratio, target = f"clean: {one['kind']} {number + 1}", most["distance"] / most["threshold"], 1.0
+            name, ratio = f"clean: {one['kind']} {number + 1}", most["distance"] / most["threshold"]
         else:
-            name, target = f"{one['kind']} {one['severity']:.0%}", 1.0 if one["severity"] >= SURE else None
+            name, most_allowed = f"{one['kind']} {one['severity']:.0%}", 1.0 if one["severity"] >= SURE else None
             broken = any(feature.startswith("schema: ") for feature in one["features"])
             ratio = 0.0 if broken else most["threshold"] / max(most["distance"], 1e-9)
-        rows.append(timing.row(name, most["distance"], most["feature"], ratio, target))
+        rows.append(timing.row(name, most["distance"], most["feature"], ratio, most_allowed))
     return rows

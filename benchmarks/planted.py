@@ -6,6 +6,7 @@ import hashlib
 import io
 import unicodedata
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 import numpy as np
@@ -230,7 +231,7 @@ def _planted(pool: Pool) -> Iterator[Case]:
                 yield Case(kind, severity, tuple(new if changed else shot for shot, new, changed in pairs))
 
 
-def _fresh(pool: Pool, names: list[str], seed: int) -> tuple[Shot, ...]:
+def _fresh(pool: Pool, names: Iterable[str], seed: int) -> tuple[Shot, ...]:
     """EACH images of every identity, none of them in the accepted span."""
     rng = np.random.default_rng(seed)
     return tuple(

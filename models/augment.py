@@ -1,29 +1,22 @@
 """Augmentation of training batches; every draw is a function of a seed, so a resumed run sees what it would have."""
 
-import dataclasses
-
 import tensorflow as tf
 
+from longtail.models import config as config_lib
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How far training images are moved. All zero or false: not at all.
 
-    Attributes:
-      shift: largest translation, as a fraction of the side.
-      rotation: largest rotation, degrees.
-      flip: mirror half of the images left to right.
-      erase: probability that a rectangle of an image is erased (Zhong et al., AAAI 2020).
+def augment(images: tf.Tensor, seed: tf.Tensor, how: config_lib.Augmentation) -> tf.Tensor:
+    """Augments float32 [B, h, w, c]; `seed` int [2] decides every draw. Uncovered corners repeat the edge.
+
+    Example: four images of the pixels 0 and 1; this seed mirrors the first two, always.
+
+    >>> images, seed = tf.reshape([0.0, 1.0] * 4, [4, 1, 2, 1]), tf.constant([0, 3])
+    >>> augment.augment(images, seed, config.Augmentation(flip=True)).numpy().reshape([4, 2])
+    array([[1., 0.],
+           [1., 0.],
+           [0., 1.],
+           [0., 1.]], dtype=float32)
     """
-
-    shift: float = 0.0
-    rotation: float = 0.0
-    flip: bool = False
-    erase: float = 0.0
-
-
-def augment(images: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
-    """Augments float32 [B, h, w, c]; `seed` int [2] decides every draw. Uncovered corners repeat the edge."""
     if how.flip:
         coin = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed + 1) < 0.5
         images = tf.where(coin, images[:, :, ::-1], images)

@@ -1,5 +1,6 @@
 """Backbones: an image in, the embedding f after its last batch normalisation out."""
 
+import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -72,10 +73,34 @@ def _to_imagenet_bgr(image: tf.Tensor) -> tf.Tensor:
     return (image[..., ::-1] + 1.0) * 127.5 - mean
 
 
-BACKBONES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
-    "conv4": _conv4,
-    "resnet18": _resnet18,
-    "resnet50": _resnet50,
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A network, and what it needs.
+
+    Attributes:
+      build: image [N, h, w, c] and the L2 factor on convolutions -> features [N, n].
+      least_side: pixels of the smallest image.
+      channels: how many an image may have.
+      takes_weights: whether weights of its own can be loaded into it.
+      pooled: whether its features are an embedding as they are, where they are as long as one.
+
+    Example:
+
+    >>> backbones.BACKBONES["conv4"].least_side
+    8
+    """
+
+    build: Callable[[tf.Tensor, float], tf.Tensor]
+    least_side: int = 8
+    channels: tuple[int, ...] = (1, 3)
+    takes_weights: bool = False
+    pooled: bool = False
+
+
+BACKBONES = {
+    "conv4": Backbone(_conv4),
+    "resnet18": Backbone(_resnet18),
+    "resnet50": Backbone(_resnet50, least_side=32, channels=(3,), takes_weights=True, pooled=True),
 }
 
 
@@ -103,13 +128,17 @@ def build_embedder(
       precision.
 
     Raises:
-      errors.UsageError: unknown backbone; weights that are absent or of other shapes.
+      errors.UsageError: weights of other shapes.
+
+    Example:
+
+    >>> embedder = backbones.build_embedder("conv4", image_shape=(32, 32, 1), dimension=64)
+    >>> embedder(tf.zeros([5, 32, 32, 1])).shape
+    TensorShape([5, 64])
     """
-    if backbone not in BACKBONES:
-        raise errors.UsageError(f"model.backbone: unknown {backbone!r}; one of {', '.join(BACKBONES)}")
     image = layers.Input(image_shape)
-    x = BACKBONES[backbone](image, weight_decay)
-    if backbone != "resnet50" or x.shape[-1] != dimension:
+    x = BACKBONES[backbone].build(image, weight_decay)
+    if not BACKBONES[backbone].pooled or x.shape[-1] != dimension:
         regularizer = tf.keras.regularizers.L2(weight_decay) if weight_decay else None
         x = layers.Dense(dimension, use_bias=False, kernel_regularizer=regularizer)(x)
     embedding = layers.BatchNormalization(dtype="float32", name="embedding")(x)
@@ -120,12 +149,8 @@ def build_embedder(
 
 
 def _load_weights(model: tf.keras.Model, backbone: str, weights: str) -> None:
-    bodies = [layer for layer in model.layers if isinstance(layer, tf.keras.Model)]
-    if not bodies:
-        raise errors.UsageError(f"model.weights: backbone {backbone!r} takes none; leave it empty")
-    if not tf.io.gfile.exists(weights):
-        raise errors.UsageError(f"model.weights: no file {weights}; give a Keras weights file or leave it empty")
+    (body,) = (layer for layer in model.layers if isinstance(layer, tf.keras.Model))
     try:
-        bodies[0].load_weights(weights)
+        body.load_weights(weights)
     except (ValueError, OSError) as error:
         raise errors.UsageError(f"model.weights: {weights} does not fit {backbone}: {error}") from error

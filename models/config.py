@@ -1,82 +1,92 @@
-"""What a training is told, as frozen dataclasses, and the strict reader that makes them from a recipe's mappings."""
+"""What a training is told: every setting with its default, its range and what it is, once. Imports no TensorFlow.
+
+What a name may be, and ranges that hang on other settings, are the rules of `longtail.models.check`.
+"""
 
 import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any
-from typing import TypeVar
 
-from longtail.models import augment as augment_lib
-from longtail.models import errors
+from longtail.models import settings
 
-T = TypeVar("T")
+# As good as without end, and still a number that every file format and index takes.
+LARGE = 10**9
+SEEDS = 2**31 - 1
+MAX_PIXELS = 33_177_600  # 7680 x 4320
+
+CLOUDS = ("vanilla", "full")
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The embedder. `image` is (height, width, channels); `weights` a local Keras weights file, never downloaded."""
+    """The embedder."""
 
-    backbone: str = "conv4"
-    image: tuple[int, ...] = (32, 32, 1)
-    dimension: int = 128
-    weight_decay: float = 0.0
-    weights: str = ""
+    backbone: str = settings.setting("conv4", None, "network that makes the embedding")
+    image: tuple[int, ...] = settings.setting((32, 32, 1), None, "height, width, channels (1 grey, 3 colour)")
+    dimension: int = settings.number(128, 2, 2**20, "d, length of the embedding")
+    weight_decay: float = settings.number(0.0, 0, 1, "L2 factor on convolutions, embedding and prototypes")
+    weights: str = settings.text("", "local Keras weights file of the backbone; nothing is downloaded")
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The classification head: a name of `longtail.models.heads.HEADS`, scale s, margin m, and its own numbers."""
+    """The classification head: a name of `longtail.models.heads.HEADS` and its numbers."""
 
-    name: str = "cosface"
-    scale: float = 24.0
-    margin: float = 0.2
-    options: dict[str, float] = dataclasses.field(default_factory=dict)
+    name: str = settings.setting("cosface", None, "classification head")
+    scale: float = settings.number(24.0, 1e-6, 1e6, "s, the length unit embeddings are stretched to")
+    margin: float = settings.setting(0.2, None, "m, in the unit the head's equation gives it")
+    options: dict[str, float] = settings.setting({}, None, "numbers of this head's own")
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
     """What is made of the logits: a name of `longtail.models.losses.LOSSES`; a centre loss too where it has weight."""
 
-    name: str = "cross_entropy"
-    beta: float = 0.999  # of the effective number
-    start_epoch: int = 0  # the class-balanced weights begin here
-    centre_weight: float = 0.0  # lambda
-    centre_rate: float = 0.5  # alpha
+    name: str = settings.setting("cross_entropy", None, "what is made of the logits")
+    beta: float = settings.number(0.999, 0, 0.9999999, "of the effective number; 0 weighs all classes alike")
+    start_epoch: int = settings.number(0, 0, LARGE, "class-balanced weights begin here")
+    centre_weight: float = settings.number(0.0, 0, 1e6, "lambda of a centre loss beside it")
+    centre_rate: float = settings.number(0.5, 1e-6, 1, "how fast its centres follow")
 
 
 @dataclasses.dataclass(frozen=True)
 class Leap:
-    """The feature cloud; `variant` is "none", "vanilla" or "full". Symbols are those of the LEAP paper."""
+    """The feature cloud. Symbols are those of the LEAP paper (Liu et al., CVPR 2020)."""
 
-    variant: str = "none"
-    start_epoch: int = 8  # E_0
-    images_kept: int = 3  # P
-    centre_momentum: float = 0.1  # gamma
-    angle_order: str = "after"
-    head_threshold: int = 10  # T
-    refresh_every: int = 1  # n
+    variant: str = settings.choice("none", ("none", *CLOUDS), "none, Eq. 6 or Eq. 9")
+    start_epoch: int = settings.number(8, 0, LARGE, "E_0: the cloud is off before it, while the memory fills")
+    images_kept: int = settings.number(3, 1, 2**20, "P: S_i = K_i P angles are kept of class i")
+    centre_momentum: float = settings.number(0.1, 0, 0.999999, "gamma, weight of the previous centre")
+    angle_order: str = settings.choice("after", ("after", "before"), "the angle is taken after or before centres move")
+    head_threshold: int = settings.number(10, 0, LARGE, "T: classes with more images are the head")
+    refresh_every: int = settings.number(1, 1, LARGE, "n: the cloud's width is read anew every n steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How far training images are moved. All zero or false: not at all."""
+
+    shift: float = settings.number(0.0, 0, 1, "largest translation, as a fraction of the side")
+    rotation: float = settings.number(0.0, 0, 180, "largest rotation, degrees")
+    flip: bool = settings.flag(False, "mirror half of the images left to right")
+    erase: float = settings.number(0.0, 0, 1, "probability that a rectangle is erased (Zhong et al., AAAI 2020)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The optimisation. `rate` is the highest learning rate; `precision` a Keras dtype policy.
+    """The optimisation."""
 
-    `images_per_class` K makes batches of batch / K identities with K images each; 0 makes them of any images.
-    """
-
-    epochs: int = 24
-    batch: int = 128
-    images_per_class: int = 0
-    optimizer: str = "adam"
-    rate: float = 2e-3
-    schedule: str = "cosine"
-    warmup_epochs: float = 0.0
-    cycles: int = 3
-    seed: int = 0
-    precision: str = "float32"
-    cache_megabytes: int = 1024
+    epochs: int = settings.number(24, 1, LARGE, "passes over the images")
+    batch: int = settings.number(128, 2, 2**20, "images a step")
+    images_per_class: int = settings.setting(0, None, "K: batches of groups of K images of one identity; 0: of any")
+    optimizer: str = settings.setting("adam", None, "how weights follow gradients")
+    rate: float = settings.number(2e-3, 1e-12, 1e3, "the highest learning rate")
+    schedule: str = settings.setting("cosine", None, "how the learning rate goes on from there")
+    warmup_epochs: float = settings.setting(0.0, None, "linear rise before a cosine")
+    cycles: int = settings.number(3, 1, 2**20, "triangles of the triangular schedule")
+    seed: int = settings.number(0, 0, SEEDS, "of weights, order, augmentation and clouds")
+    precision: str = settings.choice(
+        "float32", ("float32", "mixed_float16", "mixed_bfloat16"), "Keras' dtype policy; head and cloud stay float32"
+    )
+    cache_megabytes: int = settings.number(1024, 0, LARGE, "decoded images are kept in memory where they fit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,67 +97,5 @@ class TrainConfig:
     head: Head = dataclasses.field(default_factory=Head)
     loss: Loss = dataclasses.field(default_factory=Loss)
     leap: Leap = dataclasses.field(default_factory=Leap)
-    augment: augment_lib.Augmentation = dataclasses.field(default_factory=augment_lib.Augmentation)
+    augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     training: Training = dataclasses.field(default_factory=Training)
-
-
-def read(kind: type[T], mapping: Any, where: str, prefix: str = "") -> T:
-    """Makes the dataclass `kind` from a mapping, refusing what it does not know.
-
-    Args:
-      kind: a dataclass whose fields are dataclasses, str, bool, int, float, or tuples of these.
-      mapping: parsed YAML or JSON.
-      where: the file the mapping came from, for messages.
-      prefix: key path of `mapping` in that file.
-
-    Raises:
-      errors.UsageError: an unknown key (the nearest valid one is named) or an ill-typed value.
-    """
-    if not isinstance(mapping, Mapping):
-        raise errors.UsageError(f"{where}: {prefix or 'the file'} must be a mapping, not {mapping!r}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in mapping.items():
-        path = f"{prefix}.{key}" if prefix else str(key)
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(fields)}"
-            raise errors.UsageError(f"{where}: unknown key {path!r}; {hint}")
-        values[key] = _value(hints[key], value, where, path)
-    return kind(**values)
-
-
-def scalars(kind: type, prefix: str = "") -> dict[str, type]:
-    """Key paths of a dataclass's single values, and their types; lists and mappings are left out."""
-    found: dict[str, type] = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        path = f"{prefix}{name}"
-        if dataclasses.is_dataclass(hint):
-            found |= scalars(typing.cast(type, hint), f"{path}.")
-        elif hint in (str, int, float, bool):
-            found[path] = hint
-    return found
-
-
-def _value(hint: Any, value: Any, where: str, path: str) -> Any:
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return read(typing.cast(type, hint), value, where, path)
-    origin = typing.get_origin(hint)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_value(typing.get_args(hint)[0], item, where, path) for item in value)
-    if origin in (types.UnionType, typing.Union) and value is None:
-        return None
-    if origin in (types.UnionType, typing.Union):
-        return _value(next(arg for arg in typing.get_args(hint) if arg is not types.NoneType), value, where, path)
-    if origin is dict and isinstance(value, Mapping):
-        inner = typing.get_args(hint)[1]
-        return {str(key): _value(inner, item, where, f"{path}.{key}") for key, item in value.items()}
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    name = getattr(hint, "__name__", str(hint))
-    raise errors.UsageError(f"{where}: {path} must be {name}, not {value!r}")

@@ -1,58 +1,60 @@
-"""Learning-rate schedules by the names recipes use."""
+"""Learning-rate schedules by the names recipes use: each a function of a training's settings and its steps an epoch."""
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
-from longtail.models import errors
+from longtail.models import config as config_lib
 
-SCHEDULES = ("constant", "cosine", "step", "triangular")
+_Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
+
+_DROPS = (0.4, 0.7)  # of all steps
 
 
-def build_schedule(
-    name: str,
-    rate: float,
-    total_steps: int,
-    warmup_steps: int = 0,
-    cycles: int = 3,
-    drops: tuple[float, ...] = (0.4, 0.7),
-) -> tf.keras.optimizers.schedules.LearningRateSchedule:
-    """Builds a schedule over `total_steps` optimiser steps.
+def _constant(training: config_lib.Training, steps: int) -> _Schedule:
+    """The rate all along."""
+    total = steps * training.epochs
+    return tf.keras.optimizers.schedules.PiecewiseConstantDecay([total], [training.rate, training.rate])
 
-    Args:
-      name: "constant", "cosine" (to zero), "step" (a tenth at each of `drops`) or "triangular" (`cycles` triangles
-        from a tenth of `rate` up to `rate`: the policy of the face recipe).
-      rate: the highest learning rate.
-      total_steps: optimiser steps of the whole training.
-      warmup_steps: linear rise from zero before a cosine.
-      cycles: triangles of the triangular policy.
-      drops: where a step schedule drops, as fractions of `total_steps`.
 
-    Raises:
-      errors.UsageError: unknown name, or a number out of range.
-    """
-    if rate <= 0 or total_steps < 1 or not 0 <= warmup_steps < max(total_steps, 1):
-        raise errors.UsageError(
-            f"`rate` must be positive and 0 <= warm-up < steps. Received: {rate}, {warmup_steps}, {total_steps}"
-        )
-    if warmup_steps and name != "cosine":
-        raise errors.UsageError(f"training.warmup_epochs: the {name!r} schedule has no warm-up; set it to 0")
-    schedules = tf.keras.optimizers.schedules
-    if name == "constant":
-        return schedules.PiecewiseConstantDecay([total_steps], [rate, rate])
-    if name == "cosine":
-        if warmup_steps == 0:
-            return schedules.CosineDecay(rate, total_steps)
-        return schedules.CosineDecay(
-            0.0, total_steps - warmup_steps, warmup_target=rate, warmup_steps=warmup_steps
-        )
-    if name == "step":
-        at = [int(total_steps * drop) for drop in drops]
-        return schedules.PiecewiseConstantDecay(at, [rate * 0.1**i for i in range(len(at) + 1)])
-    if name == "triangular":
-        import tensorflow_addons as tfa  # Addons is at its end of life: imported where it is used, never further
+def _cosine(training: config_lib.Training, steps: int) -> _Schedule:
+    """To zero along half a cosine, after a linear rise from zero where one is asked for."""
+    total, rise = steps * training.epochs, int(training.warmup_epochs * steps)
+    if not rise:
+        return tf.keras.optimizers.schedules.CosineDecay(training.rate, total)
+    return tf.keras.optimizers.schedules.CosineDecay(
+        0.0, total - rise, warmup_target=training.rate, warmup_steps=rise
+    )
 
-        return tfa.optimizers.TriangularCyclicalLearningRate(
-            initial_learning_rate=rate / 10.0,
-            maximal_learning_rate=rate,
-            step_size=max(total_steps // (2 * cycles), 1),
-        )
-    raise errors.UsageError(f"unknown schedule {name!r}; one of {', '.join(SCHEDULES)}")
+
+def _step(training: config_lib.Training, steps: int) -> _Schedule:
+    """A tenth at each of `_DROPS`."""
+    at = [int(steps * training.epochs * drop) for drop in _DROPS]
+    rates = [training.rate * 0.1**drops for drops in range(len(at) + 1)]
+    return tf.keras.optimizers.schedules.PiecewiseConstantDecay(at, rates)
+
+
+def _triangular(training: config_lib.Training, steps: int) -> _Schedule:
+    """`training.cycles` triangles from a tenth of the rate up to it: the policy of the face recipe."""
+    import tensorflow_addons as tfa  # Addons is at its end of life: imported where it is used, never further
+
+    return tfa.optimizers.TriangularCyclicalLearningRate(
+        initial_learning_rate=training.rate / 10.0,
+        maximal_learning_rate=training.rate,
+        step_size=max(steps * training.epochs // (2 * training.cycles), 1),
+    )
+
+
+SCHEDULES: dict[str, Callable[[config_lib.Training, int], _Schedule]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "step": _step,
+    "triangular": _triangular,
+}
+# Of them, those that `training.warmup_epochs` means something to.
+WARMED = ("cosine",)
+
+OPTIMIZERS: dict[str, Callable[[_Schedule], tf.keras.optimizers.Optimizer]] = {
+    "adam": tf.keras.optimizers.Adam,
+    "sgd": lambda schedule: tf.keras.optimizers.SGD(schedule, momentum=0.9),
+}

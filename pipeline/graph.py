@@ -73,7 +73,7 @@ class Span:
 
 def pipeline_name(recipe_name: str) -> str:
     """Name of the pipeline of a recipe; Kubeflow takes no underscore in it."""
-    return f"longtail-{recipe_name.replace('_', '-')}"
+    return recipe_lib.PIPELINE_PREFIX + recipe_name.replace("_", "-")
 
 
 def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str) -> list[base_node.BaseNode]:
@@ -86,6 +86,8 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
     rebalanced = rebalancer.Rebalancer(
         examples=examples,
         blessing=gate.outputs["blessing"],
+        leap_variant=recipe.leap.variant,
+        head_threshold=recipe.leap.head_threshold,
         **dataclasses.asdict(recipe.rebalance),
     )
     transform = tfx.components.Transform(

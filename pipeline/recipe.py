@@ -1,90 +1,43 @@
-"""A recipe: one YAML file that says everything about a run, read strictly into frozen dataclasses."""
+"""A recipe: one YAML file that says everything about a run, read strictly into frozen dataclasses and checked."""
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from longtail.models import augment as augment_lib
+from longtail.components import config as components_config
+from longtail.components.data import layouts
 from longtail.models import config
 from longtail.models import errors
-
-PROTOCOLS = ("query_gallery", "leave_one_out")
+from longtail.models import settings
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "recipes")
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Where images come from and how they are divided. `source` stands in for --data where it is not given."""
-
-    source: str = ""
-    layout: str = "folder"
-    camera_pattern: str = ""
-    eval_fraction: float = 0.25
-    query_fraction: float = 0.5
-    seed: int = 0
-    max_pixels: int = 33_177_600
-    max_quarantine_fraction: float = 0.05
-
-
-@dataclasses.dataclass(frozen=True)
-class Drift:
-    """Bounds of the schema and thresholds of the gate, by feature; what has none is calibrated to the spans' size.
-
-    `sample` is how many images of a span are kept, half of them held out for embedding drift, half to be looked at.
-    """
-
-    bounds: dict[str, Any] = dataclasses.field(default_factory=dict)
-    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
-    sample: int = 2000
-
-
-@dataclasses.dataclass(frozen=True)
-class Rebalance:
-    """`strategy`: none, cap, repeat or carve (<H,S>: `head` classes keep all, the others `tail_images`)."""
-
-    strategy: str = "none"
-    head: int = 0
-    tail_images: int = 0
-    cap: int = 0
-    repeat_to: int = 0
-    seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """How a model is scored and when it is blessed.
-
-    `margin` is how far below the last blessed mAP it may be, `max_undecodable` which share of images it may refuse.
-    """
-
-    protocol: str = "query_gallery"
-    cross_camera: bool = False
-    tail_max_images: int = 5
-    floor_map: float = 0.0
-    margin: float = 0.02
-    max_undecodable: float = 0.05
+PIPELINE_PREFIX = "longtail-"
+# It names folders, the pipeline and the model.
+_NAME = settings.Text(
+    "letters, digits, '.', '_' and '-', the first a letter or digit, at most 100", r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything about a run but the data's place and the root."""
 
-    name: str
-    summary: str = ""
-    data: Data = dataclasses.field(default_factory=Data)
-    drift: Drift = dataclasses.field(default_factory=Drift)
-    rebalance: Rebalance = dataclasses.field(default_factory=Rebalance)
+    name: str = dataclasses.field(metadata={"allowed": _NAME, "doc": "of the model and its folders; the file's"})
+    summary: str = settings.text("", "what it is, in a line")
+    data: components_config.Data = dataclasses.field(default_factory=components_config.Data)
+    drift: components_config.Drift = dataclasses.field(default_factory=components_config.Drift)
+    rebalance: components_config.Rebalance = dataclasses.field(default_factory=components_config.Rebalance)
     model: config.Model = dataclasses.field(default_factory=config.Model)
     head: config.Head = dataclasses.field(default_factory=config.Head)
     loss: config.Loss = dataclasses.field(default_factory=config.Loss)
     leap: config.Leap = dataclasses.field(default_factory=config.Leap)
-    augment: augment_lib.Augmentation = dataclasses.field(default_factory=augment_lib.Augmentation)
+    augment: config.Augmentation = dataclasses.field(default_factory=config.Augmentation)
     training: config.Training = dataclasses.field(default_factory=config.Training)
-    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    evaluation: components_config.Evaluation = dataclasses.field(default_factory=components_config.Evaluation)
 
     def train_config(self) -> config.TrainConfig:
         """The part of the recipe that decides a training."""
@@ -96,50 +49,110 @@ def names() -> list[str]:
     return sorted(file[: -len(".yaml")] for file in os.listdir(_FOLDER) if file.endswith(".yaml"))
 
 
-def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe by name or by the path of a YAML file.
+def load(recipe: str, overrides: Sequence[str] = (), files: bool = True) -> Recipe:
+    """Reads a recipe by name or by the path of a YAML file, and checks it. Imports TensorFlow.
 
     Args:
       recipe: a name of `names()`, or a path ending in .yaml or .yml.
       overrides: `key.path=value`, the value in YAML, each replacing one value.
+      files: whether the files it names must be here; not for a recipe that other machines run.
 
     Raises:
-      errors.UsageError: no such recipe, YAML that does not parse, an unknown or ill-typed key.
+      errors.UsageError: no such recipe, YAML that does not parse, a key that is unknown, or a value that cannot be.
     """
+    where, mapping = _mapping(recipe, overrides)
+    where = f"{where} with --set" if overrides else where
+    loaded = settings.read(Recipe, mapping, where)
+    try:
+        check(loaded, files)
+    except errors.UsageError as error:
+        raise errors.UsageError(f"{where}: {error}") from error
+    return loaded
+
+
+def check(recipe: Recipe, files: bool = True) -> None:
+    """Refuses what a recipe cannot ask for, before anything is read or made. Imports TensorFlow.
+
+    Raises:
+      errors.UsageError: the key, what it may hold, and what it holds.
+    """
+    from longtail.components.curated_schema import content
+    from longtail.components.rebalancer import census
+    from longtail.models import check as check_lib
+
+    settings.check(recipe, check_lib.RULES)
+    check_lib.check_together(recipe.train_config(), files)
+    census.check(recipe.rebalance)
+    try:
+        layouts.check(recipe.data.layout, recipe.data.camera_pattern)
+    except errors.UsageError as error:
+        raise errors.UsageError(f"data.{error}") from error
+    content.domains(recipe.drift.bounds)
+
+
+def origins(recipe: str, overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Where each value comes from: key path -> "default", "file" or "--set". Arguments are those of `load`."""
+    where, mapping = _mapping(recipe, overrides)
+    asked = [override.partition("=")[0] for override in overrides]
+    found = {}
+    for one in settings.walk(settings.read(Recipe, mapping, where)):
+        if not _holds(mapping, one.key):
+            found[one.key] = "default"
+        else:
+            is_set = any(f"{one.key}.".startswith(f"{key}.") or key.startswith(f"{one.key}.") for key in asked)
+            found[one.key] = "--set" if is_set else "file"
+    return found
+
+
+def _holds(mapping: Any, key: str) -> bool:
+    for part in key.split("."):
+        if part not in mapping:
+            return False
+        mapping = mapping[part]
+    return True
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose floats are those of YAML 1.2, 1e-3 among them, and that has each key once."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _parse(text: Any) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+
+
+def _mapping(recipe: str, overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The name of a recipe's file, and what it says with the overrides."""
     path = recipe if recipe.endswith((".yaml", ".yml")) else os.path.join(_FOLDER, f"{recipe}.yaml")
     if not os.path.isfile(path):
         raise errors.UsageError(f"no recipe {recipe!r}; one of {', '.join(names())}, or a path to a .yaml file")
-    with open(path, encoding="utf-8") as file:
-        try:
-            mapping = yaml.safe_load(file) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise errors.UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        with open(path, encoding="utf-8") as file:
+            mapping = _parse(file) or {}
+    except OSError as error:
+        raise errors.UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise errors.UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     where = os.path.basename(path)
     if not isinstance(mapping, dict):
         raise errors.UsageError(f"{where}: the file must be a mapping of keys, not {type(mapping).__name__}")
     mapping.setdefault("name", os.path.splitext(where)[0])
     for override in overrides:
         _override(mapping, override)
-    return config.read(Recipe, mapping, where if not overrides else f"{where} with --set")
-
-
-def check(recipe: Recipe) -> None:
-    """Refuses what a recipe cannot ask for, before a run makes anything. Imports TensorFlow.
-
-    Raises:
-      errors.UsageError: the key, what it holds, and what it may hold.
-    """
-    from longtail.components.rebalancer import census
-    from longtail.models import check as check_lib
-
-    check_lib.check(recipe.train_config())
-    rebalance = dataclasses.asdict(recipe.rebalance)
-    rebalance.pop("seed")
-    census.check(**rebalance)
-    if recipe.evaluation.protocol not in PROTOCOLS:
-        raise errors.UsageError(
-            f"evaluation.protocol: unknown {recipe.evaluation.protocol!r}; one of {', '.join(PROTOCOLS)}"
-        )
+    return where, mapping
 
 
 def _override(mapping: dict[str, Any], override: str) -> None:
@@ -152,6 +165,7 @@ def _override(mapping: dict[str, Any], override: str) -> None:
         if not isinstance(mapping, dict):
             raise errors.UsageError(f"--set {override!r}: {parent} holds a value, not keys")
     try:
-        mapping[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise errors.UsageError(f"--set {override!r}: the value is not YAML") from error
+        mapping[last] = _parse(value)
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise errors.UsageError(f"--set {override!r}: the value is not YAML: {reason}") from error

@@ -4,6 +4,7 @@ import ast
 import functools
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -104,7 +105,7 @@ def loaded(names):
 
 
 def test_rooms_are_imported_as_longtails_alone():
-    for folder in (*FLOORS, "longtail", "tests"):
+    for folder in (*FLOORS, "longtail", "examples", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not {name.split(".")[0] for name in imported(path)} & FLOORS.keys(), path
 
@@ -143,3 +144,61 @@ def test_every_module_says_in_its_first_line_why_it_exists():
         for path in (ROOT / floor).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             assert not text or ast.get_docstring(ast.parse(text)), path
+
+
+# What is not documented by its maker; the rest of a dependency is what its documentation is about.
+UNDOCUMENTED = ("tfx", "tensorflow.core", "tensorflow.python", "keras.src", "tensorboard", "uvicorn.protocols")
+DOCUMENTED = ("tfx.v1",)
+LISTED = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("nobody promises it\n")[2]
+
+
+def python_files():
+    return sorted(path for folder in (*FLOORS, "longtail", "examples") for path in (ROOT / folder).rglob("*.py"))
+
+
+def is_below(name, packages):
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+def foreign_attributes(path, tree, defined):
+    """Attributes with an underscore that somebody else's code defines; `defined` says which files define a name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr):
+            of_itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            overridden = {path} if ast.unparse(node.value) == "super()" else set()
+            if not of_itself and not defined.get(node.attr, set()) - overridden:
+                yield node.attr
+
+
+def test_every_file_that_reaches_below_a_public_interface_is_named_with_a_reason():
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in python_files()}
+    defined = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                defined.setdefault(node.name, set()).add(path)
+    reaching = {
+        str(path.relative_to(ROOT)): [
+            *(name for name in imported(path) if name.startswith(("ctypes", "tensorflow.python")) or "._" in name),
+            *foreign_attributes(path, tree, defined),
+        ]
+        for path, tree in trees.items()
+    }
+    table = [line.split("|") for line in LISTED.partition("**Modules")[0].splitlines() if line.startswith("| ")]
+    assert {path for path, names in reaching.items() if names} == {
+        path for row in table for path in re.findall(r"`([a-z_/]+\.py)`", row[2])
+    }
+    for path, names in reaching.items():
+        for name in names:
+            assert name.rpartition(".")[2] in LISTED, f"ARCHITECTURE.md does not say why {path} uses {name}"
+
+
+def test_every_undocumented_module_is_listed_and_every_listed_one_is_used():
+    named = set(re.findall(r"`([a-z0-9_.]+)`", LISTED))
+    everything = {name for path in python_files() for name in imported(path)}
+    used, listed = (
+        {name for name in names if is_below(name, UNDOCUMENTED) and not is_below(name, DOCUMENTED)}
+        for names in (everything, named)
+    )
+    assert not {name for name in used if not is_below(name, listed)}
+    assert not {package for package in listed if not any(is_below(name, [package]) for name in used)}

@@ -27,7 +27,7 @@ class CuratedSchema(base_component.BaseComponent):
     )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(self, bounds: str = "{}", version: str | None = None):
+    def __init__(self, bounds: str, version: str | None = None):
         """Makes the component.
 
         Args:

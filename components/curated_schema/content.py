@@ -3,6 +3,9 @@
 import difflib
 import hashlib
 import json
+import math
+from collections.abc import Mapping
+from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -15,7 +18,7 @@ _FLOAT = schema_pb2.FLOAT
 
 # Feature -> (type, domain). A domain is (lowest, highest) of a number, the words a text may be, or
 # None for any text. Aspect and kilobytes have no highest: they are the data's own.
-_CURATED = {
+_CURATED: dict[str, tuple[int, tuple | None]] = {
     features.ENCODED: (_BYTES, None),
     features.FORMAT: (_BYTES, ("jpeg", "png")),
     features.HEIGHT: (_INT, (1, None)),
@@ -38,7 +41,7 @@ _CURATED = {
 }
 
 
-def schema(bounds: str = "{}", only: tuple[str, ...] | None = None) -> schema_pb2.Schema:
+def schema(bounds: str, only: tuple[str, ...] | None = None) -> schema_pb2.Schema:
     """Builds the schema: each feature with its type, its domain, present once in every example.
 
     Args:
@@ -53,7 +56,13 @@ def schema(bounds: str = "{}", only: tuple[str, ...] | None = None) -> schema_pb
     Raises:
         errors.UsageError: `bounds` is no JSON object, has an unknown feature or a looser domain.
     """
-    tightened = _domains(bounds)
+    try:
+        asked = json.loads(bounds)
+    except json.JSONDecodeError as error:
+        raise errors.UsageError(f"drift.bounds must be JSON ({error}), not {bounds!r}") from error
+    if not isinstance(asked, dict):
+        raise errors.UsageError(f"drift.bounds must be a JSON object by feature, not {bounds!r}")
+    tightened = domains(asked)
     result = schema_pb2.Schema()
     for name, (kind, _) in _CURATED.items():
         if only is None or name in only:
@@ -86,30 +95,29 @@ def _add(result: schema_pb2.Schema, name: str, kind: int, domain: tuple | None) 
         target.disallow_inf = True
 
 
-def _domains(bounds: str) -> dict[str, tuple | None]:
-    """Returns every feature's domain, tightened by `bounds`."""
-    try:
-        asked = json.loads(bounds or "{}")
-    except json.JSONDecodeError as error:
-        raise errors.UsageError(f"schema bounds are no JSON ({error}): {bounds!r}") from error
-    if not isinstance(asked, dict):
-        raise errors.UsageError(f"schema bounds must be a JSON object by feature, not {bounds!r}")
-    domains = {name: domain for name, (_, domain) in _CURATED.items()}
+def domains(asked: Mapping[str, Any]) -> dict[str, tuple | None]:
+    """Every feature's domain, tightened as `schema` reads it.
+
+    Raises:
+        errors.UsageError: an unknown feature, or a domain that is none or looser.
+    """
+    found = {name: domain for name, (_, domain) in _CURATED.items()}
     for name, bound in asked.items():
-        if domains.get(name) is None:
-            near = difflib.get_close_matches(name, [n for n, d in domains.items() if d], n=1)
+        domain = found.get(name)
+        if domain is None:
+            near = difflib.get_close_matches(str(name), [n for n, d in found.items() if d], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise errors.UsageError(f"schema bounds: no feature {name!r} with a domain{hint}")
+            raise errors.UsageError(f"drift.bounds has no {name!r} with a domain{hint}")
         words = _CURATED[name][0] == _BYTES
-        domains[name] = (_words if words else _range)(name, bound, domains[name])
-    return domains
+        found[name] = _words(name, bound, domain) if words else _range(name, bound, domain)
+    return found
 
 
 def _words(name: str, bound: list[str], domain: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the words of `bound`, which must be some of `domain`."""
     if not isinstance(bound, list) or not bound or not all(word in domain for word in bound):
         raise errors.UsageError(
-            f"schema bounds: {name!r} must be a list of some of {list(domain)}, not {bound!r}"
+            f"drift.bounds.{name} must be a list of some of {list(domain)}, not {bound!r}"
         )
     return tuple(bound)
 
@@ -118,19 +126,17 @@ def _range(name: str, bound: dict[str, float], domain: tuple) -> tuple:
     """Returns (lowest, highest) of `bound`, which must lie within `domain`."""
     if not isinstance(bound, dict) or not set(bound) <= {"min", "max"}:
         raise errors.UsageError(
-            f'schema bounds: {name!r} must be {{"min": number, "max": number}}, not {bound!r}'
+            f'drift.bounds.{name} must be {{"min": number, "max": number}}, not {bound!r}'
         )
     kinds = (int,) if _CURATED[name][0] == _INT else (int, float)
     for value in bound.values():
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise errors.UsageError(
-                f"schema bounds: {name!r} is a feature of {kinds[-1].__name__}s, not {value!r}"
-            )
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            raise errors.UsageError(f"drift.bounds.{name} is of finite {kinds[-1].__name__}s, not {value!r}")
     lowest, highest = bound.get("min", domain[0]), bound.get("max", domain[1])
     loosened = lowest < domain[0] or (domain[1] is not None and highest > domain[1])
     if loosened or (highest is not None and lowest > highest):
         raise errors.UsageError(
-            f"schema bounds: {name!r} may only be tightened within "
+            f"drift.bounds.{name} may only be tightened within "
             f"[{domain[0]}, {'any' if domain[1] is None else domain[1]}], not to {bound!r}"
         )
     return lowest, highest

@@ -28,6 +28,17 @@ EMBEDDING_OWN = "embedding/angle_to_own_centre"
 EMBEDDING_SHAPE = "embedding/distribution"
 EMBEDDING = (EMBEDDING_ANGLE, EMBEDDING_OWN, EMBEDDING_SHAPE)
 
+# And of the data set as a whole: see `longtail.components.drift.overlap`.
+GONE = "data/identities_gone"
+SHARES = "data/identity_shares"
+LARGEST = "data/largest_identities"
+REPEATED = "data/repeated_images"
+COPIES = "data/copies"
+FOLDERS = "data/new_folders"
+
+# All that has a threshold of its own.
+COMPARED = (*STATISTICS, GONE, SHARES, LARGEST, REPEATED, COPIES, FOLDERS, *EMBEDDING)
+
 # Added by the rebalancer.
 CLASS_ID = "class_id"  # int64, dense, by the census
 

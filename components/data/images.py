@@ -62,7 +62,7 @@ def check(data: bytes, max_pixels: int) -> CheckedImage:
     width, height = header.size
     if width * height > max_pixels:
         raise BadImage(f"oversized: {width}x{height} pixels, more than {max_pixels}")
-    encoding = _AS_FOUND.get(header.format, b"png")
+    encoding = _AS_FOUND.get(header.format or "", b"png")
     encoded = data if header.format in _AS_FOUND else _as_png(header)
     try:
         pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()

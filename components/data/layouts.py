@@ -54,7 +54,10 @@ def arrange(paths: list[str], layout: str, camera_pattern: str) -> base.Listing:
     Raises:
         errors.UsageError: `camera_pattern` found something that is no number.
     """
-    items, rejected, dropped, other_files = [], [], [], 0
+    items: list[base.Item] = []
+    rejected: list[tuple[str, str]] = []
+    dropped: list[tuple[str, str]] = []
+    other_files = 0
     previous = None
     for path in sorted(path for path in paths if not is_hidden(path)):
         if not is_image(path):

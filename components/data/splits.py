@@ -1,11 +1,15 @@
-"""Who is trained on and who is held out, and which held-out images ask and which answer.
+"""Who is trained on and who is held out, and which held-out images ask and which answer; and whether that will do.
 
 Both are decided by hashes, so that data that grows keeps everyone where they were.
 """
 
+import collections
 import hashlib
 from collections.abc import Iterable
 from collections.abc import Sequence
+
+from longtail.components.data import base
+from longtail.components.data import features
 
 
 def unit_hash(seed: int, text: str) -> float:
@@ -17,8 +21,8 @@ def unit_hash(seed: int, text: str) -> float:
 def held_out(identities: Iterable[str], eval_fraction: float, seed: int) -> frozenset[str]:
     """The identities for evaluation; the others are for training.
 
-    An identity's side hangs on its name and `seed` alone. Only where one side would be empty is the
-    identity nearest to the border moved over: there are then too few for anything else.
+    An identity's side hangs on its name and `seed` alone. Only where one side would have fewer than two, of four or
+    more, are the identities nearest to the border moved over: there are then too few for anything else.
 
     Args:
         identities: names, at least two different ones.
@@ -26,12 +30,72 @@ def held_out(identities: Iterable[str], eval_fraction: float, seed: int) -> froz
         seed: another seed, another division.
     """
     ranked = sorted({(unit_hash(seed, identity), identity) for identity in identities})
-    chosen = [identity for place, identity in ranked if place < eval_fraction]
-    if not chosen:
-        chosen = [ranked[0][1]]
-    elif len(chosen) == len(ranked):
-        chosen.pop()
-    return frozenset(chosen)
+    least = 2 if len(ranked) >= 4 else 1
+    count = sum(place < eval_fraction for place, _ in ranked)
+    count = min(max(count, least), len(ranked) - least)
+    return frozenset(identity for _, identity in ranked[:count])
+
+
+def held_out_of(items: Iterable[base.Item], eval_fraction: float, seed: int) -> frozenset[str]:
+    """Likewise, of images: only those whose layout does not say on which side they are."""
+    undecided = {item.identity for item in items if item.split is None}
+    return held_out(undecided, eval_fraction, seed) if undecided else frozenset()
+
+
+def output_split(item: base.Item, held_out: frozenset[str]) -> str:
+    """Which split of the Examples artifact an item belongs to."""
+    if item.split is not None:
+        in_train = item.split == features.TRAIN.decode()
+    else:
+        in_train = item.identity not in held_out
+    return features.TRAIN_SPLIT if in_train else features.EVAL_SPLIT
+
+
+def lacking(
+    items: Iterable[base.Item], held_out: frozenset[str], leave_one_out: bool = True, cross_camera: bool = False
+) -> str:
+    """What images lack to train on and to score by, and what to do; "" where there is enough.
+
+    Known before any image is read. Two identities are needed for either: of one alone every answer is right.
+
+    Args:
+        items: all images.
+        held_out: the identities of eval, of images whose layout does not say on which side they are.
+        leave_one_out: each held-out image is asked for among all others; else the queries among the gallery.
+        cross_camera: an answer counts only from another camera.
+    """
+    trained, scored = set(), collections.defaultdict(list)
+    for item in items:
+        if output_split(item, held_out) == features.TRAIN_SPLIT:
+            trained.add(item.identity)
+        else:
+            scored[item.identity].append(item)
+    if len(trained) < 2:
+        return f"two identities to train on are needed, found {len(trained)}: add some, or lower eval_fraction"
+    unknown = sum(item.camera < 0 for images in scored.values() for item in images) if cross_camera else 0
+    if unknown:
+        return (
+            f"cross_camera is on, but {unknown} held-out images have no camera: turn it off, or give the pattern that "
+            "reads cameras from file names"
+        )
+    scorable = sum(_has_match(images, leave_one_out, cross_camera) for images in scored.values())
+    if scorable < 2:
+        takes = "two images" if leave_one_out else "an image among the queries and one in the gallery"
+        cameras = ", of two cameras" if cross_camera else ""
+        return (
+            f"two held-out identities that can be scored are needed, found {scorable} among {len(scored)}, since each "
+            f"takes {takes}{cameras}: add images of them or other identities, or raise eval_fraction"
+        )
+    return ""
+
+
+def _has_match(images: Sequence[base.Item], leave_one_out: bool, cross_camera: bool) -> bool:
+    """Whether one of an identity's images finds a right answer, however the undecided ones will be divided."""
+    asking = [item for item in images if leave_one_out or item.split != features.GALLERY.decode()]
+    answering = [item for item in images if leave_one_out or item.split != features.QUERY.decode()]
+    if not asking or not answering or len(images) < 2:
+        return False
+    return not cross_camera or len({item.camera for item in images}) > 1
 
 
 def queries(images: Sequence[tuple[str, str]], query_fraction: float, seed: int) -> set[str]:

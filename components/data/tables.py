@@ -9,6 +9,7 @@ from longtail.components.data import features
 COLUMNS = (*features.NUMBERS, features.FORMAT)  # of `Table.values`; a format is 1 for JPEG, 0 for PNG
 
 _EVERYTHING = np.uint64(2**64 - 1)
+_NOT_GIVEN = np.zeros(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Table:
     digest: np.ndarray
     values: np.ndarray
     limit: np.uint64 = _EVERYTHING
-    names: np.ndarray | None = None
-    counts: np.ndarray | None = None
-    folders: np.ndarray | None = None
+    names: np.ndarray = dataclasses.field(default_factory=lambda: _NOT_GIVEN)
+    counts: np.ndarray = dataclasses.field(default_factory=lambda: _NOT_GIVEN)
+    folders: np.ndarray = dataclasses.field(default_factory=lambda: _NOT_GIVEN)
 
     def __post_init__(self):
         """Counts the identities of the rows."""
-        if self.names is None:
+        if self.names is _NOT_GIVEN:
             names, first, counts = np.unique(self.identity, return_index=True, return_counts=True)
             found = {"names": names, "counts": counts.astype(np.int32), "folders": self.folder[first]}
             for name, value in found.items():
@@ -46,6 +47,5 @@ class Table:
     def below(self, limit: np.uint64) -> "Table":
         """The part with digests up to `limit`, so that two spans' tables are of the same range."""
         kept = self.digest <= limit
-        columns = (self.identity, self.folder, self.digest, self.values)
-        of_all = (self.names, self.counts, self.folders)
-        return Table(*(column[kept] for column in columns), min(self.limit, limit), *of_all)
+        columns = {name: getattr(self, name)[kept] for name in ("identity", "folder", "digest", "values")}
+        return dataclasses.replace(self, **columns, limit=min(self.limit, limit))

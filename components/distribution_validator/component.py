@@ -44,7 +44,7 @@ class DistributionValidator(base_component.BaseComponent):
         baseline_statistics: channel.BaseChannel,
         sample: channel.BaseChannel,
         baseline_sample: channel.BaseChannel,
-        thresholds: Mapping[str, float] | None = None,
+        thresholds: Mapping[str, float],
         include_split_pairs: Sequence[tuple[str, str]] = ((features.TRAIN_SPLIT, features.TRAIN_SPLIT),),
     ):
         """Makes the component.
@@ -61,14 +61,13 @@ class DistributionValidator(base_component.BaseComponent):
         Raises:
             errors.UsageError: a feature that is not compared, or a threshold out of range.
         """
-        explicit = comparators.check(thresholds or {})
         spec = self.SPEC_CLASS(
             statistics=statistics,
             baseline_statistics=baseline_statistics,
             sample=sample,
             baseline_sample=baseline_sample,
-            distribution_validator_config=comparators.config(explicit),
+            distribution_validator_config=comparators.config(thresholds),
             include_split_pairs=json_utils.dumps([tuple(pair) for pair in include_split_pairs]),
-            thresholds=json.dumps(explicit, sort_keys=True),
+            thresholds=json.dumps(dict(thresholds), sort_keys=True),
         )
         super().__init__(spec=spec)

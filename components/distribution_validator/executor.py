@@ -45,18 +45,19 @@ class Executor(stock.Executor):
         current = artifact_utils.get_single_instance(input_dict[keys.STATISTICS_KEY])
         baseline = artifact_utils.get_single_instance(input_dict[keys.BASELINE_STATISTICS_KEY])
         anomalies = artifact_utils.get_single_instance(output_dict[keys.ANOMALIES_KEY])
-        both = [
+        new, old = (
             samples.read_table(artifact_utils.get_single_uri(input_dict[key]))
             for key in (SAMPLE_KEY, BASELINE_SAMPLE_KEY)
-        ]
+        )
         properties = dict(exec_properties)
-        config = _calibrated(properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY], *both)
+        config = _calibrated(properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY], new, old)
         properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY] = config
-        rows, notes = [], []
+        rows: list[dict[str, Any]] = []
+        notes: list[str] = []
         if not baseline.get_int_custom_property(finder.COLD_START_PROPERTY):
             same = current.span == baseline.get_int_custom_property(finder.BASELINE_SPAN_PROPERTY)
-            rows, note = overlap.rows(*both, json.loads(properties[THRESHOLDS_KEY]), same)
-            notes = [line for line in (note, calibration.note(*both)) if line]
+            rows, note = overlap.rows(new, old, json.loads(properties[THRESHOLDS_KEY]), same)
+            notes = [line for line in (note, calibration.note(new, old)) if line]
         drift_report.write(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, "; ".join(notes))
         scratch = f"{anomalies.uri.rstrip('/')}.aligned"
         try:

@@ -95,10 +95,10 @@ def _row(
 ) -> dict[str, Any] | None:
     """Returns the row of one feature, if there is a threshold to hold it against."""
     group, sides, deals = permutation.deal(identity, is_new, _SEED)
-    found, *by_chance = energies(points, group, np.concatenate([sides[np.newaxis], deals]))
-    if feature not in thresholds and not by_chance:
+    found, *others = energies(points, group, np.concatenate([sides[np.newaxis], deals]))
+    if feature not in thresholds and not others:
         return None
-    by_chance = permutation.threshold(np.array(by_chance), FLOORS[feature], permutation.CEILING)
+    by_chance = permutation.threshold(np.array(others), FLOORS[feature], permutation.CEILING)
     threshold = thresholds.get(feature, by_chance)
     return rows_lib.row(rows_lib.EMBEDDING, feature, "energy", float(found), threshold)
 

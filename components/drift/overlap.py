@@ -4,16 +4,17 @@ from typing import Any
 
 import numpy as np
 
+from longtail.components.data import features
 from longtail.components.data import tables
 from longtail.components.drift import permutation
 from longtail.components.drift import rows as rows_lib
 
-GONE = "data/identities_gone"
-SHARES = "data/identity_shares"
-LARGEST = "data/largest_identities"
-REPEATED = "data/repeated_images"
-COPIES = "data/copies"
-FOLDERS = "data/new_folders"
+GONE = features.GONE
+SHARES = features.SHARES
+LARGEST = features.LARGEST
+REPEATED = features.REPEATED
+COPIES = features.COPIES
+FOLDERS = features.FOLDERS
 
 # The least distance that is called drift, of each.
 FLOORS = {GONE: 0.1, SHARES: 0.05, LARGEST: 0.1, REPEATED: 0.1, COPIES: 0.1, FOLDERS: 0.1}

@@ -152,7 +152,7 @@ def _refusal(report: dict[str, Any]) -> str:
 
 def _named(rows: list[dict[str, Any]]) -> str:
     """Returns the features of rows, each once, with the distance that is farthest beyond its threshold."""
-    worst = {}
+    worst: dict[str, str] = {}
     for row in rows:
         worst.setdefault(row["feature"], _distance(row))
     return ", ".join(f"{feature} ({distance})" for feature, distance in worst.items())

@@ -43,7 +43,7 @@ class EmbeddingDrift(base_component.BaseComponent):
         sample: channel.BaseChannel,
         baseline_sample: channel.BaseChannel,
         baseline_model: channel.BaseChannel,
-        thresholds: Mapping[str, float] | None = None,
+        thresholds: Mapping[str, float],
     ):
         """Makes the component.
 
@@ -57,6 +57,6 @@ class EmbeddingDrift(base_component.BaseComponent):
             sample=sample,
             baseline_sample=baseline_sample,
             baseline_model=baseline_model,
-            thresholds=json.dumps(dict(thresholds or {}), sort_keys=True),
+            thresholds=json.dumps(dict(thresholds), sort_keys=True),
         )
         super().__init__(spec=spec)

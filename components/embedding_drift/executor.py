@@ -76,8 +76,8 @@ class Executor(base_executor.BaseExecutor):
                     f"{len(np.unique(identity))} identities that the last model can embed, fewer than "
                     f"{LEAST_IMAGES} of {LEAST_IDENTITIES}"
                 )
-            sides += [vectors, identity]
-        rows = distances.compare(*sides, thresholds)
+            sides.append((vectors, identity))
+        rows = distances.compare(*sides[0], *sides[1], thresholds)
         return rows, _left_out(rows)
 
 

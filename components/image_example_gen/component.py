@@ -50,14 +50,14 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         self,
         source: str,
         span: int,
-        fingerprint: str = "",
-        layout: str = "folder",
-        camera_pattern: str = "",
-        eval_fraction: float = 0.25,
-        query_fraction: float = 0.5,
-        seed: int = 0,
-        max_pixels: int = 33177600,
-        max_quarantine_fraction: float = 0.05,
+        fingerprint: str,
+        layout: str,
+        camera_pattern: str,
+        eval_fraction: float,
+        query_fraction: float,
+        seed: int,
+        max_pixels: int,
+        max_quarantine_fraction: float,
     ):
         """Wires an ingestion; nothing is read before it runs.
 
@@ -75,7 +75,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
                 by that.
             query_fraction: share of a held-out identity's images that are queries, in (0, 1).
             seed: another seed, another division.
-            max_pixels: larger images (height times width) are set aside; the default is 8K UHD.
+            max_pixels: larger images (height times width) are set aside.
             max_quarantine_fraction: more bad files than this share stop the run.
         """
         spec = self.SPEC_CLASS(

@@ -17,12 +17,14 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.data import samples
 from longtail.components.data import sources
 from longtail.components.data import splits
 from longtail.components.image_example_gen import steps
 from longtail.models import errors
+from longtail.models import settings
 
 EXAMPLES = "examples"
 QUARANTINE = "quarantine"
@@ -75,7 +77,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
         quarantine = artifact_utils.get_single_instance(output_dict[QUARANTINE])
-        _check(exec_properties)
+        settings.check(settings.pick(config.Data, exec_properties), prefix="data.")
+        settings.check(settings.pick(config.Span, exec_properties))
         plan = _plan(exec_properties)
         quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
         written = self._ingest(plan, examples, quarantine_file, exec_properties)
@@ -114,20 +117,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return written
 
 
-def _check(exec_properties: dict[str, Any]) -> None:
-    for key in (EVAL_FRACTION, QUERY_FRACTION):
-        if not 0.0 < exec_properties[key] < 1.0:
-            raise errors.UsageError(f"{key} must be between 0 and 1, not {exec_properties[key]}")
-    if not 0.0 <= exec_properties[MAX_QUARANTINE_FRACTION] <= 1.0:
-        raise errors.UsageError(
-            f"{MAX_QUARANTINE_FRACTION} must be from 0 to 1,"
-            f" not {exec_properties[MAX_QUARANTINE_FRACTION]}"
-        )
-    for key, least in ((MAX_PIXELS, 1), (SPAN, 0)):
-        if exec_properties[key] < least:
-            raise errors.UsageError(f"{key} must be at least {least}, not {exec_properties[key]}")
-
-
 def _plan(exec_properties: dict[str, Any]) -> _Plan:
     source = sources.open_source(
         exec_properties[SOURCE],
@@ -136,14 +125,13 @@ def _plan(exec_properties: dict[str, Any]) -> _Plan:
         exec_properties[SPAN],
     )
     listing = source.listing()
-    undecided = {item.identity for item in listing.items if item.split is None}
-    held_out = frozenset()
-    if undecided:
-        held_out = splits.held_out(undecided, exec_properties[EVAL_FRACTION], exec_properties[SEED])
-    images = collections.Counter(steps.output_split(item, held_out) for item in listing.items)
+    held_out = splits.held_out_of(listing.items, exec_properties[EVAL_FRACTION], exec_properties[SEED])
+    images = collections.Counter(splits.output_split(item, held_out) for item in listing.items)
     for split in _SPLITS:
         if not images[split]:
             raise errors.UsageError(f"{exec_properties[SOURCE]}: no images for split '{split}'")
+    if lacking := splits.lacking(listing.items, held_out):
+        raise errors.UsageError(f"{exec_properties[SOURCE]}: {lacking}")
     shards = {split: -(-images[split] // _IMAGES_A_SHARD) for split in _SPLITS}
     return _Plan(source, listing, held_out, shards)
 
@@ -157,7 +145,7 @@ def _divide(
     rows: beam.PCollection, plan: _Plan, exec_properties: dict[str, Any]
 ) -> beam.PCollection:
     """Gives every row its `split`; held-out identities are gathered to be divided as a whole."""
-    train, evaluation = rows | "Sides" >> beam.Partition(_side, len(_SPLITS))
+    train, evaluation = rows | "Sides" >> beam.Partition(_Side(), len(_SPLITS))
     if plan.held_out:
         divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION], exec_properties[SEED])
         evaluation = (
@@ -169,8 +157,9 @@ def _divide(
     return (train, evaluation) | beam.Flatten()
 
 
-def _side(row: steps.Row, _: int) -> int:
-    return _SPLITS.index(row[0])
+class _Side(beam.PartitionFn):
+    def partition_for(self, element: Any, num_partitions: int, *args, **kwargs) -> int:
+        return _SPLITS.index(element[0])
 
 
 def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:
@@ -234,7 +223,7 @@ def _account(
     left = [item for item in listing.items if item.path not in lost]
     counts = {"images": len(left), "identities": len({item.identity for item in left})}
     for split in _SPLITS:
-        here = [item for item in left if steps.output_split(item, plan.held_out) == split]
+        here = [item for item in left if splits.output_split(item, plan.held_out) == split]
         if not here:
             raise errors.WorkError(
                 f"{source}: {len(bad)} files were set aside and none is left for split '{split}';"
@@ -247,6 +236,8 @@ def _account(
             )
         counts[f"{split}_images"] = len(here)
         counts[f"{split}_identities"] = len({item.identity for item in here})
+    if lacking := splits.lacking(left, plan.held_out):
+        raise errors.WorkError(f"{source}: {lacking}; {len(bad)} files were set aside, first {bad[0]['path']}")
     counts |= {"quarantined": len(bad), "dropped": len(listing.dropped)}
     _log_line(source, counts, listing.other_files)
     return counts

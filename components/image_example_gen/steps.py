@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -44,19 +45,10 @@ class CheckImages(beam.DoFn):
             yield beam.pvalue.TaggedOutput(BAD, quarantine_row(item.path, str(error), size))
             return
         sha256 = hashlib.sha256(data).hexdigest()
-        split = output_split(item, self._held_out)
+        split = splits.output_split(item, self._held_out)
         side = features.TRAIN.decode() if split == features.TRAIN_SPLIT else item.split
         example = to_example(item, image, sha256, side)
         yield split, item.identity, item.path, sha256, example.SerializeToString(deterministic=True)
-
-
-def output_split(item: sources.Item, held_out: frozenset[str]) -> str:
-    """Which split of the Examples artifact an item belongs to."""
-    if item.split is not None:
-        in_train = item.split == features.TRAIN.decode()
-    else:
-        in_train = item.identity not in held_out
-    return features.TRAIN_SPLIT if in_train else features.EVAL_SPLIT
 
 
 def quarantine_row(path: str, reason: str, size: int | None = None) -> dict:
@@ -69,7 +61,7 @@ def to_example(
 ) -> tf.train.Example:
     """The features of longtail.components.data.features; without `split` where `side` is still open."""
     height, width, _ = image.pixels.shape
-    values = {
+    values: dict[str, bytes | int | float] = {
         features.ENCODED: image.encoded,
         features.FORMAT: image.format,
         features.HEIGHT: height,
@@ -120,7 +112,7 @@ def with_split(serialized: bytes, side: bytes) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def shard_key(row: Row, shards: dict[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
+def shard_key(row: Row, shards: Mapping[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
     """((split, shard), (place in the shard, path, example)): both by a hash of the path."""
     split, _, path, _, serialized = row
     place = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
@@ -130,7 +122,7 @@ def shard_key(row: Row, shards: dict[str, int]) -> tuple[tuple[str, int], tuple[
 class WriteShard(beam.DoFn):
     """Writes one gzipped TFRecord file, its records in the order of their hashes."""
 
-    def __init__(self, folders: dict[str, str], shards: dict[str, int], partial: str):
+    def __init__(self, folders: Mapping[str, str], shards: Mapping[str, int], partial: str):
         """Takes folder and number of shards by split, and where unfinished files lie."""
         self._folders = folders
         self._shards = shards
@@ -151,7 +143,7 @@ class WriteShard(beam.DoFn):
 
 def write_counts(counts: list[tuple[str, int]], path: str, partial: str) -> str:
     """Writes what the shards counted, summed by split, as a JSON object."""
-    total = collections.Counter()
+    total: collections.Counter[str] = collections.Counter()
     for split, count in counts:
         total[split] += count
     files.write_json(path, total, unfinished=partial)

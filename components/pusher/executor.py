@@ -112,7 +112,8 @@ def _find(base: str, mark: bytes) -> str | None:
 
 def _digest(folder: str) -> str:
     """Hex digest of a folder's files and of their names."""
-    files = (os.path.join(parent, name) for parent, _, names in fileio.walk(folder) for name in names)
+    walked = ((os.fsdecode(parent), map(os.fsdecode, names)) for parent, _, names in fileio.walk(folder))
+    files = (os.path.join(parent, name) for parent, names in walked for name in names)
     digest = hashlib.sha256()
     for path in sorted(files):
         content = hashlib.sha256()

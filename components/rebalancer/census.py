@@ -8,15 +8,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from longtail.components import config
 from longtail.models import errors
+from longtail.models import settings
 
 FILE_NAME = "census.json"
 
-NONE = "none"
-CAP = "cap"
-REPEAT = "repeat"
-CARVE = "carve"
-STRATEGIES = (NONE, CAP, REPEAT, CARVE)
+NONE, CAP, REPEAT, CARVE = config.STRATEGIES
 
 
 def read_census(uri: str) -> dict[str, Any]:
@@ -34,38 +32,26 @@ def read_census(uri: str) -> dict[str, Any]:
         return json.loads(file.read())
 
 
-def check(strategy: str, head: int, tail_images: int, cap: int, repeat_to: int) -> None:
-    """Checks the parameters of a rebalancing.
+def check(asked: config.Rebalance) -> None:
+    """Checks what is asked of a rebalancing.
 
     Raises:
-        errors.UsageError: an unknown strategy, or a parameter it needs is out of range.
+        errors.UsageError: a value out of range, or one that the strategy needs is not given.
     """
-    if strategy not in STRATEGIES:
-        raise errors.UsageError(
-            f"rebalancer: no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}"
-        )
-    if strategy == CARVE and head < 0:
-        raise errors.UsageError(f"rebalancer: carve needs head of 0 or more identities, not {head}")
-    needed = {
-        CARVE: ("tail_images", tail_images),
-        CAP: ("cap", cap),
-        REPEAT: ("repeat_to", repeat_to),
-    }
-    if strategy in needed and needed[strategy][1] < 1:
-        name, value = needed[strategy]
-        raise errors.UsageError(
-            f"rebalancer: {strategy} needs {name} of 1 image or more, not {value}"
-        )
+    settings.check(asked, prefix="rebalance.")
+    needed = {CARVE: "tail_images", CAP: "cap", REPEAT: "repeat_to"}.get(asked.strategy)
+    if needed and not getattr(asked, needed):
+        raise errors.UsageError(f"rebalance.{needed} must be 1 or more with the strategy {asked.strategy}, not 0")
 
 
 def plan(
     counts: Mapping[str, tuple[int, int]],
     strategy: str,
-    head: int = 0,
-    tail_images: int = 0,
-    cap: int = 0,
-    repeat_to: int = 0,
-    seed: int = 0,
+    head: int = config.Rebalance.head,
+    tail_images: int = config.Rebalance.tail_images,
+    cap: int = config.Rebalance.cap,
+    repeat_to: int = config.Rebalance.repeat_to,
+    seed: int = config.Rebalance.seed,
 ) -> dict[str, Any]:
     """Decides how many images and rows each identity gets; O(C log C) for C identities.
 
@@ -84,7 +70,7 @@ def plan(
         errors.UsageError: a parameter out of range, or a head that leaves no tail.
         errors.WorkError: fewer than two identities.
     """
-    check(strategy, head, tail_images, cap, repeat_to)
+    check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
     if len(counts) < 2:
         names = f" ({next(iter(counts))!r})" if counts else ""
         raise errors.WorkError(
@@ -98,7 +84,7 @@ def plan(
         )
     ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
     heads = set(ranked[:head]) if strategy == CARVE else set()
-    classes = []
+    classes: list[dict[str, Any]] = []
     for class_id, identity in enumerate(sorted(counts)):
         available, files = counts[identity]
         images = rows = available
@@ -112,6 +98,25 @@ def plan(
         classes.append({"identity": identity, "class_id": class_id, "head": identity in heads, **numbers})
     totals = {key: sum(one[key] for one in classes) for key in ("images", "rows")}
     return {"strategy": strategy, "classes": classes, **totals}
+
+
+def check_cloud(census: Mapping[str, Any], variant: str, head_threshold: int) -> None:
+    """Refuses a vanilla cloud that no class would lend its width to.
+
+    Args:
+        census: as `plan` returns it.
+        variant: of the feature cloud, `leap.variant`.
+        head_threshold: T; classes with more images than that are head classes.
+
+    Raises:
+        errors.UsageError: there is no head class.
+    """
+    most = max(one["images"] for one in census["classes"])
+    if variant == "vanilla" and most <= head_threshold:
+        raise errors.UsageError(
+            f"leap.head_threshold: {head_threshold} leaves the vanilla cloud no head class, since no identity is "
+            f"trained on more than {most} images; lower it, or set leap.variant to full"
+        )
 
 
 def _place(seed: int, identity: str) -> bytes:

@@ -6,6 +6,7 @@ from tfx.types import channel
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components import runtime
 from longtail.components import specs
 from longtail.components.rebalancer import census
@@ -36,6 +37,8 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             executor.CAP_KEY: int,
             executor.REPEAT_TO_KEY: int,
             executor.SEED_KEY: int,
+            executor.LEAP_VARIANT_KEY: str,
+            executor.HEAD_THRESHOLD_KEY: int,
         },
         inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.BLESSING_KEY: artifacts.DataBlessing},
         outputs={
@@ -49,12 +52,14 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         self,
         examples: channel.BaseChannel,
         blessing: channel.BaseChannel,
-        strategy: str = census.NONE,
-        head: int = 0,
-        tail_images: int = 0,
-        cap: int = 0,
-        repeat_to: int = 0,
-        seed: int = 0,
+        strategy: str,
+        head: int,
+        tail_images: int,
+        cap: int,
+        repeat_to: int,
+        seed: int,
+        leap_variant: str,
+        head_threshold: int,
     ):
         """Makes the component.
 
@@ -67,12 +72,14 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap: images an identity keeps at most.
             repeat_to: rows an identity gets at least.
             seed: of the choice and of the shuffle.
+            leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
+            head_threshold: identities with more images than that are its head classes.
 
         Raises:
             errors.UsageError: a parameter out of range.
         """
-        if runtime.known(strategy, head, tail_images, cap, repeat_to):
-            census.check(strategy, head, tail_images, cap, repeat_to)
+        if runtime.known(strategy, head, tail_images, cap, repeat_to, seed):
+            census.check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
         spec = self.SPEC_CLASS(
             examples=examples,
             blessing=blessing,
@@ -82,5 +89,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,
+            leap_variant=leap_variant,
+            head_threshold=head_threshold,
         )
         super().__init__(spec=spec)

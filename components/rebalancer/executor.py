@@ -1,5 +1,6 @@
 """Counts each identity's training images, rebalances them and writes them shuffled."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -14,11 +15,13 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
 from longtail.models import files
+from longtail.models import settings
 
 EXAMPLES_KEY = "examples"
 BLESSING_KEY = "blessing"
@@ -28,10 +31,10 @@ TAIL_IMAGES_KEY = "tail_images"
 CAP_KEY = "cap"
 REPEAT_TO_KEY = "repeat_to"
 SEED_KEY = "seed"
+LEAP_VARIANT_KEY = "leap_variant"
+HEAD_THRESHOLD_KEY = "head_threshold"
 REBALANCED_EXAMPLES_KEY = "rebalanced_examples"
 CENSUS_KEY = "census"
-
-_SIZES = (HEAD_KEY, TAIL_IMAGES_KEY, CAP_KEY, REPEAT_TO_KEY)
 
 _LOG = logging.getLogger("longtail")
 
@@ -48,21 +51,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the census and the rebalanced train split.
 
         Raises:
-            errors.UsageError: a parameter out of range.
+            errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
             errors.WorkError: no train split, or fewer than two identities in it.
         """
-        strategy = exec_properties[STRATEGY_KEY]
-        sizes = {key: int(exec_properties[key]) for key in _SIZES}
-        census.check(strategy, **sizes)
+        asked = settings.pick(config.Rebalance, exec_properties)
+        census.check(asked)
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         rebalanced = artifact_utils.get_single_instance(output_dict[REBALANCED_EXAMPLES_KEY])
         census_uri = artifact_utils.get_single_uri(output_dict[CENSUS_KEY])
         pattern = _train_pattern(examples)
         fileio.makedirs(census_uri)
-        seed = int(exec_properties[SEED_KEY])
-        plan = census.plan(self._count(pattern, census_uri), strategy, **sizes, seed=seed)
+        plan = census.plan(self._count(pattern, census_uri), **dataclasses.asdict(asked))
+        census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], int(exec_properties[HEAD_THRESHOLD_KEY]))
         files.write_json(os.path.join(census_uri, census.FILE_NAME), plan, indent=None)
-        self._write(pattern, census_uri, rebalanced.uri, seed)
+        self._write(pattern, census_uri, rebalanced.uri, asked.seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])
         rebalanced.span = examples.span
         examples_utils.set_payload_format(
@@ -70,7 +72,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         _LOG.info(
             "rebalanced by %s: %d identities, %d images, %d rows",
-            *(strategy, len(plan["classes"]), plan["images"], plan["rows"]),
+            *(asked.strategy, len(plan["classes"]), plan["images"], plan["rows"]),
         )
 
     def _count(self, pattern: str, folder: str) -> dict[str, tuple[int, int]]:

@@ -62,7 +62,7 @@ def choose(
     if not plan["distinct"]:
         yield from (((identity, path, sha256), 1) for path, sha256 in ranked)
         return
-    first = {}
+    first: dict[bytes, bytes] = {}
     for path, sha256 in ranked:
         first.setdefault(sha256, path)
     each, more = divmod(rows, images)

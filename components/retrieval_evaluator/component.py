@@ -45,13 +45,13 @@ class RetrievalEvaluator(base_component.BaseComponent):
         self,
         examples: types.BaseChannel,
         model: types.BaseChannel,
-        baseline_model: types.BaseChannel | None = None,
-        protocol: str = executor.QUERY_GALLERY,
-        cross_camera: int = 0,
-        tail_max_images: int = 5,
-        floor_map: float = 0.0,
-        margin: float = 0.01,
-        max_undecodable: float = 0.05,
+        baseline_model: types.BaseChannel | None,
+        protocol: str,
+        cross_camera: int,
+        tail_max_images: int,
+        floor_map: float,
+        margin: float,
+        max_undecodable: float,
     ):
         """Names what flows in.
 

@@ -18,10 +18,12 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from longtail.components import config
 from longtail.components import embedding
 from longtail.components.data import features
 from longtail.models import errors
 from longtail.models import files
+from longtail.models import settings
 from longtail.models.export import signatures
 from longtail.models.metrics import retrieval
 
@@ -37,8 +39,7 @@ FLOOR_MAP_KEY = "floor_map"
 MARGIN_KEY = "margin"
 MAX_UNDECODABLE_KEY = "max_undecodable"
 
-QUERY_GALLERY = "query_gallery"
-LEAVE_ONE_OUT = "leave_one_out"
+QUERY_GALLERY, LEAVE_ONE_OUT = config.PROTOCOLS
 
 METRICS_FILE = "metrics.json"
 FOUND_PROPERTY = "found"  # of the baseline: 0 where there is none yet
@@ -68,7 +69,7 @@ class Executor(base_executor.BaseExecutor):
         """See `component.RetrievalEvaluator`.
 
         Raises:
-            errors.UsageError: an unknown protocol.
+            errors.UsageError: a parameter out of range.
             errors.WorkError: there is nothing to score, cameras are crossed but unknown, or a model
                 cannot be loaded, embeds no image, or gives values that are not finite.
         """
@@ -101,7 +102,7 @@ def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | N
 
 def _eval_files(examples: list[types.Artifact]) -> list[str]:
     patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
-    return sorted(path for pattern in patterns for path in fileio.glob(pattern))
+    return sorted(os.fsdecode(path) for pattern in patterns for path in fileio.glob(pattern))
 
 
 def _records(files: list[str]) -> Iterator[tf.train.Example]:
@@ -125,11 +126,8 @@ def _read_rows(files: list[str]) -> _EvalRows:
 
 
 def _check(rows: _EvalRows, properties: dict[str, Any], files: list[str]) -> None:
-    if properties[PROTOCOL_KEY] not in (QUERY_GALLERY, LEAVE_ONE_OUT):
-        raise errors.UsageError(
-            f"evaluator protocol must be {QUERY_GALLERY} or {LEAVE_ONE_OUT}, "
-            f"not '{properties[PROTOCOL_KEY]}'"
-        )
+    flags = {CROSS_CAMERA_KEY: bool(properties[CROSS_CAMERA_KEY])}
+    settings.check(settings.pick(config.Evaluation, {**properties, **flags}), prefix="evaluation.")
     if not len(rows.identity):
         raise errors.WorkError(
             f"the eval split is empty ({len(files)} files): raise the share of identities held out"

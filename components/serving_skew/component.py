@@ -7,7 +7,6 @@ from tfx.types import channel
 from longtail.components import artifacts
 from longtail.components import specs
 from longtail.components.serving_skew import executor
-from longtail.components.serving_skew import requests
 
 
 class ServingSkew(base_component.BaseComponent):
@@ -39,11 +38,11 @@ class ServingSkew(base_component.BaseComponent):
     def __init__(
         self,
         sample: channel.BaseChannel,
-        request_log: str = "",
-        listing: str = "",
+        request_log: str,
+        listing: str,
+        max_pixels: int,
+        thresholds: str,
         images: int = 2000,
-        max_pixels: int = requests.MAX_PIXELS,
-        thresholds: str = "{}",
     ):
         """Makes the component.
 
@@ -51,9 +50,9 @@ class ServingSkew(base_component.BaseComponent):
             sample: SpanSampler's, of the span that is to be trained on.
             request_log: folder of TFRecord files of `tensorflow.serving.PredictionLog`; "" for none.
             listing: tells one state of the folder from another; the cache must not answer with what was there before.
-            images: most images that are looked at.
             max_pixels: of an image that is decoded, as for ingestion.
             thresholds: JSON object feature -> threshold, over those that are measured.
+            images: most images that are looked at.
         """
         spec = self.SPEC_CLASS(
             sample=sample,

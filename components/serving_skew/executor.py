@@ -70,7 +70,8 @@ class Executor(base_executor.BaseExecutor):
 
 def _read(folder: str, most: int, max_pixels: int) -> tuple[tables.Table, list[str]]:
     """The numbers of the newest `most` images, without identities; and what is to be said of the log."""
-    values, digests, undecodable, remarks = [], [], 0, []
+    values, digests, undecodable = [], [], 0
+    remarks: list[str] = []
     for encoded in requests_lib.images(requests_lib.files(folder), remarks, most):
         try:
             found = requests_lib.numbers(encoded, max_pixels)

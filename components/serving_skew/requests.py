@@ -15,8 +15,6 @@ from longtail.components.data import images as images_lib
 from longtail.models import errors
 from longtail.models.export import signatures
 
-MAX_PIXELS = 33_177_600  # of an image that is decoded, unless a recipe says otherwise
-
 
 def files(folder: str) -> list[str]:
     """The complete files of a request log, the newest first by their names.

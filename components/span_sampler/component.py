@@ -6,11 +6,10 @@ from tfx.types import channel
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components import specs
 from longtail.components.span_sampler import executor
-from longtail.models import errors
-
-_LEAST_IMAGES = 40
+from longtail.models import settings
 
 
 class SpanSampler(base_component.BaseComponent):
@@ -31,7 +30,7 @@ class SpanSampler(base_component.BaseComponent):
     )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(self, examples: channel.BaseChannel, images: int = 2000):
+    def __init__(self, examples: channel.BaseChannel, images: int):
         """Makes the component.
 
         Args:
@@ -41,6 +40,5 @@ class SpanSampler(base_component.BaseComponent):
         Raises:
             errors.UsageError: too few images to compare anything.
         """
-        if images < _LEAST_IMAGES:
-            raise errors.UsageError(f"drift.sample must be at least {_LEAST_IMAGES} images, not {images}")
+        settings.check_values(config.Drift, "drift.", sample=images)
         super().__init__(self.SPEC_CLASS(examples=examples, images=images))

@@ -17,7 +17,7 @@ from longtail.components.data import features
 from longtail.components.trainer import executor
 from longtail.models import config as config_lib
 
-_TYPES = {bool: int}  # of execution properties: there is no bool among them
+_TYPES: dict[type, type] = {bool: int}  # of execution properties: there is no bool among them
 
 
 class Trainer(base_component.BaseComponent):

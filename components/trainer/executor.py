@@ -10,20 +10,22 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs
 
 from longtail.components.rebalancer import census
+from longtail.models import check
 from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import settings
 
 CENSUS_KEY = "census"
 
 # Execution property -> key of the training's settings and its type, of all that can be left open until a run starts.
-SETTINGS = {key.replace(".", "_"): (key, kind) for key, kind in config_lib.scalars(config_lib.TrainConfig).items()}
+SETTINGS = {key.replace(".", "_"): (key, kind) for key, kind in settings.scalars(config_lib.TrainConfig).items()}
 
 
 class Executor(stock.GenericExecutor):
     """Adds `census_path` to what `run_fn` is given, and completes the rest."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
-        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args: Any = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         uri = artifact_utils.get_single_uri(input_dict[CENSUS_KEY])
         fn_args.census_path = os.path.join(uri, census.FILE_NAME)
         examples = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
@@ -37,7 +39,7 @@ def complete(config: str, exec_properties: Mapping[str, Any]) -> str:
     """Puts what was left open until the run into a `TrainConfig` as JSON.
 
     Raises:
-        errors.UsageError: a value of another type than its key's.
+        errors.UsageError: a value that its key, or another, does not allow.
     """
     given = {name: exec_properties[name] for name in SETTINGS if exec_properties.get(name) is not None}
     if not given:
@@ -49,5 +51,5 @@ def complete(config: str, exec_properties: Mapping[str, Any]) -> str:
             raise errors.UsageError(f"runtime parameters: {key} must be 0 or 1, not {value!r}")
         section, leaf = key.split(".")
         mapping[section][leaf] = bool(value) if kind is bool else value
-    config_lib.read(config_lib.TrainConfig, mapping, "runtime parameters")
+    check.check(settings.read(config_lib.TrainConfig, mapping, "runtime parameters"))
     return json.dumps(mapping, sort_keys=True)

@@ -22,7 +22,6 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         `pixels`, float32 [N, height, width, channels] in [-1, 1], and `status`, int64 [N, 1].
     """
     encoded = tf.reshape(inputs[features.ENCODED], [-1])
-    pixels, status = preprocess.decode_batch(
-        encoded, *custom_config["image"], max_pixels=custom_config["max_pixels"]
-    )
+    height, width, channels = custom_config["image"]
+    pixels, status = preprocess.decode_batch(encoded, height, width, channels, custom_config["max_pixels"])
     return {PIXELS: pixels, STATUS: tf.cast(status, tf.int64)[:, tf.newaxis]}

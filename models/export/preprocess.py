@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 
+from longtail.models import config
 from longtail.models.export import signatures
-
-DEFAULT_MAX_PIXELS = 33_177_600  # 7680 x 4320
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -52,7 +51,7 @@ def decode_batch(
     height: int,
     width: int,
     channels: int,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = config.MAX_PIXELS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes, resizes and normalises a batch in which any image may be broken.
 
@@ -100,7 +99,7 @@ def decode_batch(
 class Preprocess(tf.Module):
     """`decode_batch` for one image shape, for training and exporting without a Transform graph."""
 
-    def __init__(self, image_shape: tuple[int, int, int], max_pixels: int = DEFAULT_MAX_PIXELS):
+    def __init__(self, image_shape: tuple[int, int, int], max_pixels: int = config.MAX_PIXELS):
         super().__init__()
         self.image_shape = tuple(image_shape)
         self.max_pixels = max_pixels

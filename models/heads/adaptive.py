@@ -26,9 +26,19 @@ def _batch_mean(values: tf.Tensor) -> tf.Tensor:
 class CurricularFace(base.Head):
     """ArcFace's target, and other entries that count more when they are hard, the more the further training is.
 
-    Huang et al., CVPR 2020. Eq. 5: s N(t, cos theta_j) with N = c where cos(theta_y + m) >= c, and c (t + c) where
-    not. Eq. 7: t is a running mean of cos theta_y, t = momentum * t + (1 - momentum) * mean, momentum 0.99. The paper
-    has s = 64, m = 0.5. With a cloud, c and theta_y are the shifted ones; t follows the unshifted.
+    Eq. 5: s N(t, cos theta_j) with N = c where cos(theta_y + m) >= c, and c (t + c) where not. Eq. 7: t is a running
+    mean of cos theta_y, t = momentum * t + (1 - momentum) * mean, momentum 0.99. The paper has s = 64, m = 0.5. With a
+    cloud, c and theta_y are the shifted ones; t follows the unshifted.
+
+    Example: the other class is nearer than the own one, hence hard: 10 * 0.8 * (0.6 + 0.8), where t is 0.6.
+
+    >>> head = heads.CurricularFace(2, scale=10.0, margin=0.0, options={"momentum": 0.0})
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2), np.zeros([])])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy().round(2)
+    array([[ 6. , 11.2]], dtype=float32)
+
+    Reference: Huang et al., CurricularFace, CVPR 2020.
     """
 
     OPTIONS = {"momentum": base.Option(0.99, 0.0, 0.999999)}
@@ -50,9 +60,19 @@ class CurricularFace(base.Head):
 class AdaFace(base.Head):
     """Target s (cos(theta_y + alpha - m z) - (m z + m)): long embeddings, clear images, get the additive margin.
 
-    Kim et al., CVPR 2022, section 3.3. z = clip((|f| - mean) / (deviation / h), -1, 1) with no gradient, h =
-    `concentration` 0.333; mean and deviation of |f| are running ones of momentum 0.99, which start as the first
-    batch's. z = -1 gives ArcFace, z = 0 CosFace. The paper has s = 64, m = 0.4.
+    z = clip((|f| - mean) / (deviation / h), -1, 1) with no gradient, h = `concentration` 0.333; mean and deviation of
+    |f| are running ones of momentum 0.99, which start as the first batch's. z = -1 gives ArcFace, z = 0 CosFace. The
+    paper has s = 64, m = 0.4.
+
+    Example: the first embedding is its own mean: z = 0, the margin of CosFace.
+
+    >>> head = heads.AdaFace(2, scale=10.0, margin=0.2)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2), np.zeros(3)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy().round(2)
+    array([[4., 8.]], dtype=float32)
+
+    Reference: Kim et al., AdaFace, CVPR 2022, section 3.3.
     """
 
     OPTIONS = {"concentration": base.Option(0.333, 1e-3, 10.0), "momentum": base.Option(0.99, 0.0, 0.999999)}
@@ -81,9 +101,19 @@ class AdaFace(base.Head):
 class MagFace(base.Head):
     """Target s cos(theta_y + alpha + m(a)), a = |f|, and a loss that rewards length: good images become long ones.
 
-    Meng et al., CVPR 2021. m(a) grows linearly from `margin` at a = `least_length` to `upper_margin` at `most_length`
-    (section 3.2), outside which a is clipped; the added loss is lambda_g (a / most_length^2 + 1 / a). The paper has s =
-    64, m from 0.45 to 0.8, a from 10 to 110 for 512 dimensions and lambda_g = `length_weight` 35.
+    m(a) grows linearly from `margin` at a = `least_length` to `upper_margin` at `most_length`, outside which a is
+    clipped; the added loss is lambda_g (a / most_length^2 + 1 / a). The paper has s = 64, m from 0.45 to 0.8, a from 10
+    to 110 for 512 dimensions and lambda_g = `length_weight` 35.
+
+    Example: half the way from length 10 to 110, hence half the way from 30 to 90 degrees: 60 + 60.
+
+    >>> head = heads.MagFace(2, scale=10.0, margin=np.pi / 6, options={"upper_margin": np.pi / 2})
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[30.0, 30.0 * 3.0**0.5]]), tf.constant([0])), training=True).numpy().round(2)
+    array([[-5.  ,  8.66]], dtype=float32)
+
+    Reference: Meng et al., MagFace, CVPR 2021, section 3.2.
     """
 
     OPTIONS = {

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import settings
 from longtail.models.heads import cosine_similarity
 from longtail.models.leap import cloud_noise
 from longtail.models.leap import feature_cloud
@@ -23,6 +25,12 @@ class Own(NamedTuple):
 
     `cosine` float32, cos theta_y; `alpha` float32, the cloud's turn in radians, 0 without a cloud; `length` float32,
     |f| before normalisation; `label` int32.
+
+    Example: the entry of an embedding of length 5 in an angle of 60 degrees to its own class's weight, turned by none.
+
+    >>> own = heads.Own(tf.constant([0.5]), alpha=tf.constant([0.0]), length=tf.constant([5.0]), label=tf.constant([1]))
+    >>> heads.CosFace(2, margin=0.2).target(own).numpy().round(2)
+    array([0.3], dtype=float32)
     """
 
     cosine: tf.Tensor
@@ -32,12 +40,23 @@ class Own(NamedTuple):
 
 
 class Option(NamedTuple):
-    """A number of one head's own: what it is by default, from where to where it may be, and whether it is a count."""
+    """A number of one head's own: what it is by default, from where to where it may be, and whether it is a count.
+
+    Example:
+
+    >>> heads.SubCentreArcFace.OPTIONS["sub_centres"]
+    Option(default=3, least=1, most=64, whole=True)
+    """
 
     default: float
     least: float
     most: float
     whole: bool = False
+
+    @property
+    def allowed(self) -> settings.Number:
+        """What the number may be."""
+        return settings.Number(self.least, self.most, self.whole)
 
 
 class Head(tf.keras.layers.Layer):
@@ -54,6 +73,17 @@ class Head(tf.keras.layers.Layer):
       weight_decay: L2 factor on W.
       counts: int [C], K_i: distinct images of each class; for heads that weigh classes by them.
       options: numbers of this head's own, over the defaults of `OPTIONS`.
+
+    Example: a head whose target is half its cosine, met by an embedding with the cosines 0.6 and 0.8.
+
+    >>> class Half(heads.Head):
+    ...     def target(self, own):
+    ...         return own.cosine / 2.0
+    >>> head = Half(classes=2, scale=10.0)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[3., 8.]], dtype=float32)
     """
 
     MARGINS: ClassVar[tuple[float, float]] = (0.0, 1.6)
@@ -64,8 +94,8 @@ class Head(tf.keras.layers.Layer):
     def __init__(
         self,
         classes: int,
-        scale: float = 1.0,
-        margin: float = 0.0,
+        scale: float = config_lib.Head.scale,
+        margin: float = config_lib.Head.margin,
         cloud: feature_cloud.FeatureCloud | None = None,
         weight_decay: float = 0.0,
         counts: npt.ArrayLike | None = None,
@@ -76,13 +106,8 @@ class Head(tf.keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         if classes < 2:
             raise errors.UsageError(f"`classes` must be at least 2. Received: {classes}")
-        if not 0.0 < scale <= 1e6:
-            raise errors.UsageError(f"`scale` must be in (0, 1e6]. Received: {scale}")
-        least, most = self.MARGINS
-        if not least <= margin <= most:
-            raise errors.UsageError(
-                f"`margin` of {type(self).__name__} must be from {least} to {most}. Received: {margin}"
-            )
+        settings.check_values(config_lib.Head, "head.", scale=scale)
+        settings.require(f"head.margin of {type(self).__name__}", margin, settings.Number(*self.MARGINS))
         if cloud is not None and not self.takes_cloud:
             raise errors.UsageError(f"{type(self).__name__} has no angles for a feature cloud; use a margin head")
         for name, given in (("cloud", cloud and cloud.memory.counts), ("counts", counts)):
@@ -100,21 +125,18 @@ class Head(tf.keras.layers.Layer):
         self.check_options(margin, self.options)
 
     @classmethod
+    def allowed_options(cls) -> settings.Table:
+        """What `head.options` may hold with this head."""
+        return settings.Table({name: option.allowed for name, option in cls.OPTIONS.items()})
+
+    @classmethod
     def read_options(cls, options: Mapping[str, float]) -> dict[str, float]:
         """All options of this head, the given ones over the defaults.
 
         Raises:
           errors.UsageError: an option this head does not have, or one out of range.
         """
-        for name, value in options.items():
-            if name not in cls.OPTIONS:
-                known = f"it has {', '.join(cls.OPTIONS)}" if cls.OPTIONS else "it has none"
-                raise errors.UsageError(f"head.options: {cls.__name__} has no option {name!r}; {known}")
-            _, least, most, whole = cls.OPTIONS[name]
-            if not least <= value <= most or (whole and value != int(value)):
-                raise errors.UsageError(
-                    f"head.options.{name}: {value} is not {'a whole number ' if whole else ''}from {least} to {most}"
-                )
+        settings.require("head.options", options, cls.allowed_options())
         return {name: float(options.get(name, option.default)) for name, option in cls.OPTIONS.items()}
 
     @classmethod

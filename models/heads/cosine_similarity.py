@@ -11,12 +11,24 @@ _BLOCK = 2**20
 
 
 def unit(features: tf.Tensor) -> tf.Tensor:
-    """Features [B, d] of any float dtype at length one, float32; shorter than 1e-3 they stay shorter than one."""
+    """Features [B, d] of any float dtype at length one, float32; shorter than 1e-3 they stay shorter than one.
+
+    Example:
+
+    >>> cosine_similarity.unit(tf.constant([[3.0, 4.0]])).numpy()
+    array([[0.6, 0.8]], dtype=float32)
+    """
     return tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1, epsilon=_LEAST_SQUARE)
 
 
 def lengths(features: tf.Tensor) -> tf.Tensor:
-    """Lengths of features [B, d] of any float dtype: float32 [B], at least 1e-3."""
+    """Lengths of features [B, d] of any float dtype: float32 [B], at least 1e-3.
+
+    Example:
+
+    >>> cosine_similarity.lengths(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy()
+    array([5.   , 0.001], dtype=float32)
+    """
     squares = tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), axis=-1)
     return tf.sqrt(tf.maximum(squares, _LEAST_SQUARE))
 
@@ -25,6 +37,11 @@ def inverse_lengths(prototypes: tf.Tensor) -> tf.Tensor:
     """One over the length of each column of float32 [d, C]: finite, and without gradient, where a column is zero.
 
     Cosines scaled after the product cost a pass over [B, C]; prototypes normalised before it, six over [d, C].
+
+    Example:
+
+    >>> cosine_similarity.inverse_lengths(tf.constant([[3.0, 0.0], [4.0, 2.0]])).numpy()
+    array([0.2, 0.5], dtype=float32)
     """
 
     @tf.custom_gradient
@@ -44,6 +61,11 @@ def squared_lengths(prototypes: tf.Tensor) -> tf.Tensor:
     """Squared length of each column: float32 [C] from [d, C].
 
     In blocks of rows whose squares fit a cache (at most 32): half the time of one [d, C] of squares.
+
+    Example:
+
+    >>> cosine_similarity.squared_lengths(tf.constant([[3.0, 0.0], [4.0, 2.0]])).numpy()
+    array([25.,  4.], dtype=float32)
     """
     dimension, classes = prototypes.shape
     rows = max(_BLOCK // classes, -(-dimension // 32), 1)
@@ -53,7 +75,14 @@ def squared_lengths(prototypes: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def take_own(matrix: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Float [B, C] as it is, and its entries at `labels` (int32 [B]); their gradients are added up in place."""
+    """Float [B, C] as it is, and its entries at `labels` (int32 [B]); their gradients are added up in place.
+
+    Example:
+
+    >>> _, own = cosine_similarity.take_own(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([0, 1]))
+    >>> own.numpy()
+    array([1., 4.], dtype=float32)
+    """
 
     def gradient(upstream, of_own):
         return tf.tensor_scatter_nd_add(upstream, _places(labels), of_own), None
@@ -63,7 +92,15 @@ def take_own(matrix: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 @tf.custom_gradient
 def put_own(matrix: tf.Tensor, labels: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
-    """Float [B, C] with `own` [B] in the places of `labels` (int32 [B]): B writes, no pass over the matrix."""
+    """Float [B, C] with `own` [B] in the places of `labels` (int32 [B]): B writes, no pass over the matrix.
+
+    Example:
+
+    >>> matrix, labels = tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([0, 1])
+    >>> cosine_similarity.put_own(matrix, labels, tf.constant([8.0, 9.0])).numpy()
+    array([[8., 2.],
+           [3., 9.]], dtype=float32)
+    """
 
     def gradient(upstream):
         of_own = tf.gather(upstream, labels, batch_dims=1)

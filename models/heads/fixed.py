@@ -13,7 +13,16 @@ shifted_cosine = base.shifted_cosine
 
 
 class Softmax(base.Head):
-    """Plain softmax classification: logits W^T f + b. Scale and margin have no meaning here."""
+    """Plain softmax classification: logits W^T f + b. Scale and margin have no meaning here.
+
+    Example:
+
+    >>> head = heads.Softmax(2)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.diag([1.0, -1.0]), np.zeros(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[ 3., -4.]], dtype=float32)
+    """
 
     takes_cloud = False
     TUNED: ClassVar[tuple[str, ...]] = ()
@@ -28,7 +37,18 @@ class Softmax(base.Head):
 
 
 class L2Softmax(Softmax):
-    """W^T (s f / |f|) + b: features on a sphere of radius s, free weights (Ranjan et al., arXiv 1703.09507, Eq. 4)."""
+    """W^T (s f / |f|) + b: features on a sphere of radius s, free weights.
+
+    Example:
+
+    >>> head = heads.L2Softmax(2, scale=10.0)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2), np.zeros(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[6., 8.]], dtype=float32)
+
+    Reference: Ranjan et al., L2-constrained Softmax Loss for Discriminative Face Verification, arXiv 1703.09507, Eq. 4.
+    """
 
     TUNED = ("scale",)
 
@@ -38,7 +58,18 @@ class L2Softmax(Softmax):
 
 
 class NormFace(base.Head):
-    """s cos(theta_j): unit features and unit weights, no margin (Wang et al., ACM MM 2017)."""
+    """s cos(theta_j): unit features and unit weights, no margin.
+
+    Example:
+
+    >>> head = heads.NormFace(2, scale=10.0)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[6., 8.]], dtype=float32)
+
+    Reference: Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, ACM MM 2017.
+    """
 
     TUNED = ("scale",)
 
@@ -46,8 +77,17 @@ class NormFace(base.Head):
 class SphereFace(base.Head):
     """Target s psi(theta_y + alpha), psi(t) = (-1)^k cos(m t) - 2k for t in [k pi / m, (k + 1) pi / m].
 
-    The multiplicative margin of Liu et al., CVPR 2017, Eq. 7, on unit features as in SphereFace Revived (Wen et al.,
-    TPAMI 2022). psi falls all the way from 1 at t = 0, for any real m from 1 (no margin) to 4.
+    The multiplicative margin; psi falls all the way from 1 at t = 0, for any real m from 1 (no margin) to 4.
+
+    Example: 60 degrees from its own class become 120.
+
+    >>> head = heads.SphereFace(2, scale=10.0, margin=2.0)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[1.0, 3.0**0.5]]), tf.constant([0])), training=True).numpy().round(2)
+    array([[-5.  ,  8.66]], dtype=float32)
+
+    Reference: Liu et al., CVPR 2017, Eq. 7; on unit features as in SphereFace Revived, Wen et al., TPAMI 2022.
     """
 
     MARGINS = (1.0, 4.0)
@@ -62,23 +102,55 @@ class SphereFace(base.Head):
 
 
 class CosFace(base.Head):
-    """Target s (cos(theta_y + alpha) - m), Eq. 7 of LEAP; alpha = 0 gives CosFace (Wang et al., CVPR 2018)."""
+    """Target s (cos(theta_y + alpha) - m); alpha = 0 without a cloud.
+
+    Example: cosines 0.6 and 0.8, the own one less the margin.
+
+    >>> head = heads.CosFace(2, scale=10.0, margin=0.2)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[4., 8.]], dtype=float32)
+
+    Reference: Wang et al., CosFace, CVPR 2018, Eq. 4; with a cloud Liu et al., CVPR 2020, Eq. 7.
+    """
 
     def target(self, own):
         return shifted_cosine(own.cosine, own.alpha) - self.margin
 
 
 class ArcFace(base.Head):
-    """Target s cos(theta_y + alpha + m), Eq. 8; alpha = 0 gives ArcFace (Deng et al., CVPR 2019). m in radians."""
+    """Target s cos(theta_y + alpha + m), m in radians; alpha = 0 without a cloud.
+
+    Example: 60 degrees from its own class become 120.
+
+    >>> head = heads.ArcFace(2, scale=10.0, margin=np.pi / 3)
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[1.0, 3.0**0.5]]), tf.constant([0])), training=True).numpy().round(2)
+    array([[-5.  ,  8.66]], dtype=float32)
+
+    Reference: Deng et al., ArcFace, CVPR 2019, Eq. 3; with a cloud Liu et al., CVPR 2020, Eq. 8.
+    """
 
     def target(self, own):
         return shifted_cosine(own.cosine, own.alpha + self.margin)
 
 
 class SubCentreArcFace(ArcFace):
-    """ArcFace to the nearest of several centres: cos theta_j = max_k W_jk^T f (Deng et al., ECCV 2020, section 3.2).
+    """ArcFace to the nearest of several centres: cos theta_j = max_k W_jk^T f.
 
     `sub_centres` is K, the paper's 3; W is [d, C K], the columns of a class side by side. K times the products.
+
+    Example: cosines 0.6 and 0.8 to the centres of class 0, -0.6 and -0.8 to those of class 1.
+
+    >>> head = heads.SubCentreArcFace(2, scale=10.0, options={"sub_centres": 2})
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.concatenate([np.eye(2), -np.eye(2)], axis=1)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0]))).numpy()
+    array([[ 8., -6.]], dtype=float32)
+
+    Reference: Deng et al., Sub-center ArcFace, ECCV 2020, section 3.2.
     """
 
     OPTIONS = {"sub_centres": base.Option(3, 1, 64, whole=True)}
@@ -101,7 +173,17 @@ class SubCentreArcFace(ArcFace):
 class LDAM(base.Head):
     """Target s (cos(theta_y + alpha) - m_y) with m_y = m (min_j K_j / K_y)^(1/4): the rarest class has the margin m.
 
-    Label-distribution-aware margins, Cao et al., NeurIPS 2019, Eq. 13; the paper has m = 0.5 and s = 30.
+    The paper has m = 0.5 and s = 30.
+
+    Example: a class with 16 times the rarest's images has half its margin.
+
+    >>> head = heads.LDAM(2, scale=10.0, margin=0.4, counts=[16, 1])
+    >>> head.build([(1, 2), (1,)])
+    >>> head.set_weights([np.eye(2)])
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[4., 8.]], dtype=float32)
+
+    Reference: Cao et al., Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 13.
     """
 
     def __init__(self, *args, **kwargs):
@@ -120,9 +202,17 @@ class LDAM(base.Head):
 
 
 class Triplet(base.Head):
-    """No classes: the unit embeddings [B, d] themselves, for `losses`' semi-hard triplets (Schroff et al., CVPR 2015).
+    """No classes: the unit embeddings [B, d] themselves, for `losses`' semi-hard triplets.
 
     The margin is on squared distances of unit embeddings; the paper has 0.2.
+
+    Example:
+
+    >>> head = heads.Triplet(2, margin=0.2)
+    >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy()
+    array([[0.6, 0.8]], dtype=float32)
+
+    Reference: Schroff et al., FaceNet, CVPR 2015, section 3.2.
     """
 
     takes_cloud = False

@@ -4,16 +4,22 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from longtail.models import config
 from longtail.models import errors
+from longtail.models import settings
 from longtail.models.training import workers
-
-ANGLE_ORDERS = ("after", "before")
 
 
 def angle_between(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Angle between the rows of two float32 [N, d], radians in [0, pi]; pi/2 where a row is zero.
 
     2 atan2(|u - v|, |u + v|) on unit vectors: unlike acos it is exact near 0 and pi, and finite everywhere.
+
+    Example: an angle of 45 degrees.
+
+    >>> angle = angle_memory.angle_between(tf.constant([[2.0, 0.0]]), tf.constant([[1.0, 1.0]]))
+    >>> (angle.numpy() / np.pi).round(3)
+    array([0.25], dtype=float32)
     """
     u = tf.math.l2_normalize(a, axis=-1)
     v = tf.math.l2_normalize(b, axis=-1)
@@ -21,7 +27,16 @@ def angle_between(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def add_state(layer: tf.keras.layers.Layer, name: str, shape: list[int], dtype: tf.DType) -> tf.Variable:
-    """A weight of zeros that training updates and the optimiser does not; every replica writes the same."""
+    """A weight of zeros that training updates and the optimiser does not; every replica writes the same.
+
+    Example:
+
+    >>> layer = tf.keras.layers.Layer()
+    >>> angle_memory.add_state(layer, "seen", [2], tf.int64).numpy()
+    array([0, 0])
+    >>> len(layer.weights), len(layer.trainable_weights)
+    (1, 0)
+    """
     return layer.add_weight(
         name,
         shape=shape,
@@ -74,17 +89,26 @@ class AngleMemory(tf.keras.layers.Layer):
       angle_order: "after" takes the angle to the updated centre (the paper's), "before" to the previous one.
       head_threshold: T; classes with K_i > T are head classes.
 
+    Example: class 0 sees two directions at right angles, class 1 the same one twice. The first angle of a class is 0,
+    so class 0 remembers {0, pi / 2}, whose variance is pi^2 / 8.
+
+    >>> memory = angle_memory.AngleMemory(counts=[2, 2], angle_order="before")
+    >>> for batch in ([[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]):
+    ...     variance, known = memory(tf.constant(batch), labels=tf.constant([0, 1]))
+    >>> variance.numpy() / np.pi**2, known.numpy()
+    (array([0.125, 0.   ], dtype=float32), array([ True,  True]))
+
     Reference: Liu et al., Deep Representation Learning on Long-Tailed Data: A Learnable Embedding Augmentation
-    Perspective, CVPR 2020.
+    Perspective, CVPR 2020, Eq. 3 to 5.
     """
 
     def __init__(
         self,
         counts: npt.ArrayLike,
-        images_kept: int = 3,
-        centre_momentum: float = 0.1,
-        angle_order: str = "after",
-        head_threshold: int = 10,
+        images_kept: int = config.Leap.images_kept,
+        centre_momentum: float = config.Leap.centre_momentum,
+        angle_order: str = config.Leap.angle_order,
+        head_threshold: int = config.Leap.head_threshold,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"  # always, also under mixed precision
@@ -95,12 +119,14 @@ class AngleMemory(tf.keras.layers.Layer):
                 "`counts` must be [C] with C >= 2 and every K_i >= 1. "
                 f"Received: shape {counts.shape}, least {counts.min() if counts.size else 'none'}"
             )
-        if images_kept < 1:
-            raise errors.UsageError(f"`images_kept` (P) must be at least 1. Received: {images_kept}")
-        if not 0.0 <= centre_momentum < 1.0:
-            raise errors.UsageError(f"`centre_momentum` (gamma) must be in [0, 1). Received: gamma={centre_momentum}")
-        if angle_order not in ANGLE_ORDERS:
-            raise errors.UsageError(f"`angle_order` must be one of {ANGLE_ORDERS}. Received: {angle_order!r}")
+        settings.check_values(
+            config.Leap,
+            "leap.",
+            images_kept=images_kept,
+            centre_momentum=centre_momentum,
+            angle_order=angle_order,
+            head_threshold=head_threshold,
+        )
         self.counts: np.ndarray = counts
         self.images_kept = images_kept
         self.centre_momentum = centre_momentum

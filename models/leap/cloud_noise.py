@@ -24,7 +24,14 @@ _COSINE = (1.7290613e-09, -2.7093485e-07, 2.4771644e-05, -1.3887906e-03, 4.16665
 
 
 def row_keys(rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Three random words for each of `rows` rows: uint32 [rows, 3], a function of `seed` (int64 [2]) by Philox."""
+    """Three random words for each of `rows` rows: uint32 [rows, 3], a function of `seed` (int64 [2]) by Philox.
+
+    Example:
+
+    >>> keys = cloud_noise.row_keys(2, tf.constant([0, 7], tf.int64))  # seed 0, step 7
+    >>> keys.shape, bool(tf.reduce_all(keys == cloud_noise.row_keys(2, tf.constant([0, 7], tf.int64))))
+    (TensorShape([2, 3]), True)
+    """
     words = tf.random.stateless_uniform(tf.stack([rows, 3]), seed, None, None, tf.int32)
     return tf.bitcast(words, tf.uint32)
 
@@ -43,6 +50,13 @@ def draw(keys: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 
     Returns:
       float32 of the broadcast shape, in [-5.6, 5.6].
+
+    Example: mean 0 and standard deviation 1, here of 250,000 draws.
+
+    >>> keys = cloud_noise.row_keys(500, tf.constant([0, 0], tf.int64))
+    >>> noise = cloud_noise.draw(keys[:, tf.newaxis], tf.bitcast(tf.range(500), tf.uint32))
+    >>> noise.shape, round(abs(float(tf.reduce_mean(noise))), 1), round(float(tf.math.reduce_std(noise)), 1)
+    (TensorShape([500, 500]), 0.0, 1.0)
     """
     stride, start, whitening = (keys[..., i] for i in range(3))
     first = _mix(columns * tf.bitwise.bitwise_or(stride, _word(1)) + start)
@@ -87,6 +101,13 @@ def shifted_cosine(cosine: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
 
     Returns:
       float32 of the broadcast shape, in [-1, 1].
+
+    Example: 60 degrees and 60 more; 60 degrees and 90 less, clipped at 0.
+
+    >>> cloud_noise.shifted_cosine(tf.constant([0.5, 0.5]), tf.constant([np.pi / 3, -np.pi / 2])).numpy().round(3)
+    array([-0.5,  1. ], dtype=float32)
+
+    Reference: Liu et al., CVPR 2020, the cosine of Eq. 7 and 8.
     """
     cosine = tf.clip_by_value(cosine, -COSINE_LIMIT, COSINE_LIMIT)
     angle = tf.clip_by_value(angle, -_PI, _PI)
@@ -156,6 +177,13 @@ def clouded_cosines(
 
     Returns:
       float32 [B, C].
+
+    Example: a cloud without width turns nothing.
+
+    >>> keys = cloud_noise.row_keys(1, tf.constant([0, 0], tf.int64))
+    >>> cosines, inverse = tf.constant([[0.6, 0.8]]), tf.ones([2])
+    >>> cloud_noise.clouded_cosines(cosines, inverse, 10.0, width=tf.zeros([1]), keys=keys).numpy()
+    array([[6., 8.]], dtype=float32)
     """
     scale = tf.convert_to_tensor(scale, tf.float32)
 

@@ -3,11 +3,11 @@
 import numpy.typing as npt
 import tensorflow as tf
 
+from longtail.models import config
 from longtail.models import errors
+from longtail.models import settings
 from longtail.models.leap import angle_memory
 from longtail.models.leap import cloud_noise
-
-VARIANTS = ("vanilla", "full")
 
 
 class FeatureCloud(tf.keras.layers.Layer):
@@ -24,7 +24,16 @@ class FeatureCloud(tf.keras.layers.Layer):
       refresh_every: n; the cloud's width is read anew every n steps (the face recipe has 5).
       head_threshold: T of the vanilla cloud; classes with K_i > T are head classes.
       seed: of the draws, which are a function of (seed, step): a resumed run draws what an uninterrupted one would.
-      **memory: `images_kept`, `centre_momentum`, `angle_order` of `angle_memory.AngleMemory`.
+      images_kept, centre_momentum, angle_order: of `angle_memory.AngleMemory`.
+
+    Example: class 0 has angles of variance pi^2 / 8, class 1 of variance 0; pooled they have pi^2 / 16. Class 0 is
+    wider than that and draws nothing; class 1 draws with a standard deviation of pi / 4.
+
+    >>> cloud = feature_cloud.FeatureCloud(counts=[2, 2], variant="full", angle_order="before")
+    >>> for batch in ([[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]):
+    ...     alpha = cloud(tf.constant(batch), labels=tf.constant([0, 1]))
+    >>> cloud.widths().numpy() / np.pi, alpha.shape
+    (array([0.  , 0.25], dtype=float32), TensorShape([2, 2]))
 
     Reference: Liu et al., CVPR 2020, Eq. 6 to 9.
     """
@@ -34,23 +43,19 @@ class FeatureCloud(tf.keras.layers.Layer):
         counts: npt.ArrayLike,
         variant: str = "full",
         start_step: int = 0,
-        refresh_every: int = 1,
-        head_threshold: int = 10,
-        seed: int = 0,
-        images_kept: int = 3,
-        centre_momentum: float = 0.1,
-        angle_order: str = "after",
+        refresh_every: int = config.Leap.refresh_every,
+        head_threshold: int = config.Leap.head_threshold,
+        seed: int = config.Training.seed,
+        images_kept: int = config.Leap.images_kept,
+        centre_momentum: float = config.Leap.centre_momentum,
+        angle_order: str = config.Leap.angle_order,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"
         super().__init__(autocast=False, **kwargs)
-        if variant not in VARIANTS:
-            raise errors.UsageError(f"`variant` must be one of {VARIANTS}. Received: {variant!r}")
-        if start_step < 0 or refresh_every < 1:
-            raise errors.UsageError(
-                "`start_step` must be >= 0 and `refresh_every` >= 1. "
-                f"Received: start_step={start_step}, refresh_every={refresh_every}"
-            )
+        settings.require("`variant`", variant, settings.Choice(config.CLOUDS))
+        settings.require("`start_step`", start_step, settings.Number(0, 2**62, whole=True))
+        settings.check_values(config.Leap, "leap.", refresh_every=refresh_every)
         self.variant = variant
         self.start_step = start_step
         self.refresh_every = refresh_every

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.ndarray]:
+def class_angles(features: np.ndarray, labels: Sequence | np.ndarray) -> Mapping[object, np.ndarray]:
     """Angles between features and the mean direction of their class.
 
     Args:
@@ -20,6 +20,11 @@ def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.n
 
     Raises:
         ValueError: shapes do not fit.
+
+    Example: two directions at right angles; their mean is 45 degrees from both.
+
+    >>> {label: angles / np.pi for label, angles in angular.class_angles(np.eye(2), ["a", "a"]).items()}
+    {'a': array([0.25, 0.25])}
     """
     features, classes = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or classes.shape != features.shape[:1]:
@@ -37,7 +42,7 @@ def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.n
     return angles
 
 
-def angular_spread(features: np.ndarray, labels: Sequence, head: Collection) -> dict:
+def angular_spread(features: np.ndarray, labels: Sequence | np.ndarray, head: Collection) -> dict:
     """Mean angle and angular variance of head and of tail classes.
 
     Each class counts once, however many images it has. A class with fewer than two images has no
@@ -55,6 +60,12 @@ def angular_spread(features: np.ndarray, labels: Sequence, head: Collection) -> 
 
     Raises:
         ValueError: shapes do not fit.
+
+    Example: class "a" has two images 45 degrees from its mean, class "b" a single one, which has no spread.
+
+    >>> spread = angular.angular_spread([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], ["a", "a", "b"], head=["a"])
+    >>> spread["head"]["mean"] / np.pi, spread["tail"]["mean"]
+    (0.25, None)
     """
     head = set(head)
     angles = {

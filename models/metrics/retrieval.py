@@ -28,6 +28,13 @@ class QueryScores:
         average_precision: float64 [Q], NaN where there is none.
         inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
             is none.
+
+    Example: right answers at the ranks 1 and 3 of the query at 0 degrees, whose gallery lies at 0, 37 and 90.
+
+    >>> gallery = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]
+    >>> scores = retrieval.score_queries([[1.0, 0.0]], ["a"], gallery, ["a", "b", "a"])
+    >>> scores.average_precision, scores.inverse_penalty  # (1/1 + 2/3) / 2 and 2/3
+    (array([0.8333]), array([0.6667]))
     """
 
     identity: np.ndarray
@@ -94,6 +101,13 @@ def evaluate_retrieval(
 
     Raises:
         errors.WorkError: no query has a match in the gallery.
+
+    Example: one query finds its own at once, the other at the second rank.
+
+    >>> gallery = [[1.0, 0.0], [0.0, 1.0]]
+    >>> found = retrieval.evaluate_retrieval([[1.0, 0.0], [1.0, 0.0]], ["a", "b"], gallery, ["a", "b"])
+    >>> found["mAP"], found["rank1"], found["rank5"]  # (1/1 + 1/2) / 2, 1/2 and 1
+    (0.75, 0.5, 1.0)
     """
     scores = score_queries(
         query,
@@ -147,6 +161,11 @@ def score_queries(
 
     Raises:
         ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
+
+    Example: the right answer ties with a wrong one, and ties are lost.
+
+    >>> retrieval.score_queries([[1.0, 0.0]], ["a"], [[1.0, 0.0], [2.0, 0.0]], ["a", "b"]).first
+    array([2])
     """
     query, gallery = _unit("query", query, query_ids), _unit("gallery", gallery, gallery_ids)
     _check(query, gallery, query_cameras, gallery_cameras, exclude_self)
@@ -178,8 +197,14 @@ def score_queries(
 def identity_precision(scores: QueryScores) -> np.ndarray:
     """Mean average precision of each identity, for tests paired by identity: float64 [identities].
 
-    Entry c belongs to dense code c (identities in sorted order, the gallery's among them); NaN
-    where none of an identity's queries has a match.
+    Entry c belongs to dense code c (identities in sorted order, the gallery's among them, as far as
+    the last that a query has); NaN where none of an identity's queries has a match.
+
+    Example: two queries of "b", one of which finds its own at once and the other at the second rank; none of "a".
+
+    >>> queries, gallery = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]
+    >>> retrieval.identity_precision(retrieval.score_queries(queries, ["b", "b"], gallery, ["a", "b"]))
+    array([ nan, 0.75])
     """
     size = scores.identity.max(initial=-1) + 1
     scored = scores.matches > 0

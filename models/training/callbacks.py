@@ -1,71 +1,16 @@
-"""What happens at the end of an epoch: sums made anew, everything saved, a line for people."""
+"""What happens at the end of an epoch: sums made anew, the health of the tail read, a line for people."""
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from longtail.models import config as config_lib
-from longtail.models import errors
+from longtail.models.training import position
 from longtail.models.training import tail_health
-from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
-
-
-@contextlib.contextmanager
-def kept(
-    classifier: tf.keras.Model, directory: str | None, strategy: tf.distribute.Strategy
-) -> Iterator[tuple[int, list[tf.keras.callbacks.Callback]]]:
-    """Restores what was kept in `directory`: how many epochs are done, and what keeps the next. None keeps nothing.
-
-    Raises:
-      errors.WorkError: what was kept is damaged, or not all workers find it.
-    """
-    if not directory:
-        yield 0, []
-        return
-    with workers.place(strategy, directory) as own:
-        keeper = EpochCheckpoint(classifier, own)
-        done = keeper.restore(directory)
-        if not workers.agreed(strategy, done):
-            raise errors.WorkError(
-                f"{directory}: this worker finds {done} finished epochs there and another worker does not; "
-                "all must share that folder"
-            )
-        yield done, [keeper]
-
-
-class EpochCheckpoint(tf.keras.callbacks.Callback):
-    """Saves everything a training is at the end of each epoch, and restores it."""
-
-    def __init__(self, classifier: tf.keras.Model, directory: str):
-        super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        checkpoint = tf.train.Checkpoint(classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch)
-        self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=1)
-
-    def restore(self, directory: str) -> int:
-        """Restores the last saved epoch; returns how many epochs are done, 0 where nothing was saved."""
-        path = tf.train.latest_checkpoint(directory)
-        if path is None:
-            return 0
-        try:
-            self._manager.checkpoint.restore(path).assert_existing_objects_matched()
-        except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
-            raise errors.WorkError(
-                f"{path}: damaged, or of another model ({str(error).splitlines()[0]}); delete its folder"
-            ) from error
-        return int(self.epoch.numpy())
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not np.isfinite(logs["loss"]):
-            return  # the last good epoch must not give way to a broken one
-        self.epoch.assign(epoch + 1)
-        self._manager.save()
 
 
 class Recompute(tf.keras.callbacks.Callback):
@@ -76,7 +21,7 @@ class Recompute(tf.keras.callbacks.Callback):
             self.model.head.cloud.memory.recompute()
 
 
-def of_every_training(
+def standard_callbacks(
     config: config_lib.TrainConfig, counts: np.ndarray, steps: int, batch: int, board: str | None = None
 ) -> list[tf.keras.callbacks.Callback]:
     """What every training calls, in the order in which one needs what another did.
@@ -95,29 +40,52 @@ def of_every_training(
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """One line an epoch for people: loss, speed, whether the cloud is on, and how head and tail fare.
+    """One line an epoch for people: loss, speed, time left, whether the cloud is on, and how head and tail fare.
 
-    `health` is called before this one.
+    `health` is called before this one. Every step is told to `position`'s watchers.
     """
 
     def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int, health: tail_health.TailHealth):
         super().__init__()
         self._config, self._steps, self._batch, self._health = config, steps, batch, health
+        self._epochs = config.training.epochs
+        self._begun = 0.0  # when the first step of this process was done, which also compiles
+        self._timed = 0  # steps since
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.monotonic()
+        self._epoch, self._started = epoch, time.monotonic()
+        self._tell(epoch, 0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._timed = self._timed + 1 if self._begun else 0
+        self._begun = self._begun or time.monotonic()
+        self._tell(self._epoch, batch + 1)
+
+    def on_train_end(self, logs=None):
+        if self._epoch + 1 == self._epochs and not self.model.stop_training:
+            self._tell(self._epochs, 0)
+
+    def _tell(self, done, step):
+        position.tell(position.Position(done, self._epochs, step, self._steps))
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds = time.monotonic() - self._started
+        now = time.monotonic()
         log.info(
-            "epoch %d/%d  step %d  loss %.4f  %.0f images/s%s",
+            "epoch %d/%d  step %d/%d  loss %.4f  %.0f images/s%s%s",
             epoch + 1,
-            self._config.training.epochs,
+            self._epochs,
             (epoch + 1) * self._steps,
+            self._epochs * self._steps,
             logs["loss"],
-            self._steps * self._batch / seconds,
+            self._steps * self._batch / (now - self._started),
+            self._left(now, (self._epochs - epoch - 1) * self._steps),
             self._cloud(epoch),
         )
+
+    def _left(self, now, steps):
+        if not steps or not self._timed:
+            return ""
+        return f"  {position.duration(steps * (now - self._begun) / self._timed)} left"
 
     def _cloud(self, epoch):
         leap, health = self._config.leap, self._health.latest

@@ -21,19 +21,18 @@ from longtail.models import errors
 from longtail.models import heads
 from longtail.models import losses
 from longtail.models import schedules
+from longtail.models import settings
 from longtail.models.export import saved_model
 from longtail.models.leap import feature_cloud
 from longtail.models.training import callbacks as callbacks_lib
+from longtail.models.training import checkpoints as checkpoints_lib
 from longtail.models.training import data as training_data
 from longtail.models.training import tail_health
 from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
 
-_OPTIMIZERS = {
-    "adam": tf.keras.optimizers.Adam,
-    "sgd": lambda rate: tf.keras.optimizers.SGD(rate, momentum=0.9),
-}
+_FEW_STEPS = 300  # below it a training from scratch has hardly begun
 
 
 class Classifier(tf.keras.Model):
@@ -127,27 +126,22 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
     strategy = strategy or tf.distribute.get_strategy()
     batch, steps = training_data.steps(data, training)
     _check_plan(config, strategy.num_replicas_in_sync, batch)
+    _say_steps(steps, training.epochs, batch)
     drawn = training_data.drawn(data, training)
-    schedule = schedules.build_schedule(
-        training.schedule,
-        training.rate,
-        steps * training.epochs,
-        int(training.warmup_epochs * steps),
-        training.cycles,
-    )
+    schedule = schedules.SCHEDULES[training.schedule](training, steps)
     with strategy.scope():
         classifier = build_classifier(config, data.counts, steps)
-        optimizer = _OPTIMIZERS[training.optimizer](schedule)
+        optimizer = schedules.OPTIMIZERS[training.optimizer](schedule)
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
-    callbacks += callbacks_lib.of_every_training(config, data.counts, steps, batch, board)
-    with callbacks_lib.kept(classifier, checkpoints, strategy) as (done, keepers), _one_line():
+    callbacks += callbacks_lib.standard_callbacks(config, data.counts, steps, batch, board)
+    with checkpoints_lib.restored(classifier, checkpoints, strategy) as (done, savers), _one_line():
         if done:
             log.info("going on after epoch %d of %d", done, training.epochs)
         if done < training.epochs:
             dataset, _ = training_data.batches(data, preprocess, config, done)
             rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
-            classifier.fit(dataset, callbacks=callbacks + keepers, verbose=0, **rest)
+            classifier.fit(dataset, callbacks=callbacks + savers, verbose=0, **rest)
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
         raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
@@ -174,6 +168,13 @@ def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> Non
         raise errors.UsageError(
             f"training.batch: {devices} devices cannot share a batch of {batch} images evenly; give a multiple"
         )
+
+
+def _say_steps(steps: int, epochs: int, batch: int) -> None:
+    total = steps * epochs
+    log.info("%d steps an epoch, %d in all, of %d images each", steps, total, batch)
+    if total < _FEW_STEPS:
+        log.warning("%d steps in all: too few to learn from; raise training.epochs, or lower training.batch", total)
 
 
 @contextlib.contextmanager
@@ -230,7 +231,7 @@ def run_fn(fn_args: Any) -> None:
 
     strategy = workers.strategy()  # before all else that uses TensorFlow
     custom = fn_args.custom_config
-    config = config_lib.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
+    config = settings.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
         census = json.load(file)
     data = training_data.read_training_set(fn_args.train_files, census)

@@ -2,19 +2,24 @@
 
 import os
 import sys
+import traceback
 import warnings
+from typing import Annotated
 
 # TensorFlow's C++ complains about missing GPUs before Python can ask it not to.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer  # noqa: E402
 
+import longtail  # noqa: E402
+from longtail.models import errors  # noqa: E402
 from longtail.pipeline.cli import bench  # noqa: E402
 from longtail.pipeline.cli import clients  # noqa: E402
 from longtail.pipeline.cli import compile as compile_command  # noqa: E402
 from longtail.pipeline.cli import data  # noqa: E402
 from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
+from longtail.pipeline.cli import recipe  # noqa: E402
 from longtail.pipeline.cli import rehearse  # noqa: E402
 from longtail.pipeline.cli import run  # noqa: E402
 from longtail.pipeline.cli import serve  # noqa: E402
@@ -29,11 +34,29 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"longtail {longtail.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Takes the options that belong to no command."""
+
+
 app.command()(run.run)
 app.command("try")(run.try_out)
 app.command()(drift.drift)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
+app.command()(recipe.recipe)
 app.command("compile")(compile_command.compile_)
 app.command()(rehearse.rehearse)
 app.command()(submit.submit)
@@ -45,14 +68,21 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; errors of the user's are one line."""
+    """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; every error is one line.
+
+    A run's log file has the traceback of an error that nobody foresaw; LONGTAIL_DEBUG=1 shows it of any error, here.
+    """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' words on each other's releases, none for a user to act on
     try:
         app()
+    except errors.Stopped as stop:
+        print(f"longtail: {errors.shown(str(stop))}", file=sys.stderr)
+        sys.exit(stop.exit_status)
     except Exception as error:
+        if os.environ.get("LONGTAIL_DEBUG"):
+            traceback.print_exc()
         status = getattr(error, "exit_status", None)
-        if status is None:
-            raise
-        print(f"longtail: error: {error}", file=sys.stderr)
-        sys.exit(status)
+        line = str(error) if status else f"{errors.first_line(error)}; LONGTAIL_DEBUG=1 shows where"
+        print(f"longtail: error: {errors.shown(line)}", file=sys.stderr)
+        sys.exit(status or 1)

@@ -47,10 +47,9 @@ def compile_(
     from longtail.pipeline import beam
     from longtail.pipeline import recipe as recipe_lib
 
-    loaded = recipe_lib.load(recipe, set_ or ())
+    loaded = recipe_lib.load(recipe, set_ or (), files=local)
     beam_args = beam.split(beam_pipeline_args or ())
     beam.check(beam_args)
-    recipe_lib.check(loaded)
     from longtail.models import errors
     from longtail.models import files
     from longtail.pipeline.kubeflow.compile import compiler as compile_lib

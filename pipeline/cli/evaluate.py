@@ -156,7 +156,7 @@ def _check_task(task: _Task, crossed: bool) -> None:
 
 def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
     """Yields the images' bytes in order, while threads read the next ones."""
-    pending = collections.deque()
+    pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for count, image in enumerate(images, start=1):
             pending.append(pool.submit(_encoded, image))
@@ -172,13 +172,13 @@ def _encoded(image: _Image) -> bytes:
     """JPEG or PNG as ingestion would hand it on; empty, which no model decodes, where it cannot."""
     from longtail.components.data import images
     from longtail.components.data import sources
-    from longtail.models.export import preprocess
+    from longtail.models import config
 
     try:
         data = image.source.read(image.item)
         if data.startswith(_PNG_OR_JPEG):
             return data
-        return images.check(data, preprocess.DEFAULT_MAX_PIXELS).encoded
+        return images.check(data, config.MAX_PIXELS).encoded
     except (sources.ReadError, images.BadImage) as error:
         _LOG.warning("left out: %s: %s", image.item.path, error)
         return b""

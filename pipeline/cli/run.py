@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from longtail.pipeline.cli import signals
+
 if TYPE_CHECKING:
     from longtail.pipeline import recipe as recipe_lib
 
@@ -49,6 +51,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline: ingest, check, gate, rebalance, train, score, bless, push, build the gallery."""
+    from longtail.models import errors
     from longtail.pipeline import beam
     from longtail.pipeline import console
     from longtail.pipeline import recipe as recipe_lib
@@ -57,40 +60,40 @@ def run(
     beam_args = beam.split(beam_pipeline_args or ())
     beam.check(beam_args)
     loaded = recipe_lib.load(recipe, set_ or ())
-    source = _source(loaded, data, span)
-    request_log = _request_log(request_log)
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
-    with root_folder.hold(root), console.quiet(log_file) as screen:
-        screen.print(f"recipe {loaded.name}, span {span} -> {root}", highlight=False)
-        screen.print(f"TensorFlow's and TFX's own words go to {log_file}; loading TFX", highlight=False)
-        from longtail.pipeline.local import run as run_lib
+    with signals.stops():
+        source = _source(loaded, data, span)
+        request_log = _request_log(request_log)
+        with root_folder.hold(root), console.quiet(log_file) as screen:
+            shown = errors.shown(f"recipe {loaded.name}, span {span} -> {root}")
+            screen.print(shown, highlight=False, markup=False, soft_wrap=True)
+            shown = errors.shown(f"TensorFlow's and TFX's own words go to {log_file}; loading TFX")
+            screen.print(shown, highlight=False, markup=False, soft_wrap=True)
+            from longtail.pipeline.local import run as run_lib
 
-        summary = run_lib.run(loaded, root, source, span, accept_drift, screen, request_log, beam_args)
+            summary = run_lib.run(loaded, root, source, span, accept_drift, screen, request_log, beam_args)
     if as_json:
         print(json.dumps(summary))
     else:
         run_lib.print_table(summary, root)
     if not summary["blessed"]:
-        from longtail.models import errors
-
         raise errors.WorkError(f"the model was not blessed, nothing was pushed: {summary['reason']}")
 
 
 def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
-    """Where the images are, once it is known that there are some: nothing is made in the root before."""
-    from longtail.components.data import sources
+    """Where the images are, once it is known that they will do: nothing is made in the root before."""
+    from longtail.components import config
     from longtail.models import errors
-    from longtail.pipeline import recipe as recipe_lib
+    from longtail.models import settings
+    from longtail.pipeline.local import preflight
 
     source = data or recipe.data.source
     if not source:
         raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
-    if span < 1:
-        raise errors.UsageError(f"--span {span}: spans count from 1")
+    settings.check_values(config.Span, "--", span=span)
     if "://" not in source and not source.startswith("glyphs:"):
         source = os.path.abspath(source)
-    recipe_lib.check(recipe)
-    sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span).listing()
+    preflight.check(recipe, source, span)
     return source
 
 
@@ -110,9 +113,12 @@ def try_out(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the pushed model, embed and identify held-out images through the server, and say how it went."""
+    from longtail.pipeline.local import root_folder
+
+    summary = root_folder.finished(root)
     from longtail.pipeline.local import smoke_test as try_lib
 
-    result = try_lib.try_out(root, images)
+    result = try_lib.try_out(summary, images)
     if as_json:
         print(json.dumps(result))
     else:

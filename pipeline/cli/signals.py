@@ -1,4 +1,4 @@
-"""Ends a server when a person or a supervisor asks for it."""
+"""Ends a server, or a run, when a person or a supervisor asks for it."""
 
 import contextlib
 import logging
@@ -6,6 +6,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from longtail.models import errors
 
 _log = logging.getLogger("longtail")
 
@@ -26,6 +28,25 @@ def asked_to_stop() -> Iterator[threading.Event]:
         signal.signal(number, ask_to_stop)
     try:
         yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stops() -> Iterator[None]:
+    """While the block runs SIGINT and SIGTERM raise `errors.Stopped` in it; a second one ends the process at once."""
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: Any) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
+        raise errors.Stopped(number)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

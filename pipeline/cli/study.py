@@ -1,10 +1,14 @@
 """`longtail study`: the papers' comparison of methods on one long-tailed carve."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from longtail.models import errors
 from longtail.pipeline.cli import run
+from longtail.pipeline.cli import signals
 
 
 def study(
@@ -31,12 +35,27 @@ def study(
     from longtail.pipeline import recipe as recipe_lib
 
     loaded = recipe_lib.load(recipe, set_ or ())
-    with console.lines():
+    with signals.stops(), _kept(json_path), console.lines() as screen, console.Steps(screen):
         from longtail.pipeline.study import experiment as study_lib
 
         results = study_lib.study(loaded, data, settings.split(","), _split(methods), seeds, json_path)
     _print(results["summary"])
     console.out().print("mAP ± standard deviation over seeds; paired mAP ± its standard error; variances in rad²")
+
+
+@contextlib.contextmanager
+def _kept(json_path: str | None) -> Iterator[None]:
+    """Says of a study that is stopped what of it is kept: whole trainings, in a file alone."""
+    from longtail.pipeline.local import root_folder
+
+    try:
+        yield
+    except errors.Stopped as stop:
+        finished = len((json_path and root_folder.read_json(json_path) or {"runs": ()})["runs"])
+        stop.where = f"after {finished} finished trainings" if json_path else "halfway"
+        if not json_path:
+            stop.advice = "nothing is kept without --json FILE"
+        raise
 
 
 def _split(methods: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Runtime parameters of a compiled pipeline, given as KEY=VALUE: each must be known and of its type."""
 
+import dataclasses
 import difflib
 import json
 import math
@@ -7,7 +8,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from longtail.components import config
 from longtail.models import errors
+from longtail.models import settings
+from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.kubeflow import ir
 
 _BOOLEANS = {"true": True, "false": False}
@@ -34,7 +38,8 @@ def typed(pipeline: ir.Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
     """What was given, each as a value of its parameter's type; defaults are left to whoever runs the pipeline.
 
     Raises:
-      errors.UsageError: an unknown parameter, a value of another type, or a parameter that must be given and is not.
+      errors.UsageError: an unknown parameter, a value of another type or out of its range, or a parameter that must be
+        given and is not.
     """
     for name in given:
         if name not in pipeline.parameters:
@@ -44,7 +49,31 @@ def typed(pipeline: ir.Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
     for name, parameter in pipeline.parameters.items():
         if parameter.default is None and not parameter.optional and name not in given:
             raise errors.UsageError(f"{pipeline.path}: parameter {name} has no default; give it: --param {name}=VALUE")
-    return {name: _value(pipeline, pipeline.parameters[name], text) for name, text in given.items()}
+    values = {name: _value(pipeline, pipeline.parameters[name], text) for name, text in given.items()}
+    if pipeline.name.startswith(recipe_lib.PIPELINE_PREFIX):
+        _check_ranges(pipeline, values)
+    return values
+
+
+def _check_ranges(pipeline: ir.Pipeline, values: Mapping[str, Any]) -> None:
+    """Refuses values that the recipe's own check would; what is compiled in was checked then."""
+    from longtail.models import check  # imports TensorFlow
+
+    if "span" in values:
+        settings.check_values(config.Span, "--param ", span=values["span"])
+    left_open = {name: values.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
+    recipe = recipe_lib.Recipe(pipeline.name)
+    for key, kind in settings.scalars(recipe_lib.Recipe).items():
+        section, _, leaf = key.partition(".")
+        value = left_open.get(f"{section}_{leaf}")
+        if value is not None:
+            value = bool(value) if kind is bool and value in (0, 1) else value
+            part = dataclasses.replace(getattr(recipe, section), **{leaf: value})
+            recipe = dataclasses.replace(recipe, **{section: part})
+    for one in settings.walk(recipe, check.RULES):
+        name = one.key.replace(".", "_")
+        if name in left_open and one.allowed:
+            settings.require(f"--param {name}", one.value, one.allowed)
 
 
 def read(text: str, kind: str) -> Any:

@@ -14,21 +14,21 @@ import rich.table
 from tfx import v1 as tfx
 from tfx.utils import path_utils
 
-from longtail.components.baseline_finder import component as baseline_finder
 from longtail.components.data import sources
-from longtail.components.serving_skew import requests
+from longtail.models import errors
 from longtail.models import files
 from longtail.models.export import signatures
+from longtail.models.export import versions
+from longtail.models.training import position as position_lib
 from longtail.pipeline import beam
 from longtail.pipeline import console as console_lib
 from longtail.pipeline import graph
 from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import root_folder
 from longtail.pipeline.local import runner
 
 log = logging.getLogger("longtail")
-
-SUMMARY_FILE = "summary.json"
 
 # Of the table of tail health: the column's title, its key in `longtail.models.training.tail_health`, and its digits.
 _HEALTH = (
@@ -49,59 +49,6 @@ def places(root: str, model_name: str) -> graph.Places:
         galleries=os.path.join(root, "galleries", model_name),
         checkpoints=os.path.join(root, "checkpoints"),
     )
-
-
-class _Record:
-    """What a run pinned when it first started, so that running it again is the same run.
-
-    The baselines are looked up once: a resumed run compares with what it first compared with, whatever was accepted
-    or pushed since, and finds all its finished components in the cache. A run that failed before its training, at the
-    gate or at a baseline that cannot be read, looks anew; and what a finished run pushed is pushed again if it is gone.
-    A request log that grew since the gate passed it is not read again by a run that was cut: the server goes on writing
-    meanwhile. A finished run reads it anew.
-    """
-
-    def __init__(self, root: str, run_id: str, where: graph.Places, span: int, fingerprint: str):
-        self._path = os.path.join(root, "records", f"{run_id}.json")
-        content = root_folder.read_json(self._path)
-        if content is None or not content["accepted"]:
-            content = {
-                "accepted": False,
-                "delivery": 0,
-                "delivered": [],
-                "pinned_span": baseline_finder.pin_span(where.registry, span, fingerprint),
-                "pinned_version": baseline_finder.pin(baseline_finder.last_version(where.models)),
-            }
-        if not all(os.path.exists(path) for path in content["delivered"]):
-            log.info("what this run pushed is no longer there; it is pushed again")
-            content |= {"delivery": content["delivery"] + 1, "delivered": []}
-        self._content = content
-        files.write_json(self._path, content)
-
-    def pins(self, request_log: str) -> dict[str, Any]:
-        """What decides the run beside its data and recipe: fields of `graph.Span`.
-
-        Raises:
-          errors.UsageError: there is nothing in the request log.
-        """
-        pinned = {key: self._content[key] for key in ("pinned_span", "pinned_version", "delivery")}
-        cut = self._content["accepted"] and not self._content["delivered"]
-        listing = self._content.get("requests", {}).get(request_log) if cut else None
-        return {
-            **pinned,
-            "request_log": request_log,
-            "request_listing": requests.listing(request_log) if listing is None else listing,
-        }
-
-    def accept(self, request_log: str, listing: str) -> None:
-        """Marks that the gate let the run pass: from now on its pins stay."""
-        self._content |= {"accepted": True, "requests": {request_log: listing}}
-        files.write_json(self._path, self._content)
-
-    def deliver(self, paths: list[str]) -> None:
-        """Notes what the finished run pushed."""
-        self._content["delivered"] = paths
-        files.write_json(self._path, self._content)
 
 
 def run(
@@ -141,39 +88,50 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     identity = json.dumps([dataclasses.asdict(recipe), source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
-    record = _Record(root, run_id, where, span, fingerprint)
-    summary_file = os.path.join(root, SUMMARY_FILE)
+    record = record_lib.Record(root, run_id, where, span, fingerprint)
+    summary_file = os.path.join(root, root_folder.SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
     described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins(request_log))
     pipeline = tfx.dsl.Pipeline(
         pipeline_name=graph.pipeline_name(recipe.name),
-        pipeline_root=os.path.join(root, "artifacts"),
+        pipeline_root=os.path.join(root, root_folder.ARTIFACTS),
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            os.path.join(root, "metadata.sqlite")
+            os.path.join(root, root_folder.STORE)
         ),
         components=graph.build(recipe, where, described, recipe.name),
         enable_cache=True,
     )
     done: dict[str, runner.StepResult] = {}
-    with console_lib.Steps(console or rich.console.Console(stderr=True)) as steps:
+    account = record_lib.Account(record)
+    screen = console or rich.console.Console(stderr=True)
+    with console_lib.Steps(screen) as steps, position_lib.watched(account.watch):
+
+        def start(name: str, position: int, total: int) -> None:
+            steps.start(name, position, total)
+            account.start(name)
 
         def end(result: runner.StepResult) -> None:
             done[result.name] = result
             steps.end(result.name, result.seconds, result.cached)
+            account.end(result.name, 0.0 if result.cached else result.seconds)
             if result.name == "DriftGate":
                 record.accept(request_log, described.request_listing)
 
-        runner.LocalRunner(steps.start, end, beam.arguments(beam_args)).run(pipeline)
-    summary = _summarise(recipe, run_id, where, done)
+        try:
+            runner.LocalRunner(start, end, beam.arguments(beam_args)).run(pipeline)
+        finally:
+            account.write()
+    summary = {**_summarise(recipe, span, run_id, where, done), "seconds": account.total()}
+    delivered = []
     if summary["pushed_model"]:
-        version = os.path.basename(summary["pushed_model"])
-        record.deliver([summary["pushed_model"], os.path.join(summary["gallery"], version)])
+        delivered = [summary["pushed_model"], os.path.join(summary["gallery"], str(summary["version"]))]
     files.write_json(summary_file, summary)
+    record.finish(delivered)
     return summary
 
 
-def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
+def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
     def whole(step, output, key):
         return done[step].outputs[output].custom_properties[key].int_value
 
@@ -188,12 +146,15 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
     census = root_folder.read_json(os.path.join(done["Rebalancer"].outputs["census"].uri, "census.json"))
     return {
         "recipe": recipe.name,
+        "span": span,
         "run_id": run_id,
         "metrics": scored["candidate"],
         "baseline": scored["baseline"],
         "blessed": whole("RetrievalEvaluator", "blessing", "blessed") == 1,
         "reason": text("RetrievalEvaluator", "blessing", "reason"),
         "pushed_model": text("Pusher", "pushed_model", "pushed_destination") if pushed else None,
+        "version": int(text("Pusher", "pushed_model", "pushed_version")) if pushed else None,
+        "served": _served(where.models),
         "gallery": where.galleries if pushed else None,
         "examples": {
             "train": whole("ImageExampleGen", "examples", "train_images"),
@@ -209,9 +170,18 @@ def _summarise(recipe, run_id, where, done) -> dict[str, Any]:
         "anomalies": _anomalies(blessing),
         "accept_drift": blessing["accept_drift"],
         "artifacts": {"examples": done["ImageExampleGen"].outputs["examples"].uri},
-        "seconds": {name: 0.0 if step.cached else round(step.seconds, 2) for name, step in done.items()},
         "cached": [name for name, step in done.items() if step.cached],
     }
+
+
+def _served(models: str) -> dict[str, Any] | None:
+    """The version that servers take, the highest, and the span it was trained on: None where its card says none."""
+    found = versions.find_complete(models)
+    if not found:
+        return None
+    version, folder = next(iter(found.items()))
+    card = root_folder.read_json(os.path.join(folder, signatures.MODEL_CARD_FILE)) or {}
+    return {"version": version, "span": card.get("span")}
 
 
 def _anomalies(blessing: dict[str, Any]) -> list[Any]:
@@ -240,8 +210,15 @@ def print_table(summary: dict[str, Any], root: str) -> None:
     steps = "  ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items() if seconds)
     console.print(f"seconds: {steps or 'all cached'}", soft_wrap=True)
     if summary["blessed"]:
-        console.print(f"blessed; pushed {summary['pushed_model']}", soft_wrap=True, markup=False)
-    console.print(f"summary {os.path.join(root, SUMMARY_FILE)}", soft_wrap=True, markup=False)
+        console.print(f"blessed; pushed {errors.shown(summary['pushed_model'])}", soft_wrap=True, markup=False)
+        served = summary["served"]
+        if served["version"] != summary["version"]:
+            console.print(
+                f"this is version {summary['version']}, of span {summary['span']}; served is the highest, version "
+                f"{served['version']}, of span {served['span']}",
+                soft_wrap=True,
+            )
+    console.print(f"summary {os.path.join(root, root_folder.SUMMARY_FILE)}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:
         console.print(f"serve it: {serve_command(summary)}", soft_wrap=True, markup=False)
 

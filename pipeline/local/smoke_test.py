@@ -1,11 +1,13 @@
 """Puts a pushed model to use: a real server, real requests, and whether the answers are right."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,18 +17,17 @@ from longtail.components.data import features
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.pipeline import console as console_lib
-from longtail.pipeline.local import root_folder
 from longtail.serving import client
 from longtail.serving import gallery as gallery_lib
 
 _READY = re.compile(r"serving model (?P<name>\S+) version (?P<version>\d+).*gRPC (?P<address>\S+),")
 
 
-def try_out(root: str, images: int) -> dict[str, Any]:
-    """Serves the model that a run pushed, and asks it who is on held-out query images.
+def try_out(summary: dict[str, Any], images: int) -> dict[str, Any]:
+    """Serves the model that a run pushed, or the version that was pushed after it, and asks it who is on query images.
 
     Args:
-      root: a finished run's.
+      summary: of a finished run that pushed a model.
       images: how many query images to ask about, at most; spread evenly over all.
 
     Returns:
@@ -34,10 +35,8 @@ def try_out(root: str, images: int) -> dict[str, Any]:
       `largest_difference` (between the server's embeddings and those computed in process), `images_per_second`.
 
     Raises:
-      errors.UsageError: no finished run in `root`, or one that pushed nothing.
       errors.WorkError: the server did not start, or answered other numbers than the model in process.
     """
-    summary = _summary(root)
     encoded, identities = _queries(summary["artifacts"]["examples"], images)
     with tempfile.TemporaryFile() as log, _serve(summary, log) as server:
         ready = _wait(server, log)
@@ -45,7 +44,8 @@ def try_out(root: str, images: int) -> dict[str, Any]:
             started = time.monotonic()
             embedded = connection.embed(encoded, int(ready["version"]))
             seconds = time.monotonic() - started
-    model = tf.saved_model.load(summary["pushed_model"]).signatures[signatures.SERVING]
+    version = os.path.join(os.path.dirname(summary["pushed_model"]), ready["version"])
+    model = tf.saved_model.load(version).signatures[signatures.SERVING]
     in_process = model(image_bytes=tf.constant(encoded))[signatures.EMBEDDING].numpy()
     difference = float(np.abs(in_process - embedded.embedding).max())
     if difference > 1e-5:
@@ -69,17 +69,6 @@ def try_out(root: str, images: int) -> dict[str, Any]:
     }
 
 
-def _summary(root: str) -> dict[str, Any]:
-    summary = root_folder.read_json(os.path.join(root, "summary.json"))
-    if summary is None:
-        raise errors.UsageError(
-            f"--root {root}: no summary.json there: its last run did not finish; run it again, or mend what it said"
-        )
-    if summary["pushed_model"] is None:
-        raise errors.UsageError(f"--root {root}: its last run pushed no model ({summary['reason']})")
-    return summary
-
-
 def _queries(examples: str, images: int) -> tuple[list[bytes], list[str]]:
     """Encoded query images and their identities, evenly taken from all in the order of ingestion."""
     files = sorted(tf.io.gfile.glob(os.path.join(examples, f"Split-{features.EVAL_SPLIT}", "*")))
@@ -93,26 +82,17 @@ def _queries(examples: str, images: int) -> tuple[list[bytes], list[str]]:
     return [image for image, _ in chosen], [identity for _, identity in chosen]
 
 
-def _serve(summary: dict[str, Any], log) -> "_Stopped":
+@contextlib.contextmanager
+def _serve(summary: dict[str, Any], log) -> Iterator[subprocess.Popen]:
+    """A server that is asked to stop when the block ends."""
     command = [sys.executable, "-m", "longtail.pipeline.cli", "serve", "--grpc-port", "0", "--rest-port", "0"]
     command += ["--model", os.path.dirname(summary["pushed_model"]), "--gallery", summary["gallery"]]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    return _Stopped(process)
-
-
-class _Stopped:
-    """A server that is asked to stop when the block ends."""
-
-    def __init__(self, process: subprocess.Popen):
-        self.process = process
-
-    def __enter__(self) -> subprocess.Popen:
-        return self.process
-
-    def __exit__(self, *exception) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=30)
-        self.process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 def _wait(server: subprocess.Popen, log) -> dict[str, str]:

@@ -3,16 +3,14 @@
 Colours are classes, which the page's style sheet fills in for light and dark.
 """
 
-import html
 from collections.abc import Sequence
+
+import markupsafe
 
 _WIDTH, _HEIGHT = 320, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 8, 22
 
-
-def escape(text: object) -> str:
-    """Text as HTML and SVG show it, in attributes too."""
-    return html.escape(str(text).encode(errors="replace").decode(), quote=True)
+_escape = markupsafe.escape
 
 
 def number(value: float) -> str:
@@ -20,10 +18,10 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _frame(title: str, body: list[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(body)}</svg>"
+def _frame(title: str, body: list[str]) -> markupsafe.Markup:
+    return markupsafe.Markup(
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_escape(title)}">'
+        f"<title>{_escape(title)}</title>{''.join(body)}</svg>"
     )
 
 
@@ -35,12 +33,14 @@ def _y_axis(top: float, label: str) -> list[str]:
     base = _HEIGHT - _BOTTOM
     return [
         f'<line class="axis" x1="{_LEFT}" y1="{base}" x2="{_WIDTH - _RIGHT}" y2="{base}"/>',
-        f'<text x="{_LEFT - 4}" y="{_TOP + 8}" text-anchor="end">{escape(label)}</text>',
+        f'<text x="{_LEFT - 4}" y="{_TOP + 8}" text-anchor="end">{_escape(label)}</text>',
         f'<text x="{_LEFT - 4}" y="{base}" text-anchor="end">0</text>',
     ]
 
 
-def bars(shares: Sequence[float], names: Sequence[str], ticks: Sequence[str], top: float, side: str, title: str) -> str:
+def bars(
+    shares: Sequence[float], names: Sequence[str], ticks: Sequence[str], top: float, side: str, title: str
+) -> markupsafe.Markup:
     """Bars of shares, from 0 to `top`.
 
     Args:
@@ -59,7 +59,7 @@ def bars(shares: Sequence[float], names: Sequence[str], ticks: Sequence[str], to
             high = max(high, 1.0)  # a single image shows
         body.append(
             f'<rect class="{side}" x="{_LEFT + place * step + step * 0.06:.1f}" y="{_HEIGHT - _BOTTOM - high:.1f}" '
-            f'width="{step * 0.88:.1f}" height="{high:.1f}"><title>{escape(name)}: {100 * share:.1f}%</title></rect>'
+            f'width="{step * 0.88:.1f}" height="{high:.1f}"><title>{_escape(name)}: {100 * share:.1f}%</title></rect>'
         )
     return _frame(title, body + _ticks(ticks))
 
@@ -70,11 +70,11 @@ def _ticks(ticks: Sequence[str]) -> list[str]:
         at = place / (len(ticks) - 1) if len(ticks) > 1 else 0.5
         anchor = "middle" if 0 < at < 1 else ("start" if at == 0 else "end")
         x = _LEFT + at * (_WIDTH - _LEFT - _RIGHT)
-        found.append(f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escape(text)}</text>')
+        found.append(f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{_escape(text)}</text>')
     return found
 
 
-def line(points: Sequence[tuple[int, float, float, bool]], title: str) -> str:
+def line(points: Sequence[tuple[int, float, float, bool]], title: str) -> markupsafe.Markup:
     """Distances over spans, each with its threshold, a dash above or below it.
 
     Args:
@@ -94,7 +94,7 @@ def line(points: Sequence[tuple[int, float, float, bool]], title: str) -> str:
         half = min(step * 0.45, 20)
         body.append(f'<line class="threshold" x1="{x - half:.1f}" y1="{at:.1f}" x2="{x + half:.1f}" y2="{at:.1f}"/>')
         said = f"span {span}: {number(distance)}, threshold {number(threshold)}{', drifted' if drifted else ''}"
-        body.append(f"{_mark(x, y, drifted)}<title>{escape(said)}</title></path>")
+        body.append(f"{_mark(x, y, drifted)}<title>{_escape(said)}</title></path>")
         if place % every == 0:
             body.append(f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{span}</text>')
     return _frame(title, body)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from longtail.components import config as components_config
 from longtail.components.data import images
 from longtail.components.data import sources
 from longtail.components.data import splits
@@ -50,7 +51,7 @@ _HEADS = {
     "triplet": config_lib.Head("triplet", 1.0, 0.2),
 }
 # What may be added to a head, each with what it changes of the recipe.
-_ADDED = {
+_ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "leap_v": {"leap": {"variant": "vanilla"}},
     "leap_f": {"leap": {"variant": "full"}},
     "class_balanced": {"loss": {"name": "class_balanced"}},
@@ -133,7 +134,7 @@ def parse_method(text: str, own: config_lib.Head) -> Method:
     changed = [(part, key) for name in added for part, values in _ADDED[name].items() for key in values]
     if len(set(changed)) < len(changed):
         raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} exclude each other; write one of them")
-    changes = {}
+    changes: dict[str, Any] = {}
     start = own if own.name == head else _HEADS[head]
     for change in filter(None, tuned.split(",")):
         key, _, value = change.partition("=")
@@ -152,12 +153,17 @@ def parse_setting(text: str) -> tuple[int, int]:
     """Reads "H100S4": 100 head identities keep all images, the others 4.
 
     Raises:
-      errors.UsageError: another form.
+      errors.UsageError: another form, or no such carve.
     """
     match = _SETTING.match(text)
     if not match:
         raise errors.UsageError(f"--settings: {text!r} is not H<head identities>S<tail images>, e.g. H100S4")
-    return int(match.group(1)), int(match.group(2))
+    head, tail_images = int(match.group(1)), int(match.group(2))
+    try:
+        census.check(components_config.Rebalance(census.CARVE, head, tail_images))
+    except errors.UsageError as error:
+        raise errors.UsageError(f"--settings: {text}: {error}") from error
+    return head, tail_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +237,8 @@ def _train_and_score(recipe, method: Method, setting: str, seed: int, data: _Ima
     head, tail_images = parse_setting(setting)
     training_set, head_ids = data.carve(head, tail_images, seed)
     config = method.config(recipe, seed)
-    preprocess = preprocess_lib.Preprocess(tuple(config.model.image), recipe.data.max_pixels)
+    height, width, channels = config.model.image
+    preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)
     started = time.monotonic()
     classifier = loop.train(config, training_set, preprocess)
     seconds = time.monotonic() - started

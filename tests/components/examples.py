@@ -194,7 +194,7 @@ def validate_drift(folder, current, baseline, config=None, thresholds=None, samp
         },
         outputs,
         {
-            "distribution_validator_config": config or comparators.config(thresholds),
+            "distribution_validator_config": config or comparators.config(thresholds or {}),
             "include_split_pairs": json.dumps([["train", "train"]]),
             "thresholds": json.dumps(thresholds or {}),
         },

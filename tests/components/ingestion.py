@@ -1,5 +1,6 @@
 """What tests of ImageExampleGen share: a real run on a small source, and a look at what it left."""
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -9,6 +10,7 @@ from PIL import Image
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components.image_example_gen import component
 from longtail.components.image_example_gen import executor
 
@@ -57,7 +59,8 @@ def _row(record: bytes) -> dict:
 
 def ingest(root: pathlib.Path, source: str, **parameters) -> Ingested:
     """Runs the executor alone, with what the component would give it, into folders below `root`."""
-    made = component.ImageExampleGen(source=source, **{"span": 1, **parameters})
+    defaults = {**dataclasses.asdict(config.Data(source=source)), "span": 1, "fingerprint": ""}
+    made = component.ImageExampleGen(**{**defaults, **parameters})
     ingested = Ingested(root)
     context = executor.Executor.Context(beam_pipeline_args=BEAM, tmp_dir=str(root / "tmp"))
     executor.Executor(context).Do(

@@ -72,14 +72,15 @@ def test_tightening_keeps_the_other_bound():
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "must be JSON"),
         ("[1]", "JSON object"),
         ('{"image/brightnes": {"min": 0.1}}', "did you mean 'image/brightness'"),
-        ('{"image/encoded": {"min": 1}}', "no feature 'image/encoded'"),
+        ('{"image/encoded": {"min": 1}}', "no 'image/encoded'"),
         ('{"image/brightness": {"max": 2}}', "may only be tightened"),
         ('{"image/brightness": {"min": 0.8, "max": 0.2}}', "may only be tightened"),
         ('{"image/brightness": {"least": 0.8}}', '"min": number'),
-        ('{"image/height": {"min": 1.5}}', "feature of ints"),
+        ('{"image/height": {"min": 1.5}}', "of finite ints"),
+        ('{"image/brightness": {"min": NaN}}', "of finite floats, not nan"),
         ('{"image/format": ["gif"]}', "list of some of"),
     ],
 )
@@ -95,4 +96,4 @@ def test_the_version_changes_with_the_curated_content(monkeypatch):
 
 
 def test_the_version_is_part_of_the_cache_key():
-    assert component.CuratedSchema().exec_properties["version"] == content.version()
+    assert component.CuratedSchema("{}").exec_properties["version"] == content.version()

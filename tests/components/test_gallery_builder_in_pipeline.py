@@ -1,5 +1,6 @@
 """Evaluator, pusher and gallery builder wired as a TFX pipeline, on a real metadata store."""
 
+import dataclasses
 import json
 import os
 
@@ -11,6 +12,7 @@ from tfx.orchestration.local import local_dag_runner
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 
+from longtail.components import config
 from longtail.components.gallery_builder import component as gallery_builder
 from longtail.components.pusher import component as pusher
 from longtail.components.retrieval_evaluator import component as retrieval_evaluator
@@ -30,13 +32,14 @@ def _import(name, artifact_type, uri, **properties):
     return node.with_id(name)
 
 
-def _run(folder, examples_uri, model_uri, floor_map):
+def _run(folder, examples_uri, model_uri):
     examples = _import(
         "examples", standard_artifacts.Examples, examples_uri, split_names='["eval"]'
     )
     model = _import("model", standard_artifacts.Model, model_uri)
+    settings = {**dataclasses.asdict(config.Evaluation()), "floor_map": 0.9}
     evaluator = retrieval_evaluator.RetrievalEvaluator(
-        examples.outputs["result"], model.outputs["result"], floor_map=floor_map
+        examples.outputs["result"], model.outputs["result"], baseline_model=None, **settings
     )
     destination = pusher_pb2.PushDestination.Filesystem(base_directory=str(folder / "served"))
     push = pusher.Pusher(
@@ -63,7 +66,7 @@ def _run(folder, examples_uri, model_uri, floor_map):
 
 
 def test_a_blessed_model_gets_a_gallery_of_its_own_version(tmp_path, eval_examples, vector_model):
-    _run(tmp_path, eval_examples(ROWS).uri, os.path.dirname(vector_model()), floor_map=0.5)
+    _run(tmp_path, eval_examples(ROWS).uri, os.path.dirname(vector_model()))
     (version,) = os.listdir(tmp_path / "served")
     card = json.loads((tmp_path / "galleries" / version / "gallery.json").read_text())
     assert (card["model_version"], card["count"]) == (int(version), 2)
@@ -72,6 +75,7 @@ def test_a_blessed_model_gets_a_gallery_of_its_own_version(tmp_path, eval_exampl
 def test_a_model_that_is_not_blessed_ends_well_and_ships_nothing(
     tmp_path, eval_examples, vector_model
 ):
-    _run(tmp_path, eval_examples(ROWS).uri, os.path.dirname(vector_model()), floor_map=1.1)
+    crossed = [*ROWS[::2], (b"0.9,0.1", "b", "gallery"), (b"0.1,0.9", "a", "gallery")]
+    _run(tmp_path, eval_examples(crossed).uri, os.path.dirname(vector_model()))
     assert not (tmp_path / "served").exists()
     assert not (tmp_path / "galleries").exists()

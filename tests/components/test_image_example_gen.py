@@ -1,6 +1,7 @@
 """ImageExampleGen through a real Beam run on real files."""
 
 import collections
+import dataclasses
 import logging
 import pathlib
 
@@ -13,6 +14,7 @@ from tfx.orchestration import pipeline
 from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.data import sources
 from longtail.components.image_example_gen import component
@@ -114,20 +116,20 @@ def test_an_identity_stays_on_its_side_when_others_join(tmp_path):
 
 
 def test_identities_with_one_image_are_trained_on_or_answer(tmp_path):
-    folder = ingestion.folder(tmp_path / "data", {f"id{number}": 1 for number in range(8)})
-    ingested = ingestion.ingest(tmp_path, str(folder), eval_fraction=0.5)
+    counts = {f"id{number}": 1 for number in range(8)} | {f"more{number}": 2 for number in range(8)}
+    ingested = ingestion.ingest(tmp_path, str(ingestion.folder(tmp_path / "data", counts)), eval_fraction=0.5)
     assert {row[features.SPLIT] for row in ingested.rows("train")} == {b"train"}
-    assert {row[features.SPLIT] for row in ingested.rows("eval")} == {b"gallery"}
+    alone = [row for row in ingested.rows("eval") if row[features.IDENTITY].startswith(b"id")]
+    assert {row[features.SPLIT] for row in alone} == {b"gallery"}
 
 
 def test_a_pgm_is_kept_without_loss_as_png(tmp_path):
-    folder = ingestion.folder(tmp_path / "data", {"a": 1})
-    (folder / "b").mkdir()
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     pixels = bytes(range(200, 230))
     (folder / "b" / "face.pgm").write_bytes(b"P5 6 5 255\n" + pixels)
     ingested = ingestion.ingest(tmp_path, str(folder))
     rows = [*ingested.rows("train"), *ingested.rows("eval")]
-    row = next(row for row in rows if row[features.IDENTITY] == b"b")
+    row = next(row for row in rows if row[features.PATH] == b"b/face.pgm")
     assert row[features.FORMAT] == b"png"
     assert tf.io.decode_png(row[features.ENCODED]).numpy().tobytes() == pixels
 
@@ -147,9 +149,8 @@ def test_tfx_finds_the_splits_by_its_own_means(glyphs):
 
 def _run_pipeline(root: pathlib.Path, source: str) -> list[int]:
     """Runs the component alone with a real MLMD; the states of all its executions so far."""
-    made = component.ImageExampleGen(
-        source=source, span=1, fingerprint=sources.fingerprint(source, span=1)
-    )
+    settings = dataclasses.asdict(config.Data(source=source))
+    made = component.ImageExampleGen(span=1, fingerprint=sources.fingerprint(source, span=1), **settings)
     connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.db"))
     local_dag_runner.LocalDagRunner().run(
         pipeline.Pipeline(
@@ -170,7 +171,7 @@ def test_a_pipeline_ingests_again_only_when_a_file_has_changed(tmp_path):
         metadata_store_pb2.Execution.COMPLETE,
         metadata_store_pb2.Execution.CACHED,
     )
-    folder = ingestion.folder(tmp_path / "data", {"a": 2, "b": 2})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     assert _run_pipeline(tmp_path, str(folder)) == [done]
     assert _run_pipeline(tmp_path, str(folder)) == [done, cached]
     (folder / "b" / "9.png").write_bytes(ingestion.png(9))
@@ -182,6 +183,8 @@ def test_the_layouts_own_splits_are_used_and_its_junk_is_no_bad_file(tmp_path):
         "bounding_box_train/0002_c1s1_000451_03.jpg": b"train",
         "bounding_box_train/0003_c2s1_000451_03.jpg": b"train",
         "query/0007_c3s3_077419_00.jpg": b"query",
+        "query/0008_c3s3_077419_00.jpg": b"query",
+        "bounding_box_test/0008_c4s3_077419_00.jpg": b"gallery",
         "bounding_box_test/0007_c4s3_077419_00.jpg": b"gallery",
         "bounding_box_test/0000_c6s3_094992_01.jpg": b"gallery",
         "bounding_box_test/-1_c6s3_094992_02.jpg": None,

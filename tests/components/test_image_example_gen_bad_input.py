@@ -48,10 +48,10 @@ def test_a_run_goes_on_without_the_bad_files(damaged):
 
 
 def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path, caplog):
-    folder = ingestion.folder(tmp_path / "data", {"a": 2, "b": 2})
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
     (folder / "a" / "0.png").write_bytes(b"")
     message = (
-        r"1 of 4 files \(25.0%\) are bad, more than max_quarantine_fraction=0.05 allows:"
+        r"1 of 8 files \(12.5%\) are bad, more than max_quarantine_fraction=0.05 allows:"
         r" a/0.png: empty file; mend or remove them \(the log lists all\), or raise the limit"
     )
     with pytest.raises(errors.WorkError, match=message):
@@ -60,10 +60,35 @@ def test_more_bad_files_than_allowed_stop_the_run_and_say_what_to_do(tmp_path, c
 
 
 def test_a_split_that_lost_all_its_images_stops_the_run(tmp_path):
-    folder = ingestion.folder(tmp_path / "data", {"a": 1, "b": 1})
-    (folder / "a" / "0.png").write_bytes(b"")
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
+    for file in folder.glob("*/*.png"):
+        file.write_bytes(b"")
     with pytest.raises(errors.WorkError, match="none is left for split"):
-        ingestion.ingest(tmp_path, str(folder), max_quarantine_fraction=0.9)
+        ingestion.ingest(tmp_path, str(folder), max_quarantine_fraction=1.0)
+
+
+def test_a_held_out_identity_that_lost_its_second_image_stops_the_run(tmp_path):
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys("abcd", 2))
+    for file in folder.glob("*/0.png"):
+        file.write_bytes(b"")
+    with pytest.raises(errors.WorkError, match="found 0 among 2, .*; 4 files were set aside, first a/0.png"):
+        ingestion.ingest(tmp_path, str(folder), max_quarantine_fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    "counts, message",
+    [
+        ({"a": 3, "b": 3}, "two identities to train on are needed, found 1"),
+        ({"a": 3, "b": 3, "c": 3}, "two held-out identities that can be scored are needed, found 1 among 1"),
+        (dict.fromkeys("abcdefgh", 1), "two held-out identities that can be scored are needed, found 0 among"),
+    ],
+)
+def test_too_little_to_train_on_or_to_score_by_is_refused_before_an_image_is_read(tmp_path, counts, message):
+    folder = ingestion.folder(tmp_path / "data", counts)
+    for file in folder.glob("*/*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(errors.UsageError, match=message):
+        ingestion.ingest(tmp_path, str(folder))
 
 
 def test_images_that_are_lost_on_the_way_stop_the_run(tmp_path, monkeypatch):
@@ -76,12 +101,13 @@ def test_images_that_are_lost_on_the_way_stop_the_run(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_the_second_of_two_zip_entries_of_one_path_is_quarantined(tmp_path):
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
-        for path, grey in (("a/1.png", 1), ("a/1.png", 2), ("b/1.png", 3)):
+        paths = ["a/1.png", "a/1.png", *(f"{identity}/{number}.png" for identity in "bcd" for number in (1, 2))]
+        for grey, path in enumerate([*paths, "a/2.png"]):
             archive.writestr(path, ingestion.png(grey))
     ingested = ingestion.ingest(tmp_path, str(tmp_path / "data.zip"), max_quarantine_fraction=0.5)
     assert ingested.bad() == {"a/1.png": "another file has the same path"}
     rows = [*ingested.rows("train"), *ingested.rows("eval")]
-    assert {row[features.ENCODED] for row in rows} == {ingestion.png(1), ingestion.png(3)}
+    assert {row[features.ENCODED] for row in rows} == {ingestion.png(grey) for grey in range(9)} - {ingestion.png(1)}
 
 
 def test_a_layout_without_training_images_is_a_usage_error(tmp_path):
@@ -102,11 +128,11 @@ def test_a_source_with_nothing_to_work_with_is_a_usage_error(tmp_path, where, me
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"eval_fraction": 1.0}, "eval_fraction must be between 0 and 1, not 1.0"),
-        ({"query_fraction": 0}, "query_fraction must be between 0 and 1, not 0.0"),
-        ({"max_quarantine_fraction": 2}, "max_quarantine_fraction must be from 0 to 1, not 2.0"),
-        ({"max_pixels": 0}, "max_pixels must be at least 1, not 0"),
-        ({"span": -1}, "span must be at least 0, not -1"),
+        ({"eval_fraction": 1.0}, "data.eval_fraction must be a number from 0 to 1 other than 0 and 1, not 1.0"),
+        ({"query_fraction": 0}, "data.query_fraction must be a number from 0 to 1 other than 0 and 1, not 0.0"),
+        ({"max_quarantine_fraction": 2}, "data.max_quarantine_fraction must be a number from 0 to 1, not 2.0"),
+        ({"max_pixels": 0}, "data.max_pixels must be a whole number from 1 to 1000000000, not 0"),
+        ({"span": 0}, "span must be a whole number from 1 to 1000000000, not 0"),
     ],
 )
 def test_a_parameter_out_of_range_is_named(tmp_path, parameters, message):

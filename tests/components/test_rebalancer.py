@@ -1,6 +1,7 @@
 """The rebalancer counts distinct images, gives dense ids, and writes the same files every time."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 
@@ -11,6 +12,7 @@ from hypothesis import strategies
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import component
@@ -20,7 +22,10 @@ from longtail.models import errors
 from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
-_DEFAULTS = {"head": 0, "tail_images": 0, "cap": 0, "repeat_to": 0, "seed": 0}
+_DEFAULTS = {
+    **dict.fromkeys(("head", "tail_images", "cap", "repeat_to", "seed", "head_threshold"), 0),
+    "leap_variant": "none",
+}
 
 
 def _images(counts):
@@ -216,11 +221,11 @@ def test_a_missing_train_split_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "sizes", "words"),
     [
-        ("smote", {}, "none, cap, repeat, carve"),
-        ("cap", {}, "cap needs cap of 1"),
-        ("repeat", {"repeat_to": 0}, "repeat needs repeat_to of 1"),
-        ("carve", {"head": -1, "tail_images": 4}, "not -1"),
-        ("carve", {"head": 1}, "carve needs tail_images of 1"),
+        ("smote", {}, "strategy must be one of none, cap, repeat, carve, not 'smote'"),
+        ("cap", {}, "rebalance.cap must be 1 or more with the strategy cap, not 0"),
+        ("repeat", {"repeat_to": 0}, "rebalance.repeat_to must be 1 or more"),
+        ("carve", {"head": -1, "tail_images": 4}, "rebalance.head must be .*, not -1"),
+        ("carve", {"head": 1}, "rebalance.tail_images must be 1 or more"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strategy, sizes, words):
@@ -231,12 +236,32 @@ def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strate
         "blessing": channel.Channel(type=artifacts.DataBlessing),
     }
     with pytest.raises(errors.UsageError, match=words):
-        component.Rebalancer(**channels, strategy=strategy, **sizes)
+        component.Rebalancer(**channels, **dataclasses.asdict(config.Rebalance(strategy, **sizes)))
+
+
+def test_a_vanilla_cloud_without_a_head_class_is_refused_before_a_row_is_written(tmp_path, long_tail):
+    with pytest.raises(errors.UsageError, match="leap.head_threshold: 4 leaves .* no identity .* more than 4 images"):
+        _rebalance(tmp_path, long_tail, "cap", cap=4, leap_variant="vanilla", head_threshold=4)
+    assert not (tmp_path / "examples" / "Split-train").exists()
+
+
+@pytest.mark.parametrize(("variant", "threshold"), [("vanilla", 4), ("full", 5), ("none", 5)])
+def test_a_cloud_that_has_what_it_needs_is_not_refused(variant, threshold):
+    census.check_cloud(census.plan({"a": (5, 5), "b": (3, 3)}, "none"), variant, threshold)
 
 
 def test_a_carve_without_a_tail_is_refused():
     with pytest.raises(errors.UsageError, match="leaves no tail of 2 identities"):
         census.plan({"a": (5, 5), "b": (3, 3)}, "carve", head=2, tail_images=1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sizes"), [("cap", {"cap": 4}), ("carve", {"tail_images": 4}), ("repeat", {"repeat_to": 2})]
+)
+def test_copies_of_a_file_fill_neither_a_cap_nor_a_cut(strategy, sizes):
+    plan = census.plan({"a": (3, 5), "b": (1, 1)}, strategy, **sizes)
+    assert _column(plan, "images") == _column(plan, "available") == {"a": 3, "b": 1}
+    assert _column(plan, "rows")["a"] == 3
 
 
 _MANY = strategies.dictionaries(

@@ -209,7 +209,5 @@ def test_queries_without_any_match_are_an_error(evaluate):
 
 
 def test_an_unknown_protocol_is_named(evaluate):
-    with pytest.raises(
-        errors.UsageError, match="must be query_gallery or leave_one_out, not 'reid'"
-    ):
+    with pytest.raises(errors.UsageError, match="protocol must be one of query_gallery, leave_one_out, not 'reid'"):
         evaluate(SEPARATED, protocol="reid")

@@ -10,6 +10,7 @@ from longtail.components import runtime
 from longtail.components.trainer import executor as trainer
 from longtail.models import config
 from longtail.models import errors
+from longtail.models import settings
 
 CONFIG = json.dumps(dataclasses.asdict(config.TrainConfig()), sort_keys=True)
 
@@ -33,7 +34,7 @@ def test_a_value_that_is_left_open_is_left_as_it_is():
 
 def test_settings_are_completed_when_a_training_starts():
     given = {"head_scale": 16.0, "training_epochs": 3, "augment_flip": 1, "run_fn": "f", "leap_variant": None}
-    completed = config.read(config.TrainConfig, json.loads(trainer.complete(CONFIG, given)), "test")
+    completed = settings.read(config.TrainConfig, json.loads(trainer.complete(CONFIG, given)), "test")
     assert (completed.head.scale, completed.training.epochs, completed.augment.flip) == (16.0, 3, True)
     assert completed.head.margin == config.Head().margin
 
@@ -45,7 +46,7 @@ def test_where_nothing_was_left_open_settings_stay_the_text_they_are():
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"training_epochs": "many"}, "training.epochs must be int, not 'many'"),
+        ({"training_epochs": "many"}, "training.epochs must be a whole number from 1 to 1000000000, not 'many'"),
         ({"augment_flip": 2}, "augment.flip must be 0 or 1, not 2"),
     ],
 )
@@ -53,3 +54,8 @@ def test_a_wrong_value_is_refused_as_a_recipes_is(given, why):
     with pytest.raises(errors.UsageError) as caught:
         trainer.complete(CONFIG, given)
     assert str(caught.value) == f"runtime parameters: {why}"
+
+
+def test_a_value_that_the_recipes_check_would_refuse_is_refused_when_a_training_starts():
+    with pytest.raises(errors.UsageError, match="head.margin must be a number from 0 to 1.6, not 3.0"):
+        trainer.complete(CONFIG, {"head_margin": 3.0})

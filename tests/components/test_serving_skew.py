@@ -18,6 +18,7 @@ from longtail.components.serving_skew import component
 from longtail.components.serving_skew import executor
 from longtail.components.serving_skew import requests
 from longtail.components.span_sampler import executor as span_sampler
+from longtail.models import config
 from longtail.models import errors
 from longtail.serving import client
 from longtail.serving.model_server import request_log
@@ -77,7 +78,8 @@ def darkened(encoded):
 def compare(sample, folder, tmp_path, **parameters):
     """Rows and note of the component's report on a request log."""
     report = examples.artifact(artifacts.DriftReport, tmp_path / "report")
-    made = component.ServingSkew(sample=channel(sample), request_log=str(folder), **parameters)
+    given = {"listing": "", "max_pixels": config.MAX_PIXELS, "thresholds": "{}", **parameters}
+    made = component.ServingSkew(sample=channel(sample), request_log=str(folder), **given)
     executor.Executor().Do({"sample": sample}, {"report": report}, made.exec_properties)
     return drift_report.read(report[0].uri)
 

@@ -3,38 +3,32 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
-import sys
 
 from tests.e2e import runs
 
 
-def test_a_run_killed_while_training_goes_on_from_its_last_epoch(tmp_path, monkeypatch, capfd):
-    runs.write_span(tmp_path, 1)
-    words = ["run", "--recipe", runs.RECIPE, "--data", str(tmp_path / "span-1"), "--root", str(tmp_path / "root")]
+def test_a_run_killed_while_training_goes_on_from_its_last_epoch(processes, finished, tmp_path, monkeypatch, capfd):
+    shutil.copytree(finished / "kept", tmp_path / "root")
+    words = ["run", "--recipe", runs.RECIPE, "--data", finished / "data" / "span-{SPAN}", "--root", tmp_path / "root"]
     words += ["--set", "training.epochs=16", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "longtail.pipeline.cli", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    finished = set()
-    for line in process.stderr:
-        if re.search(r"epoch 3/16", line):
-            break
-        if match := re.match(r"(\w+) +[\d.]+ s$", line):
-            finished.add(match.group(1))
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
-    assert {"ImageExampleGen", "DriftGate", "Rebalancer", "Transform"} <= finished and "Trainer" not in finished
+    done = set()
+    with processes.popen("longtail.pipeline.cli", *words, stderr=subprocess.PIPE, new_session=True) as process:
+        for line in process.stderr:
+            if re.search(r"epoch 3/16", line):
+                break
+            if match := re.match(r"(\w+) +[\d.]+ s$", line):
+                done.add(match.group(1))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert {"DriftGate", "Rebalancer", "Transform"} <= done and "Trainer" not in done
 
     assert runs.longtail(monkeypatch, *words) == 0
     said = capfd.readouterr()
     summary = json.loads(said.out)
-    assert finished <= set(summary["cached"])
+    assert {"ImageExampleGen", *done} <= set(summary["cached"])
     going_on = re.search(r"going on after epoch (\d+) of 16", said.err)
     assert going_on and int(going_on.group(1)) >= 2
     assert f"epoch {int(going_on.group(1)) + 1}/16" in said.err and "epoch 1/16" not in said.err

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 
 import pytest
 
@@ -55,14 +53,13 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture
-def rehearse(compiled):
+def rehearse(compiled, processes):
     """Rehearses it in a process of its own: the example trains with a MirroredStrategy, of which a process has one."""
 
     def run(profile):
         words = ["rehearse", compiled / "penguin.yaml", "--root", compiled / "rehearsed", "--profile", profile]
         words += ["--json", "--param", 'train-args={"num_steps": 60}', "--param", 'eval-args={"num_steps": 3}']
-        command = [sys.executable, "-m", "longtail.pipeline.cli", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run("longtail.pipeline.cli", *words)
         return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
     return run

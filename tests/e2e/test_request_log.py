@@ -1,7 +1,9 @@
 """What serving was asked about is compared with what is to be trained on, in the run itself."""
 
 import io
+import shutil
 
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -29,10 +31,18 @@ def darkened(path):
     return file.getvalue()
 
 
-def test_a_run_stops_on_skew_and_names_it_so_although_no_span_was_accepted_before(tmp_path, monkeypatch, capfd):
-    paths = sorted(runs.write_span(tmp_path, 1).rglob("*.png"))
+@pytest.fixture
+def root(finished, tmp_path):
+    """A root in which no span was accepted and no model pushed; it holds what was ingested once."""
+    return shutil.copytree(finished / "kept", tmp_path / "root", ignore=shutil.ignore_patterns("registry", "models"))
+
+
+def test_a_run_stops_on_skew_and_names_it_so_although_no_span_was_accepted_before(
+    finished, root, tmp_path, monkeypatch, capfd
+):
+    paths = sorted((finished / "data" / "span-1").rglob("*.png"))
     log_requests(tmp_path / "log", [darkened(path) for path in paths])
-    words = ("run", "--recipe", runs.RECIPE, "--data", tmp_path / "span-1", "--root", tmp_path / "root")
+    words = ("run", "--recipe", runs.RECIPE, "--data", finished / "data" / "span-{SPAN}", "--root", root)
     assert runs.longtail(monkeypatch, *words, "--request-log", tmp_path / "log") == 1
     said = capfd.readouterr().err
     [error] = [line for line in said.splitlines() if line.startswith("longtail: error:")]
@@ -40,9 +50,8 @@ def test_a_run_stops_on_skew_and_names_it_so_although_no_span_was_accepted_befor
     assert "DriftGate ..." in said and "Trainer ..." not in said
 
 
-def test_a_request_log_without_a_file_is_bad_usage_before_anything_is_made(tmp_path, monkeypatch, capfd):
-    runs.write_span(tmp_path, 1)
-    words = ("run", "--recipe", runs.RECIPE, "--data", tmp_path / "span-1", "--root", tmp_path / "root")
+def test_a_request_log_without_a_file_is_bad_usage_before_anything_is_made(finished, tmp_path, monkeypatch, capfd):
+    words = ("run", "--recipe", runs.RECIPE, "--data", finished / "data" / "span-{SPAN}", "--root", tmp_path / "root")
     assert runs.longtail(monkeypatch, *words, "--request-log", tmp_path / "none") == 2
     [line] = capfd.readouterr().err.strip().splitlines()
     assert "is no folder" in line and not (tmp_path / "root").exists()

@@ -84,10 +84,10 @@ def test_centre_loss_pulls_features_and_not_centres():
 def test_replicas_move_the_centres_as_one_device_would(two_replicas):
     rng = np.random.default_rng(2)
     features, labels = rng.normal(size=(8, 3)).astype(np.float32), np.array([0, 0, 1, 1, 0, 2, 2, 2])
-    single = losses.CentreLoss(3)
+    single = losses.CentreLoss(3, weight=0.003)
     single(tf.constant(features), tf.constant(labels))
     with two_replicas.scope():
-        layer = losses.CentreLoss(3)
+        layer = losses.CentreLoss(3, weight=0.003)
         layer.build([None, 3])
 
     @tf.function
@@ -122,15 +122,15 @@ def test_the_triplet_head_gets_semi_hard_triplets():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: losses.effective_number_weights([3, 0], 0.9),
-        lambda: losses.effective_number_weights([3, 1], 1.0),
-        lambda: losses.BalancedSoftmax([3, 0]),
-        lambda: losses.CentreLoss(3, weight=-1.0),
-        lambda: losses.CentreLoss(3, rate=0.0),
+        (lambda: losses.effective_number_weights([3, 0], 0.9), "Received: 0"),
+        (lambda: losses.effective_number_weights([3, 1], 1.0), "loss.beta must be a number from 0 to .*, not 1.0"),
+        (lambda: losses.BalancedSoftmax([3, 0]), "Received: 0"),
+        (lambda: losses.CentreLoss(3, weight=-1.0), "loss.centre_weight must be .*, not -1.0"),
+        (lambda: losses.CentreLoss(3, weight=1.0, rate=0.0), "loss.centre_rate must be .*, not 0.0"),
     ],
 )
-def test_bad_arguments_say_what_they_received(make):
-    with pytest.raises(errors.UsageError, match="Received"):
+def test_bad_arguments_say_what_they_received(make, said):
+    with pytest.raises(errors.UsageError, match=said):
         make()

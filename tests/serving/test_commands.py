@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -122,18 +121,16 @@ def test_identify_prints_the_matches_below_each_image(longtail, images, gallery_
     assert lines[0] == images[0] and lines[1].split() == ["1.0000", "person", "0", "0.png"]
 
 
-def test_serve_says_where_it_serves_and_ends_well_on_sigterm(tiny_saved_model, gallery_folder):
-    command = [sys.executable, "-m", "longtail.pipeline.cli", "serve", "--model", str(tiny_saved_model)]
-    command += ["--gallery", gallery_folder, "--grpc-port", "0", "--rest-port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def test_serve_says_where_it_serves_and_ends_well_on_sigterm(processes, tiny_saved_model, gallery_folder):
+    words = ["serve", "--model", tiny_saved_model, "--gallery", gallery_folder, "--grpc-port", "0", "--rest-port", "0"]
+    with processes.popen("longtail.pipeline.cli", *words, stdout=subprocess.PIPE) as process:
         ready = process.stdout.readline()
         address = ready.partition("gRPC ")[2].partition(",")[0]
         with client.Client(address, "tiny") as opened:
             version = opened.embed([conftest.encode(0)]).model_version
         process.send_signal(signal.SIGTERM)
-        rest = process.stdout.read()
+        assert (process.stdout.read(), process.wait()) == ("", 0)
     assert "model tiny version 1" in ready and version == 1
-    assert (process.returncode, rest) == (0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from tfx.orchestration import data_types
 
-from longtail.models import config
 from longtail.models import errors
+from longtail.models import settings
 from longtail.pipeline import recipe as recipe_lib
 
 # Keys that are left open without being asked for.
@@ -35,7 +35,7 @@ _COMPILED_IN = ("name", "summary", "data.source", "data.max_pixels", "drift.samp
 
 def choices() -> dict[str, type]:
     """Every key of a recipe that can be left open, and its type."""
-    return {key: kind for key, kind in config.scalars(recipe_lib.Recipe).items() if key not in _COMPILED_IN}
+    return {key: kind for key, kind in settings.scalars(recipe_lib.Recipe).items() if key not in _COMPILED_IN}
 
 
 def parameter_name(key: str) -> str:

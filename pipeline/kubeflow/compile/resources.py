@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from longtail.models import config
 from longtail.models import errors
+from longtail.models import settings
 
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -126,7 +126,7 @@ def load(path: str) -> Resources:
         raise errors.UsageError(f"--resources {path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise errors.UsageError(f"--resources {path}: not YAML ({' '.join(str(error).split())})") from error
-    given = config.read(Resources, _texts(mapping), path)
+    given = settings.read(Resources, _texts(mapping), path)
     check(given.default, f"{path}: default")
     for name, step in given.steps.items():
         check(step, f"{path}: steps.{name}")

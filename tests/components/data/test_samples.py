@@ -93,5 +93,5 @@ def test_half_of_a_sample_is_held_out(tmp_path):
 
 
 def test_too_small_a_sample_is_refused_before_anything_runs():
-    with pytest.raises(errors.UsageError, match="drift.sample must be at least 40"):
+    with pytest.raises(errors.UsageError, match="drift.sample must be a whole number from 40 to .*, not 5"):
         component.SpanSampler(None, 5)

@@ -238,9 +238,9 @@ def test_state_is_the_sum_of_the_memories_a_few_numbers_a_class_and_the_centres(
     [
         ({"counts": [3, 0]}, "every K_i >= 1"),
         ({"counts": [3]}, "C >= 2"),
-        ({"counts": [3, 3], "images_kept": 0}, "Received: 0"),
-        ({"counts": [3, 3], "centre_momentum": 1.4}, "gamma=1.4"),
-        ({"counts": [3, 3], "angle_order": "during"}, "Received: 'during'"),
+        ({"counts": [3, 3], "images_kept": 0}, "leap.images_kept must be a whole number from 1 to .*, not 0"),
+        ({"counts": [3, 3], "centre_momentum": 1.4}, "leap.centre_momentum must be .*, not 1.4"),
+        ({"counts": [3, 3], "angle_order": "during"}, "leap.angle_order must be one of after, before, not 'during'"),
     ],
 )
 def test_bad_arguments_say_what_they_received(settings, message):

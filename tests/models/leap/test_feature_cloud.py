@@ -121,7 +121,10 @@ def test_vanilla_without_a_head_class_is_refused():
         feature_cloud.FeatureCloud([4, 4, 2], variant="vanilla", head_threshold=10)
 
 
-@pytest.mark.parametrize("settings", [{"variant": "half"}, {"start_step": -1}, {"refresh_every": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"variant": "half"}, {"variant": "none"}, {"start_step": -1}, {"refresh_every": 0}]
+)
 def test_bad_arguments_say_what_they_received(settings):
-    with pytest.raises(errors.UsageError, match="Received"):
+    ((name, value),) = settings.items()
+    with pytest.raises(errors.UsageError, match=f"{name}.* must be .*, not {value!r}"):
         feature_cloud.FeatureCloud(COUNTS, **settings)

@@ -1,6 +1,6 @@
 """One of several workers, started by test_multi_worker.py: trains, and tells in a file what it saw.
 
-Usage: python -m tests.models.multi_worker FOLDER, with TF_CONFIG in the environment.
+Usage: python -m tests.models.training.multi_worker FOLDER, with TF_CONFIG in the environment.
 """
 
 import logging
@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from longtail.models import augment
 from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models.export import preprocess
@@ -30,7 +29,7 @@ def settings():
     return config_lib.TrainConfig(
         model=config_lib.Model(image=SHAPE, dimension=8),
         leap=config_lib.Leap(variant="full", start_epoch=1),
-        augment=augment.Augmentation(flip=True, erase=0.2),
+        augment=config_lib.Augmentation(flip=True, erase=0.2),
         training=config_lib.Training(epochs=2, batch=8, rate=0.003),
         head=config_lib.Head(),
         loss=config_lib.Loss(),
@@ -115,5 +114,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO, force=True)
     main(sys.argv[1])

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -29,24 +27,28 @@ def free_ports(count):
     return ports
 
 
+MODULE = "tests.models.training.multi_worker"
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, processes):
     """Where two workers have trained and told what they saw."""
     folder = tmp_path_factory.mktemp("workers")
     (folder / "tmp").mkdir()
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    processes = []
-    for index in range(2):
+
+    def work(index, log):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}, "environment": "cloud"}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TMPDIR": str(folder / "tmp")}
-        with open(folder / f"log-{index}", "w") as log:
-            command = [sys.executable, "-m", "tests.models.multi_worker", str(folder)]
-            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-    try:
-        ends = [process.wait(300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+        return processes.popen(MODULE, folder, stdout=log, stderr=log, environment=environment)
+
+    with (
+        open(folder / "log-0", "w") as log_0,
+        open(folder / "log-1", "w") as log_1,
+        work(0, log_0) as first,
+        work(1, log_1) as second,
+    ):
+        ends = [first.wait(), second.wait()]
     assert ends == [0, 0], "".join((folder / f"log-{index}").read_text()[-3000:] for index in range(2))
     return folder
 

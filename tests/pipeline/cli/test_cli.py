@@ -1,5 +1,7 @@
 """What a user gets wrong: one line that names it, status 2, and nothing made."""
 
+import json
+
 import pytest
 
 from tests.e2e import runs
@@ -68,7 +70,40 @@ def test_root_that_another_run_holds(monkeypatch, capfd, tmp_path):
 
 
 def test_span_zero(monkeypatch, capfd, tmp_path):
-    assert "--span 0" in fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", tmp_path / "r", "--span", 0)
+    line = fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", tmp_path / "r", "--span", 0)
+    assert "--span must be a whole number from 1 to" in line and line.endswith("not 0")
+
+
+def test_a_recipe_is_checked_whole_before_data_are_looked_for(monkeypatch, capfd, tmp_path):
+    words = ("--recipe", "glyphs", "--data", tmp_path / "none", "--set", "evaluation.floor_map=7")
+    for command in (("run", "--root", tmp_path / "root"), ("study", "--json", tmp_path / "study.json")):
+        line = fails(monkeypatch, capfd, *command, *words)
+        assert line.endswith("glyphs.yaml with --set: evaluation.floor_map must be a number from 0 to 1, not 7.0")
+    assert not any(tmp_path.iterdir())
+
+
+def test_recipe_shows_each_value_with_where_it_is_from_and_what_it_may_be(monkeypatch, capfd):
+    words = ("recipe", "glyphs", "--set", "training.rate=1e-3", "--set", "head={name: arcface}", "--json")
+    assert runs.longtail(monkeypatch, *words) == 0
+    shown = {row.pop("key"): row for row in json.loads(capfd.readouterr().out)["settings"]}
+    assert shown["training.rate"] == {
+        "value": 0.001,
+        "from": "--set",
+        "allowed": "a number from 1e-12 to 1000",
+        "meaning": "the highest learning rate",
+    }
+    assert (shown["head.name"]["value"], shown["head.name"]["from"]) == ("arcface", "--set")
+    assert (shown["head.scale"]["value"], shown["head.scale"]["from"]) == (24.0, "default")
+    assert (shown["model.image"]["value"], shown["model.image"]["from"]) == ([32, 32, 1], "file")
+
+
+def test_recipe_prints_every_key(monkeypatch, capfd):
+    from longtail.models import settings
+    from longtail.pipeline import recipe
+
+    assert runs.longtail(monkeypatch, "recipe", "omniglot_lt") == 0
+    printed = capfd.readouterr().out
+    assert all(f" {one.key} " in printed for one in settings.walk(recipe.load("omniglot_lt")))
 
 
 @pytest.mark.parametrize("words", [("try", "--root", "none"), ("serve", "--model", "none")])
@@ -82,6 +117,8 @@ def test_nothing_to_serve(monkeypatch, capfd, words):
         ("--methods", "leap-xy", "unknown 'leap-xy'"),
         ("--methods", "cosface:z=3", "write s=SCALE or m=MARGIN"),
         ("--settings", "100", "is not H<head identities>S<tail images>"),
+        ("--settings", "H100S4,H100S0", "H100S0: rebalance.tail_images must be 1 or more"),
+        ("--methods", "cosface,arcface:m=2", "arcface:m=2: head.margin must be a number from 0 to 1.6, not 2.0"),
         ("--seeds", 0, "at least 1"),
     ],
 )

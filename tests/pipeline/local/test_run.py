@@ -2,6 +2,7 @@
 
 import pytest
 
+from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import run
 
 SUMMARY = {
@@ -64,22 +65,22 @@ def log_into(folder, name):
 def test_a_request_log_that_grew_is_read_anew_but_by_a_run_that_was_cut_after_the_gate_passed_it(tmp_path):
     log, where = tmp_path / "log", run.places(str(tmp_path), "small")
     log_into(log, "1.tfrecord")
-    before = run._Record(str(tmp_path), "id", where, 1, "f").pins(str(log))
+    before = record_lib.Record(str(tmp_path), "id", where, 1, "f").pins(str(log))
     log_into(log, "2.tfrecord")
-    record = run._Record(str(tmp_path), "id", where, 1, "f")
+    record = record_lib.Record(str(tmp_path), "id", where, 1, "f")
     passed = record.pins(str(log))
     assert passed["request_log"] == str(log) and passed != before
     record.accept(str(log), passed["request_listing"])
     log_into(log, "3.tfrecord")
-    cut = run._Record(str(tmp_path), "id", where, 1, "f")
+    cut = record_lib.Record(str(tmp_path), "id", where, 1, "f")
     assert cut.pins(str(log)) == passed
-    cut.deliver([str(log)])
+    cut.finish([str(log)])
     assert cut.pins(str(log))["request_listing"] != passed["request_listing"]  # a finished run looks again
 
 
 def test_another_request_log_than_the_gate_passed_is_read(tmp_path):
     where = run.places(str(tmp_path), "small")
-    record = run._Record(str(tmp_path), "id", where, 1, "f")
+    record = record_lib.Record(str(tmp_path), "id", where, 1, "f")
     assert record.pins("")["request_listing"] == ""
     record.accept("", "")
     log_into(tmp_path / "log", "1.tfrecord")

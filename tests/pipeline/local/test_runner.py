@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 
 import pytest
 from tfx import v1 as tfx
@@ -65,3 +66,16 @@ def test_other_beam_arguments_are_answered_from_the_cache_and_other_settings_are
     run(["--direct_num_workers=1"])
     assert run(["--direct_num_workers=2"]) == (True, run([])[1])
     assert not run(["--direct_num_workers=2"], text="other")[0]
+
+
+def test_a_store_of_types_by_other_names_is_run_cold(run, tmp_path):
+    run([])
+    # As releases wrote it whose rooms were imported without `longtail.`
+    with sqlite3.connect(tmp_path / "db") as store:
+        store.execute("UPDATE Type SET name = 'components.DriftReport' WHERE name = 'longtail.DriftReport'")
+        store.execute("UPDATE Type SET name = 'components.Component' WHERE name LIKE '%.Component'")
+        store.execute(
+            "UPDATE Context SET name = 'of another class' WHERE type_id = "
+            "(SELECT id FROM Type WHERE name = 'execution_cache')"
+        )
+    assert not run([])[0] and run([])[0]

@@ -5,8 +5,6 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -107,15 +105,14 @@ def test_what_stops_a_step_before_its_command_is_one_line(rehearse, fields, mess
     assert f"longtail: error: {message}" in said
 
 
-def test_killed_in_the_middle_of_a_step_it_goes_on_and_nothing_is_doubled(rehearse):
+def test_killed_in_the_middle_of_a_step_it_goes_on_and_nothing_is_doubled(rehearse, processes):
     pipe, switch = rehearse.folder / "pipe", rehearse.folder / "switch"
     os.mkfifo(pipe)
     at_work = f"echo half > {URI}; exec 3> {pipe}; echo at work >&3; exec sleep 1000"
     steps = chain(f"if test -e {switch}; then echo whole > {URI}; else {at_work}; fi")
     path = specs.write(rehearse.folder / "p.yaml", specs.document(steps, TEXT))
-    words = [sys.executable, "-m", "longtail.pipeline.cli", "rehearse", path, "--root", str(rehearse.folder / "root")]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with open(pipe, encoding="utf-8") as container:
+    words = ["rehearse", path, "--root", rehearse.folder / "root"]
+    with processes.popen("longtail.pipeline.cli", *words) as process, open(pipe, encoding="utf-8") as container:
         assert container.readline() == "at work\n"
         process.kill()
         assert process.wait() == -signal.SIGKILL

@@ -1,0 +1,73 @@
+"""What a run is told beside its training: every setting with its default, its range and what it is, once."""
+
+import dataclasses
+from typing import Any
+
+from longtail.components.data import features
+from longtail.components.data import layouts
+from longtail.models import config
+from longtail.models import settings
+
+STRATEGIES = ("none", "cap", "repeat", "carve")
+PROTOCOLS = ("query_gallery", "leave_one_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where images come from and how they are divided."""
+
+    source: str = settings.text("", "where images are, unless --data says so")
+    layout: str = settings.choice("folder", tuple(layouts.LAYOUTS), "how paths tell identities")
+    camera_pattern: str = settings.text("", "regular expression with one group of digits, searched in the file name")
+    eval_fraction: float = settings.number(0.25, 0, 1, "share of identities held out for scoring", without=(0, 1))
+    query_fraction: float = settings.number(
+        0.5, 0, 1, "share of a held-out identity's images that are queries", without=(0, 1)
+    )
+    seed: int = settings.number(0, 0, config.SEEDS, "another one holds out other identities")
+    max_pixels: int = settings.number(config.MAX_PIXELS, 1, config.LARGE, "larger images are set aside")
+    max_quarantine_fraction: float = settings.number(0.05, 0, 1, "more set aside than this stops the run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """Which delivery of the data a run is about."""
+
+    span: int = settings.number(1, 1, config.LARGE, "number of this span of the data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """Bounds of the schema and thresholds of the gate, by feature; what has none is calibrated to the spans' size."""
+
+    # What may be in them is known to `curated_schema.content`.
+    bounds: dict[str, Any] = settings.setting({}, None, "feature: {min, max}; a value outside breaks the schema")
+    thresholds: dict[str, float] = settings.setting(
+        {},
+        settings.Table(dict.fromkeys(features.COMPARED, settings.Number(0, 1))),
+        "feature: a fixed threshold instead of the gate's own",
+    )
+    sample: int = settings.number(2000, 40, config.LARGE, "images kept of each span, half of them held-out ones")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rebalance:
+    """How many images an identity has in training."""
+
+    strategy: str = settings.choice("none", STRATEGIES, "what is done to the balance; carve is the papers' <H,S>")
+    head: int = settings.number(0, 0, config.LARGE, "carve: H, how many identities keep all images")
+    tail_images: int = settings.number(0, 0, config.LARGE, "carve: S, how many images the others keep")
+    cap: int = settings.number(0, 0, config.LARGE, "cap: most images of an identity")
+    repeat_to: int = settings.number(0, 0, config.LARGE, "repeat: images are repeated until there are so many")
+    seed: int = settings.number(0, 0, config.SEEDS, "which images are kept")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How a model is scored and when it is blessed."""
+
+    protocol: str = settings.choice("query_gallery", PROTOCOLS, "which images are ranked against which")
+    cross_camera: bool = settings.flag(False, "leave out gallery images of the query's own camera and identity")
+    tail_max_images: int = settings.number(5, 0, config.LARGE, "held-out identities with at most so many are the tail")
+    floor_map: float = settings.number(0.0, 0, 1, "a model below this mAP is not blessed")
+    margin: float = settings.number(0.02, 0, 1, "how far below the last blessed model's mAP it may be")
+    max_undecodable: float = settings.number(0.05, 0, 1, "which share of held-out images it may refuse")

@@ -1,0 +1,19 @@
+"""Fills in the HTML pages of `templates/`: no script, nothing from a network, so they open anywhere, years from now.
+
+All that is filled in is escaped, but for the charts, which `charts` makes of texts that it escapes itself.
+"""
+
+import jinja2
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader(__package__),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **values: object) -> str:
+    """A page as UTF-8 holds it: of a file's name that is no UTF-8, a question mark stands for what is none."""
+    return _TEMPLATES.get_template(template).render(values).encode(errors="replace").decode()
