@@ -102,7 +102,7 @@ class Gate:
             distribution_validator.Executor,
             {**measured, **both},
             {"anomalies": ("drift_anomalies", anomalies), "report": ("data_report", report)},
-            distribution_validator_config=comparators.config(),
+            distribution_validator_config=comparators.config({}),
             include_split_pairs=json.dumps([[features.TRAIN_SPLIT] * 2]),
             thresholds="{}",
         )

@@ -1,12 +1,13 @@
 """Learning-rate schedules by the names recipes use: each a function of a training's settings and its steps an epoch."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from longtail.models import config as config_lib
 
-_Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
+_Schedule: TypeAlias = "tf.keras.optimizers.schedules.LearningRateSchedule"
 
 _DROPS = (0.4, 0.7)  # of all steps
 

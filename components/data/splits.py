@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from longtail.components.data import base
 from longtail.components.data import features
+from longtail.models.metrics import protocols
 
 
 def unit_hash(seed: int, text: str) -> float:
@@ -52,7 +53,7 @@ def output_split(item: base.Item, held_out: frozenset[str]) -> str:
 
 
 def lacking(
-    items: Iterable[base.Item], held_out: frozenset[str], leave_one_out: bool = True, cross_camera: bool = False
+    items: Iterable[base.Item], held_out: frozenset[str], protocol: protocols.Protocol = protocols.RETRIEVAL
 ) -> str:
     """What images lack to train on and to score by, and what to do; "" where there is enough.
 
@@ -61,8 +62,7 @@ def lacking(
     Args:
         items: all images.
         held_out: the identities of eval, of images whose layout does not say on which side they are.
-        leave_one_out: each held-out image is asked for among all others; else the queries among the gallery.
-        cross_camera: an answer counts only from another camera.
+        protocol: by which they are scored.
     """
     trained, scored = set(), collections.defaultdict(list)
     for item in items:
@@ -72,16 +72,16 @@ def lacking(
             scored[item.identity].append(item)
     if len(trained) < 2:
         return f"two identities to train on are needed, found {len(trained)}: add some, or lower eval_fraction"
-    unknown = sum(item.camera < 0 for images in scored.values() for item in images) if cross_camera else 0
+    unknown = sum(item.camera < 0 for images in scored.values() for item in images) if protocol.cross_camera else 0
     if unknown:
         return (
-            f"cross_camera is on, but {unknown} held-out images have no camera: turn it off, or give the pattern that "
-            "reads cameras from file names"
+            f"evaluation.protocol: {protocol.name} crosses cameras, but {unknown} held-out images have none: give "
+            "data.camera_pattern, which reads it from file names, or another protocol"
         )
-    scorable = sum(_has_match(images, leave_one_out, cross_camera) for images in scored.values())
+    scorable = sum(_has_match(images, protocol) for images in scored.values())
     if scorable < 2:
-        takes = "two images" if leave_one_out else "an image among the queries and one in the gallery"
-        cameras = ", of two cameras" if cross_camera else ""
+        takes = "an image among the queries and one in the gallery" if protocol.divided else "two images"
+        cameras = ", of two cameras" if protocol.cross_camera else ""
         return (
             f"two held-out identities that can be scored are needed, found {scorable} among {len(scored)}, since each "
             f"takes {takes}{cameras}: add images of them or other identities, or raise eval_fraction"
@@ -89,13 +89,13 @@ def lacking(
     return ""
 
 
-def _has_match(images: Sequence[base.Item], leave_one_out: bool, cross_camera: bool) -> bool:
+def _has_match(images: Sequence[base.Item], protocol: protocols.Protocol) -> bool:
     """Whether one of an identity's images finds a right answer, however the undecided ones will be divided."""
-    asking = [item for item in images if leave_one_out or item.split != features.GALLERY.decode()]
-    answering = [item for item in images if leave_one_out or item.split != features.QUERY.decode()]
+    asking = [item for item in images if not protocol.divided or item.split != features.GALLERY.decode()]
+    answering = [item for item in images if not protocol.divided or item.split != features.QUERY.decode()]
     if not asking or not answering or len(images) < 2:
         return False
-    return not cross_camera or len({item.camera for item in images}) > 1
+    return not protocol.cross_camera or len({item.camera for item in images}) > 1
 
 
 def queries(images: Sequence[tuple[str, str]], query_fraction: float, seed: int) -> set[str]:

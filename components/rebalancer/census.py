@@ -83,7 +83,7 @@ def plan(
             f"choose a head below {len(counts)}"
         )
     ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
-    heads = set(ranked[:head]) if strategy == CARVE else set()
+    whole = set(ranked[:head]) if strategy == CARVE else set()
     classes: list[dict[str, Any]] = []
     for class_id, identity in enumerate(sorted(counts)):
         available, files = counts[identity]
@@ -92,10 +92,10 @@ def plan(
             rows = files
         elif strategy == REPEAT:
             rows = max(available, repeat_to)
-        elif identity not in heads:
+        elif identity not in whole:
             images = rows = min(available, cap if strategy == CAP else tail_images)
         numbers = {"available": available, "images": images, "rows": rows}
-        classes.append({"identity": identity, "class_id": class_id, "head": identity in heads, **numbers})
+        classes.append({"identity": identity, "class_id": class_id, **numbers})
     totals = {key: sum(one[key] for one in classes) for key in ("images", "rows")}
     return {"strategy": strategy, "classes": classes, **totals}
 

@@ -26,8 +26,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
     SPEC_CLASS = specs.declare(
         parameters={
             executor.PROTOCOL_KEY: str,
-            executor.CROSS_CAMERA_KEY: int,
-            executor.TAIL_MAX_IMAGES_KEY: int,
+            executor.HEAD_THRESHOLD_KEY: int,
             executor.FLOOR_MAP_KEY: float,
             executor.MARGIN_KEY: float,
             executor.MAX_UNDECODABLE_KEY: float,
@@ -47,8 +46,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         model: types.BaseChannel,
         baseline_model: types.BaseChannel | None,
         protocol: str,
-        cross_camera: int,
-        tail_max_images: int,
+        head_threshold: int,
         floor_map: float,
         margin: float,
         max_undecodable: float,
@@ -58,12 +56,10 @@ class RetrievalEvaluator(base_component.BaseComponent):
         Args:
             examples: Examples with a split `eval`, its rows marked query or gallery.
             model: the candidate, a Model.
+            protocol: a name of `longtail.models.metrics.protocols.PROTOCOLS`.
+            head_threshold: T, the run's `leap.head_threshold`: an eval identity with more distinct
+                images is head, the others are tail.
             baseline_model: the last blessed Model; custom property `found` 0 says there is none.
-            protocol: `query_gallery`, queries against the gallery; or `leave_one_out`, every image
-                against all others.
-            cross_camera: 1 leaves images of the query's identity by its own camera out of its
-                gallery.
-            tail_max_images: an eval identity with more images than this is head, else tail.
             floor_map: least mAP to be blessed, a fraction of 1.
             margin: how far mAP may lie below the last blessed model's, a fraction of 1.
             max_undecodable: largest share of the eval images that the candidate may fail to embed.
@@ -74,8 +70,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 model=model,
                 baseline_model=baseline_model,
                 protocol=protocol,
-                cross_camera=runtime.number(int, cross_camera),
-                tail_max_images=tail_max_images,
+                head_threshold=head_threshold,
                 floor_map=runtime.number(float, floor_map),
                 margin=runtime.number(float, margin),
                 max_undecodable=runtime.number(float, max_undecodable),

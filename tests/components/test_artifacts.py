@@ -13,7 +13,7 @@ TYPES = [one for _, one in inspect.getmembers(artifacts, inspect.isclass) if iss
 
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.__name__)
 def test_a_types_name_is_a_package_of_one_word_and_where_it_is_imported_from(kind):
-    assert kind.TYPE_NAME == f"longtail.{kind.__name__}"
+    assert f"longtail.{kind.__name__}" == kind.TYPE_NAME
     assert import_utils.import_class_by_path(kind.TYPE_NAME) is kind
 
 
