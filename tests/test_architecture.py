@@ -146,6 +146,12 @@ def test_every_module_says_in_its_first_line_why_it_exists():
             assert not text or ast.get_docstring(ast.parse(text)), path
 
 
+def test_keys_of_channels_and_parameters_are_named_alike():
+    for path in (ROOT / "components").glob("*/component.py"):
+        names = re.findall(r"executor\.([A-Z_]+): ", path.read_text(encoding="utf-8"))
+        assert all(name.endswith("_KEY") for name in names), path
+
+
 # What is not documented by its maker; the rest of a dependency is what its documentation is about.
 UNDOCUMENTED = ("tfx", "tensorflow.core", "tensorflow.python", "keras.src", "tensorboard", "uvicorn.protocols")
 DOCUMENTED = ("tfx.v1",)

@@ -19,7 +19,7 @@ VERSION_KEY = "version"
 SCHEMA_KEY = "schema"
 STATISTICS_SCHEMA_KEY = "statistics_schema"
 
-FILE_NAME = "schema.pbtxt"
+SCHEMA_FILE = "schema.pbtxt"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -41,4 +41,4 @@ def _write(schema: schema_pb2.Schema, output: list[types.Artifact]) -> None:
     """Writes `schema` as text; TFX reads the only file of the folder, so what is unfinished lies outside."""
     uri = artifact_utils.get_single_uri(output).rstrip("/")
     fileio.makedirs(uri)
-    files.write(os.path.join(uri, FILE_NAME), text_format.MessageToString(schema), os.path.dirname(uri))
+    files.write(os.path.join(uri, SCHEMA_FILE), text_format.MessageToString(schema), os.path.dirname(uri))

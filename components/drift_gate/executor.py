@@ -31,6 +31,12 @@ ACCEPT_DRIFT_KEY = "accept_drift"
 MODEL_NAME_KEY = "model_name"
 BLESSING_KEY = "blessing"
 
+# Custom properties of the blessing, beside `finder.BASELINE_SPAN_PROPERTY`.
+BLESSED_PROPERTY = "blessed"
+SPAN_PROPERTY = "span"
+VERDICT_PROPERTY = "verdict"
+ACCEPT_DRIFT_PROPERTY = "accept_drift"
+
 BLESSING_FILE = "blessing.json"
 
 ACCEPTED = "accepted"
@@ -114,11 +120,11 @@ class Executor(base_executor.BaseExecutor):
     def _bless(self, blessing: types.Artifact, report: dict[str, Any]) -> None:
         """Writes the blessing that everything after the gate needs."""
         files.write_json(os.path.join(blessing.uri, BLESSING_FILE), report)
-        blessing.set_int_custom_property("blessed", 1)
-        blessing.set_int_custom_property(SPAN_KEY, report["span"])
-        blessing.set_int_custom_property("baseline_span", report["baseline_span"])
-        blessing.set_string_custom_property("verdict", report["verdict"])
-        blessing.set_string_custom_property(ACCEPT_DRIFT_KEY, report["accept_drift"])
+        blessing.set_int_custom_property(BLESSED_PROPERTY, 1)
+        blessing.set_int_custom_property(SPAN_PROPERTY, report["span"])
+        blessing.set_int_custom_property(finder.BASELINE_SPAN_PROPERTY, report["baseline_span"])
+        blessing.set_string_custom_property(VERDICT_PROPERTY, report["verdict"])
+        blessing.set_string_custom_property(ACCEPT_DRIFT_PROPERTY, report["accept_drift"])
 
 
 def _rows(input_dict: dict[str, list[types.Artifact]]) -> tuple[list[dict[str, Any]], list[str]]:

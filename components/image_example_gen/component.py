@@ -31,18 +31,18 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
 
     SPEC_CLASS = specs.declare(
         parameters={
-            executor.SOURCE: str,
-            executor.SPAN: int,
-            executor.FINGERPRINT: str,
-            executor.LAYOUT: str,
-            executor.CAMERA_PATTERN: str,
-            executor.EVAL_FRACTION: float,
-            executor.QUERY_FRACTION: float,
-            executor.SEED: int,
-            executor.MAX_PIXELS: int,
-            executor.MAX_QUARANTINE_FRACTION: float,
+            executor.SOURCE_KEY: str,
+            executor.SPAN_KEY: int,
+            executor.FINGERPRINT_KEY: str,
+            executor.LAYOUT_KEY: str,
+            executor.CAMERA_PATTERN_KEY: str,
+            executor.EVAL_FRACTION_KEY: float,
+            executor.QUERY_FRACTION_KEY: float,
+            executor.SEED_KEY: int,
+            executor.MAX_PIXELS_KEY: int,
+            executor.MAX_QUARANTINE_FRACTION_KEY: float,
         },
-        outputs={executor.EXAMPLES: standard_artifacts.Examples, executor.QUARANTINE: artifacts.Quarantine},
+        outputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.QUARANTINE_KEY: artifacts.Quarantine},
     )
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 

@@ -12,7 +12,7 @@ from longtail.components import config
 from longtail.models import errors
 from longtail.models import settings
 
-FILE_NAME = "census.json"
+CENSUS_FILE = "census.json"
 
 NONE, CAP, REPEAT, CARVE = config.STRATEGIES
 
@@ -28,7 +28,7 @@ def read_census(uri: str) -> dict[str, Any]:
         of `identity` (its name), `class_id` (0..C-1), `available` (distinct images found), `images`
         (distinct images kept: K_i) and `rows` (records written).
     """
-    with tf.io.gfile.GFile(os.path.join(uri, FILE_NAME), "r") as file:
+    with tf.io.gfile.GFile(os.path.join(uri, CENSUS_FILE), "r") as file:
         return json.loads(file.read())
 
 

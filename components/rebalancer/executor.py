@@ -63,7 +63,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         fileio.makedirs(census_uri)
         plan = census.plan(self._count(pattern, census_uri), **dataclasses.asdict(asked))
         census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], int(exec_properties[HEAD_THRESHOLD_KEY]))
-        files.write_json(os.path.join(census_uri, census.FILE_NAME), plan, indent=None)
+        files.write_json(os.path.join(census_uri, census.CENSUS_FILE), plan, indent=None)
         self._write(pattern, census_uri, rebalanced.uri, asked.seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])
         rebalanced.span = examples.span

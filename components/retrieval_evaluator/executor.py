@@ -19,9 +19,10 @@ from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from longtail.components import embedding
+from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
 from longtail.models import errors
-from longtail.models import files
+from longtail.models import files as files_lib
 from longtail.models import head_tail
 from longtail.models.export import signatures
 from longtail.models.metrics import metric
@@ -40,7 +41,6 @@ MARGIN_KEY = "margin"
 MAX_UNDECODABLE_KEY = "max_undecodable"
 
 METRICS_FILE = "metrics.json"
-FOUND_PROPERTY = "found"  # of the baseline: 0 where there is none yet
 REASON_PROPERTY = "reason"  # of the blessing: why not
 
 _LOG = logging.getLogger("longtail")
@@ -95,8 +95,8 @@ def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | N
     if not input_dict.get(BASELINE_MODEL_KEY):
         return None
     artifact = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
-    if artifact.has_custom_property(FOUND_PROPERTY):
-        return artifact if artifact.get_int_custom_property(FOUND_PROPERTY) else None
+    if artifact.has_custom_property(finder.FOUND_PROPERTY):
+        return artifact if artifact.get_int_custom_property(finder.FOUND_PROPERTY) else None
     return artifact
 
 
@@ -242,7 +242,7 @@ def _write_metrics(
         "blessed": not reason,
         "reason": reason,
     }
-    files.write_json(os.path.join(uri, METRICS_FILE), metrics)
+    files_lib.write_json(os.path.join(uri, METRICS_FILE), metrics)
 
 
 def _write_blessing(

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from longtail.components.data import sources
 from longtail.models import errors
+from longtail.models import files
 from longtail.models import head_tail
 from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.metrics import angular
