@@ -42,7 +42,7 @@ SURE = 0.25  # from this severity on, every kind is to be found
 
 _IMAGE = (28, 28, 1)
 _SAMPLE = 2000
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Gate:
@@ -188,7 +188,7 @@ def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = ""
         chosen = [case for case in planted.cases(pool) if case.kind in wanted]
         for outcome in _judged(pool, chosen, epochs):
             found.append(outcome)
-            _LOG.info("%s", _line(outcome, time.monotonic() - started))
+            log.info("%s", _line(outcome, time.monotonic() - started))
     spent = {"data": os.path.basename(data) or "glyphs", "seconds": round(time.monotonic() - started)}
     machine = {**timing.machine(), **spent, "accepted_seeds": sorted({one["seed"] for one in found})}
     return {"bench": "drift", "machine": machine, "results": _results(found), "cases": found}

@@ -152,6 +152,12 @@ def test_keys_of_channels_and_parameters_are_named_alike():
         assert all(name.endswith("_KEY") for name in names), path
 
 
+def test_there_is_one_logger_of_one_name():
+    for path in python_files():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert "getLogger(" not in line or "getLogger(name)" in line or line == 'log = logging.getLogger("longtail")', path
+
+
 # What is not documented by its maker; the rest of a dependency is what its documentation is about.
 UNDOCUMENTED = ("tfx", "tensorflow.core", "tensorflow.python", "keras.src", "tensorboard", "uvicorn.protocols")
 DOCUMENTED = ("tfx.v1",)

@@ -43,7 +43,7 @@ ACCEPTED = "accepted"
 OVERRIDDEN = "overridden"
 REFUSED = "refused"
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -79,7 +79,7 @@ class Executor(base_executor.BaseExecutor):
         replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data, reason)
         registry_lib.report(registry, span, report, replaced)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
-        _LOG.info("%s", _acceptance(report))
+        log.info("%s", _acceptance(report))
 
     def _judge(
         self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any], registry: str, data: str

@@ -31,7 +31,7 @@ LEAST_IDENTITIES = 5
 # Of a span; distances between all of both sides take 128 MiB. More than `drift.sample` gives by default.
 MOST_IMAGES = 2000
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -50,7 +50,7 @@ class Executor(base_executor.BaseExecutor):
         """
         rows, note = self._compare(input_dict, json.loads(exec_properties[THRESHOLDS_KEY]))
         if note:
-            _LOG.info("%s", note)
+            log.info("%s", note)
         drift_report.write(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, note)
 
     def _compare(

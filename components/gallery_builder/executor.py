@@ -39,7 +39,7 @@ _PUSHED_VERSION_PROPERTY = "pushed_version"
 _VECTOR = "vector"
 _STATUS = "status"
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -62,7 +62,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         pushed = artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY])
         if not pushed.get_int_custom_property(_PUSHED_PROPERTY):
             gallery.set_int_custom_property(BUILT_PROPERTY, 0)
-            _LOG.info("no gallery: no model was pushed")
+            log.info("no gallery: no model was pushed")
             return
         version = int(pushed.get_string_custom_property(_PUSHED_VERSION_PROPERTY))
         vectors, items, refused = self._embed(input_dict[EXAMPLES_KEY], pushed.uri, gallery.uri)
@@ -79,7 +79,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _appear(gallery.uri, destination)
         gallery.set_int_custom_property(BUILT_PROPERTY, 1)
         gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)
-        _LOG.info("gallery of %d images at %s", len(items), destination)
+        log.info("gallery of %d images at %s", len(items), destination)
 
     def _embed(
         self, examples: list[types.Artifact], model_uri: str, uri: str

@@ -46,7 +46,7 @@ _SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
 _IMAGES_A_SHARD = 1000
 _REASONS_SHOWN = 3
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, An
 
 
 def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
-    _log.info(
+    log.info(
         "ingested %d images of %d identities: train %d of %d, eval %d of %d; "
         "%d quarantined, %d left out by the layout, %d other files ignored (%s)",
         counts["images"],

@@ -26,7 +26,7 @@ MODEL_NAME_KEY = "model_name"
 # Of a version folder: which model it is.
 MARK_FILE = os.path.join("assets.extra", "pushed.json")
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(executor.Executor):
@@ -53,7 +53,7 @@ class Executor(executor.Executor):
         )
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
-            _LOG.info("not pushed: the model is not blessed")
+            log.info("not pushed: the model is not blessed")
             return
         model_path = self.GetModelPath(input_dict)
         if not versions.is_complete(model_path):
@@ -64,7 +64,7 @@ class Executor(executor.Executor):
         destination = _push(model_path, base)
         version = os.path.basename(destination)
         self._MarkPushed(pushed, pushed_destination=destination, pushed_version=version)
-        _LOG.info("pushed to %s", destination)
+        log.info("pushed to %s", destination)
 
 
 def _base_directory(exec_properties: dict[str, Any]) -> str:

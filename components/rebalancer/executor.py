@@ -36,7 +36,7 @@ HEAD_THRESHOLD_KEY = "head_threshold"
 REBALANCED_EXAMPLES_KEY = "rebalanced_examples"
 CENSUS_KEY = "census"
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -70,7 +70,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_payload_format(
             rebalanced, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
         )
-        _LOG.info(
+        log.info(
             "rebalanced by %s: %d identities, %d images, %d rows",
             *(asked.strategy, len(plan["classes"]), plan["images"], plan["rows"]),
         )

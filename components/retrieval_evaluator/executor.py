@@ -43,7 +43,7 @@ MAX_UNDECODABLE_KEY = "max_undecodable"
 METRICS_FILE = "metrics.json"
 REASON_PROPERTY = "reason"  # of the blessing: why not
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,6 +276,6 @@ def _write_blessing(
 def _log_outcome(candidate: dict, baseline: dict | None, reason: str) -> None:
     against = f"last blessed model: {metric.line(baseline)}" if baseline else "no blessed model yet"
     verdict = f"not blessed: {reason}" if reason else "blessed"
-    _LOG.info(
+    log.info(
         "%s over %d queries (%s): %s", metric.line(candidate), candidate["queries"], against, verdict
     )

@@ -33,7 +33,7 @@ LEAST_IMAGES = 20
 COMPARED = (*features.SCALARS, features.HEIGHT, features.WIDTH, features.FORMAT)  # requests name no camera
 
 _SIDES = np.array([[False, True]])  # for calibration's functions: training, requests
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -64,7 +64,7 @@ class Executor(base_executor.BaseExecutor):
         else:
             remarks.append(f"too few to be compared with training, {LEAST_IMAGES} are needed")
         note = f"request log {folder}: {len(requests.digest)} images; {'; '.join(remarks)}".rstrip("; ")
-        _LOG.info("%s", note)
+        log.info("%s", note)
         drift_report.write(report, rows, note)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from longtail.serving import gallery as gallery_lib
     from longtail.serving import security
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES", show_default=False)]
 Server = Annotated[
@@ -130,7 +130,7 @@ def _report_unreadable(images: list[str], status: list[int]) -> None:
 
     unreadable = [(path, code) for path, code in zip(images, status, strict=True) if code != signatures.STATUS_OK]
     for path, code in unreadable:
-        _log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
+        log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
     if len(unreadable) == len(images):
         raise errors.WorkError(f"none of the {len(images)} images could be embedded; the server could decode none")
 
@@ -179,7 +179,7 @@ def identify(
         _print_matches(images, status, found)
     with console.lines():
         if note:
-            _log.warning("%s", note)
+            log.warning("%s", note)
         _report_unreadable(images, status)
 
 
