@@ -61,15 +61,15 @@ def last_accepted(registry: str, span: int, fingerprint: str = "") -> int | None
     that was accepted before; but the same data again is the cold start it was.
 
     Args:
-        registry: the registry's folder.
-        span: the span at hand.
-        fingerprint: of its data or of its statistics; "" where unknown.
+      registry: the registry's folder.
+      span: the span at hand.
+      fingerprint: of its data or of its statistics; "" where unknown.
 
     Returns:
-        The accepted span, or None where there is none: a cold start.
+      The accepted span, or None where there is none: a cold start.
 
     Raises:
-        errors.WorkError: the only accepted entry cannot be read.
+      errors.WorkError: the only accepted entry cannot be read.
     """
     accepted = accepted_spans(registry)
     others = [other for other in accepted if other != span]
@@ -86,7 +86,7 @@ def accepted_folder(registry: str, span: int) -> str:
     """Returns the folder with the accepted statistics and sample of `span`.
 
     Raises:
-        errors.WorkError: the span has no entry, or one that cannot be read.
+      errors.WorkError: the span has no entry, or one that cannot be read.
     """
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     if not _exists(path):
@@ -101,7 +101,7 @@ def accepted_fingerprint(registry: str, span: int) -> str:
     """Returns the digest of an accepted span's statistics.
 
     Raises:
-        errors.WorkError: the span's entry cannot be read.
+      errors.WorkError: the span's entry cannot be read.
     """
     return str(_entry(registry, span).get("fingerprint", ""))
 
@@ -140,14 +140,14 @@ def keep(registry: str, span: int, statistics: str, splits: list[str], sample: s
     """Keeps what is judged of a span.
 
     Args:
-        registry: the registry's folder.
-        span: the span.
-        statistics: folder of the statistics to copy.
-        splits: their splits.
-        sample: folder of the sample to copy.
+      registry: the registry's folder.
+      span: the span.
+      statistics: folder of the statistics to copy.
+      splits: their splits.
+      sample: folder of the sample to copy.
 
     Returns:
-        The name under which it is kept; never one that a reader may be in.
+      The name under which it is kept; never one that a reader may be in.
     """
     kept = f"{fingerprint(statistics, splits)}-{uuid.uuid4().hex[:8]}"
     folder = kept_folder(registry, span, kept)
@@ -168,15 +168,15 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "", r
     """Makes what was kept of a span a baseline; an entry of the same span is replaced.
 
     Args:
-        registry: the registry's folder.
-        span: the accepted span.
-        kept: what `keep` returned.
-        baseline: the span it was compared with, -1 where there was none.
-        data: fingerprint of the data it is of, "" where unknown.
-        reason: why it was accepted although it had drifted, "" where it had not.
+      registry: the registry's folder.
+      span: the accepted span.
+      kept: what `keep` returned.
+      baseline: the span it was compared with, -1 where there was none.
+      data: fingerprint of the data it is of, "" where unknown.
+      reason: why it was accepted although it had drifted, "" where it had not.
 
     Returns:
-        What the replaced entry named, "" where there was none.
+      What the replaced entry named, "" where there was none.
     """
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     replaced = _entry(registry, span)["kept"] if _exists(path) else ""
@@ -192,10 +192,10 @@ def report(registry: str, span: int, content: dict[str, Any], replaced: str = ""
     What nothing ever named is left alone: another run may be about to name it.
 
     Args:
-        registry: the registry's folder.
-        span: the span.
-        content: the report; its `kept` is what `keep` returned.
-        replaced: what `accept` returned.
+      registry: the registry's folder.
+      span: the span.
+      content: the report; its `kept` is what `keep` returned.
+      replaced: what `accept` returned.
     """
     path = report_path(registry, span)
     before = json.loads(_read(path)).get("kept", "") if _exists(path) else ""

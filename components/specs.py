@@ -21,12 +21,12 @@ def declare(
     """Makes the `SPEC_CLASS` of a component. An instance is given parameters and inputs; its outputs it makes itself.
 
     Args:
-        parameters: execution property -> its type: int, float, str or a protobuf message.
-        optional_parameters: likewise, of those that may be missing.
-        inputs: channel -> the type of its artifacts.
-        optional_inputs: likewise, of those that may be missing.
-        outputs: channel -> the type of its artifacts.
-        stock: a spec of TFX's own, which this one extends.
+      parameters: execution property -> its type: int, float, str or a protobuf message.
+      optional_parameters: likewise, of those that may be missing.
+      inputs: channel -> the type of its artifacts.
+      optional_inputs: likewise, of those that may be missing.
+      outputs: channel -> the type of its artifacts.
+      stock: a spec of TFX's own, which this one extends.
     """
 
     def merged(attribute: str, kind: type, required: Types | None, optional: Types | None = None) -> dict[str, Any]:

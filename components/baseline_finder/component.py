@@ -27,7 +27,7 @@ def pin_span(registry: str, span: int, fingerprint: str = "") -> str:
     before it was replaced.
 
     Raises:
-        errors.WorkError: the entry that is found cannot be read.
+      errors.WorkError: the entry that is found cannot be read.
     """
     found = registry_lib.last_accepted(registry, span, fingerprint)
     if found is None:
@@ -43,12 +43,12 @@ class BaselineFinder(base_component.BaseComponent):
     the cache off.
 
     Outputs:
-        baseline_statistics: of the nearest accepted span below `span`, else the nearest above, else
-            what was accepted as `span` itself from other data; the span's own at a cold start.
-            Custom properties `cold_start` (1 or 0) and `baseline_span` (-1 at a cold start).
-        baseline_sample: the sample and the table of the same span, with the same custom properties.
-        baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
-            (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
+      baseline_statistics: of the nearest accepted span below `span`, else the nearest above, else
+        what was accepted as `span` itself from other data; the span's own at a cold start.
+        Custom properties `cold_start` (1 or 0) and `baseline_span` (-1 at a cold start).
+      baseline_sample: the sample and the table of the same span, with the same custom properties.
+      baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
+        (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
     """
 
     SPEC_CLASS = specs.declare(
@@ -86,15 +86,15 @@ class BaselineFinder(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            statistics: of the span itself.
-            sample: SpanSampler's, of the span itself.
-            span: the span's number.
-            registry: folder of accepted baselines.
-            models: folder of pushed versions, `<models>/<version>/`.
-            pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span; what follows
-                an '@' only tells one pin from another. See `pin_span`.
-            pinned_version: likewise, of the model.
-            model_name: stands where `{MODEL}` is in `registry` and `models`.
+          statistics: of the span itself.
+          sample: SpanSampler's, of the span itself.
+          span: the span's number.
+          registry: folder of accepted baselines.
+          models: folder of pushed versions, `<models>/<version>/`.
+          pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span; what follows
+            an '@' only tells one pin from another. See `pin_span`.
+          pinned_version: likewise, of the model.
+          model_name: stands where `{MODEL}` is in `registry` and `models`.
         """
         spec = self.SPEC_CLASS(
             statistics=statistics,

@@ -136,7 +136,7 @@ def _number(text: str, key: str) -> int | str:
     """Returns what was pinned: AUTO, NONE or a number.
 
     Raises:
-        errors.UsageError: it is none of these.
+      errors.UsageError: it is none of these.
     """
     if text in (AUTO, NONE):
         return text

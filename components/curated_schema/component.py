@@ -13,9 +13,9 @@ class CuratedSchema(base_component.BaseComponent):
     """Writes the schema of an ingested example.
 
     Outputs:
-        schema: every feature, `class_id` too; for Transform.
-        statistics_schema: the features of `longtail.components.data.features.STATISTICS` alone; for
-            ExampleValidator, which calls a feature without statistics a dropped column.
+      schema: every feature, `class_id` too; for Transform.
+      statistics_schema: the features of `longtail.components.data.features.STATISTICS` alone; for
+        ExampleValidator, which calls a feature without statistics a dropped column.
     """
 
     SPEC_CLASS = specs.declare(
@@ -31,11 +31,11 @@ class CuratedSchema(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            bounds: JSON object that tightens domains, as `content.schema` reads it.
-            version: what the cache key holds for the schema in the code; its digest by default.
+          bounds: JSON object that tightens domains, as `content.schema` reads it.
+          version: what the cache key holds for the schema in the code; its digest by default.
 
         Raises:
-            errors.UsageError: `bounds` cannot be.
+          errors.UsageError: `bounds` cannot be.
         """
         content.schema(bounds)  # A wrong bound is found before anything runs.
         super().__init__(self.SPEC_CLASS(bounds=bounds, version=content.version() if version is None else version))

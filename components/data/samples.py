@@ -39,13 +39,13 @@ def draw(train: list[str], held_out: list[str], folder: str, images: int) -> int
     Reads the files twice, in this process; about 70 bytes of memory an image, and 20 bytes of table an identity.
 
     Args:
-        train: gzipped TFRecord of tf.Example, of the identities that are trained on.
-        held_out: of the others.
-        folder: where to write; made anew.
-        images: most images of the sample.
+      train: gzipped TFRecord of tf.Example, of the identities that are trained on.
+      held_out: of the others.
+      folder: where to write; made anew.
+      images: most images of the sample.
 
     Returns:
-        The number of images in the sample.
+      The number of images in the sample.
     """
     tf.io.gfile.makedirs(folder)
     count = 0

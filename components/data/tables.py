@@ -17,14 +17,14 @@ class Table:
     """Numbers of a span's images, of all or of those whose digest is at most `limit`; and all its identities.
 
     Attributes:
-        identity: uint64 [N], hash of the identity.
-        folder: uint64 [N], hash of the identity's top folder: of `alphabet` for `alphabet/character`; 0 without one.
-        digest: uint64 [N], of the file's content; equal files have equal ones.
-        values: float32 [N, len(COLUMNS)], NaN where a feature is missing.
-        limit: the largest digest that would have been taken.
-        names: uint64 [M], hashes of all identities of the span, ascending; of the rows where not given.
-        counts: int32 [M], how many images each has, those beyond the limit with them.
-        folders: uint64 [M], as `folder`, of each.
+      identity: uint64 [N], hash of the identity.
+      folder: uint64 [N], hash of the identity's top folder: of `alphabet` for `alphabet/character`; 0 without one.
+      digest: uint64 [N], of the file's content; equal files have equal ones.
+      values: float32 [N, len(COLUMNS)], NaN where a feature is missing.
+      limit: the largest digest that would have been taken.
+      names: uint64 [M], hashes of all identities of the span, ascending; of the rows where not given.
+      counts: int32 [M], how many images each has, those beyond the limit with them.
+      folders: uint64 [M], as `folder`, of each.
     """
 
     identity: np.ndarray

@@ -17,8 +17,8 @@ def align(
     that one side lacks is left as it is.
 
     Args:
-        current: statistics of the new span, changed in place.
-        baseline: of the accepted span, changed in place.
+      current: statistics of the new span, changed in place.
+      baseline: of the accepted span, changed in place.
     """
     others = {tuple(feature.path.step): feature for feature in baseline.features}
     for feature in current.features:

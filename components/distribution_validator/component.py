@@ -21,10 +21,10 @@ class DistributionValidator(base_component.BaseComponent):
     """TFX's DistributionValidator with thresholds that fit the size of the spans, and that runs on Kubeflow.
 
     Outputs:
-        anomalies: `SplitPair-<split>_<split>/SchemaDiff.pb`, with every distance measured and an
-            anomaly for each above its threshold. By itself it stops nothing; the drift gate does.
-        report: rows on the data set as a whole, as `overlap` makes them; none at a cold start. Its note says what was
-            not asked, and where thresholds are fixed for want of identities.
+      anomalies: `SplitPair-<split>_<split>/SchemaDiff.pb`, with every distance measured and an
+        anomaly for each above its threshold. By itself it stops nothing; the drift gate does.
+      report: rows on the data set as a whole, as `overlap` makes them; none at a cold start. Its note says what was
+        not asked, and where thresholds are fixed for want of identities.
 
     Cost: 200 deals of at most 20 000 images a side, a few seconds; and 200 of all identities' counts, six
     seconds for 100 000 identities.
@@ -50,16 +50,16 @@ class DistributionValidator(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            statistics: of the new span.
-            baseline_statistics: of the accepted span.
-            sample: of the new span.
-            baseline_sample: of the accepted span.
-            thresholds: by feature, those that are not to be calibrated.
-            include_split_pairs: what is compared. The train split alone by default: eval holds
-                other identities in each span and too few images to tell drift from chance.
+          statistics: of the new span.
+          baseline_statistics: of the accepted span.
+          sample: of the new span.
+          baseline_sample: of the accepted span.
+          thresholds: by feature, those that are not to be calibrated.
+          include_split_pairs: what is compared. The train split alone by default: eval holds
+            other identities in each span and too few images to tell drift from chance.
 
         Raises:
-            errors.UsageError: a feature that is not compared, or a threshold out of range.
+          errors.UsageError: a feature that is not compared, or a threshold out of range.
         """
         spec = self.SPEC_CLASS(
             statistics=statistics,

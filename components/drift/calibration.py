@@ -20,8 +20,8 @@ def thresholds(current: tables.Table, baseline: tables.Table) -> dict[str, float
     """Thresholds of every feature of `tables.COLUMNS`, none where a side is empty; `FIXED` for few identities.
 
     Args:
-        current: of the new span.
-        baseline: of the accepted span.
+      current: of the new span.
+      baseline: of the accepted span.
     """
     if not len(current.identity) or not len(baseline.identity):
         return {}
@@ -64,12 +64,12 @@ def divergences(values: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.
     """Jensen-Shannon divergence of the two sides of every deal, over common buckets as the gate's own.
 
     Args:
-        values: [N], one feature of the images.
-        group: int [N], as `deal` gives them.
-        sides: bool [deals, groups].
+      values: [N], one feature of the images.
+      group: int [N], as `deal` gives them.
+      sides: bool [deals, groups].
 
     Returns:
-        [deals], from 0 to 1.
+      [deals], from 0 to 1.
     """
     order = np.argsort(values, kind="stable")
     ordered, group = values[order], group[order]

@@ -33,13 +33,13 @@ def rows(
     and copies are looked for in the part that both would hold.
 
     Args:
-        current: of the new span.
-        baseline: of the accepted span.
-        thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
-        same_span: the new span takes the place of the accepted one: its images may come again.
+      current: of the new span.
+      baseline: of the accepted span.
+      thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
+      same_span: the new span takes the place of the accepted one: its images may come again.
 
     Returns:
-        The rows, and a note that says what was not asked and why, or "".
+      The rows, and a note that says what was not asked and why, or "".
     """
     if not len(current.names) or not len(baseline.names):
         return [], ""

@@ -22,11 +22,11 @@ def distances(uri: str) -> list[dict[str, Any]]:
     """Reads a DistributionValidator's output.
 
     Args:
-        uri: the artifact's folder, `SplitPair-<current>_<baseline>/SchemaDiff.pb`.
+      uri: the artifact's folder, `SplitPair-<current>_<baseline>/SchemaDiff.pb`.
 
     Returns:
-        A row, as `longtail.components.drift.rows.row` makes it, for each feature and split, the farthest
-        beyond its threshold first.
+      A row, as `longtail.components.drift.rows.row` makes it, for each feature and split, the farthest
+      beyond its threshold first.
     """
     rows = []
     for split, anomalies in _read(uri, "SplitPair-"):
@@ -45,11 +45,11 @@ def violations(uri: str) -> list[dict[str, str]]:
     """Reads an ExampleValidator's output.
 
     Args:
-        uri: the artifact's folder, `Split-<name>/SchemaDiff.pb`.
+      uri: the artifact's folder, `Split-<name>/SchemaDiff.pb`.
 
     Returns:
-        A row for each breach of the schema: `feature` (empty for the data set as a whole), `split`,
-        `problem` and `detail`. An empty train split is one; an empty eval split is not.
+      A row for each breach of the schema: `feature` (empty for the data set as a whole), `split`,
+      `problem` and `detail`. An empty train split is one; an empty eval split is not.
     """
     rows = []
     for split, anomalies in _read(uri, "Split-"):

@@ -22,8 +22,8 @@ class DriftGate(base_component.BaseComponent):
     data was accepted here before, and the registry keeps what was accepted last.
 
     Outputs:
-        blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
-            `baseline_span` (-1 at a cold start), `verdict` and `accept_drift`.
+      blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
+        `baseline_span` (-1 at a cold start), `verdict` and `accept_drift`.
     """
 
     SPEC_CLASS = specs.declare(
@@ -61,18 +61,18 @@ class DriftGate(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            statistics: of the span.
-            baseline_statistics: BaselineFinder's, which know the span they come from.
-            schema_anomalies: ExampleValidator's.
-            drift_anomalies: DistributionValidator's.
-            sample: SpanSampler's, of the span; it knows the data's fingerprint, by which BaselineFinder knows the
-                same data again.
-            span: the span's number.
-            registry: folder of accepted baselines and of reports.
-            accept_drift: why drift is accepted this once; kept in the metadata store. It does not
-                excuse a broken schema, whose bounds are to be changed instead.
-            model_name: stands where `{MODEL}` is in `registry`.
-            **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
+          statistics: of the span.
+          baseline_statistics: BaselineFinder's, which know the span they come from.
+          schema_anomalies: ExampleValidator's.
+          drift_anomalies: DistributionValidator's.
+          sample: SpanSampler's, of the span; it knows the data's fingerprint, by which BaselineFinder knows the
+            same data again.
+          span: the span's number.
+          registry: folder of accepted baselines and of reports.
+          accept_drift: why drift is accepted this once; kept in the metadata store. It does not
+            excuse a broken schema, whose bounds are to be changed instead.
+          model_name: stands where `{MODEL}` is in `registry`.
+          **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
         """
         spec = self.SPEC_CLASS(
             statistics=statistics,

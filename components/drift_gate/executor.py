@@ -60,7 +60,7 @@ class Executor(base_executor.BaseExecutor):
         TFX deletes what a failed execution wrote, so all of that lies in the registry.
 
         Raises:
-            errors.WorkError: the span is refused.
+          errors.WorkError: the span is refused.
         """
         registry = runtime.folder(exec_properties[REGISTRY_KEY], exec_properties.get(MODEL_NAME_KEY, ""))
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])

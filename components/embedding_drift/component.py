@@ -20,8 +20,8 @@ class EmbeddingDrift(base_component.BaseComponent):
     not trained on would seem to have drifted from those.
 
     Outputs:
-        report: rows as `distances.compare` makes them; at a cold start, without a model, or where a sample is too
-            small or has too few identities, none but a note that says so.
+      report: rows as `distances.compare` makes them; at a cold start, without a model, or where a sample is too
+        small or has too few identities, none but a note that says so.
 
     Cost: one pass of the model over half of both samples (2 x 1000 images by default, never more than 2 x 2000), and
     for a thousand images a side about 32 MiB of distances and two seconds for the deals.
@@ -48,10 +48,10 @@ class EmbeddingDrift(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            sample: of the new span.
-            baseline_sample: BaselineFinder's.
-            baseline_model: BaselineFinder's; custom property `found` 0 says there is none.
-            thresholds: by feature, those that are not to be calibrated; others than its own are left out.
+          sample: of the new span.
+          baseline_sample: BaselineFinder's.
+          baseline_model: BaselineFinder's; custom property `found` 0 says there is none.
+          thresholds: by feature, those that are not to be calibrated; others than its own are left out.
         """
         spec = self.SPEC_CLASS(
             sample=sample,

@@ -46,7 +46,7 @@ class Executor(base_executor.BaseExecutor):
         """Writes the report.
 
         Raises:
-            errors.WorkError: the model cannot be loaded, or fails.
+          errors.WorkError: the model cannot be loaded, or fails.
         """
         rows, note = self._compare(input_dict, json.loads(exec_properties[THRESHOLDS_KEY]))
         if note:

@@ -13,10 +13,10 @@ from longtail.components.gallery_builder import executor
 class GalleryBuilder(base_beam_component.BaseBeamComponent):
     """Builds the gallery of a pushed model; nothing where the model was not pushed.
 
-    Component `outputs` contains:
-     - `gallery`: `index.faiss`, `items.jsonl` and `gallery.json`, as `longtail.models.export.signatures` describes
-       them; custom property `built` is 0 where there was no pushed model. The same files stand in
-       `<destination>/<model version>/`.
+    Outputs:
+      gallery: `index.faiss`, `items.jsonl` and `gallery.json`, as `longtail.models.export.signatures` describes
+        them; custom property `built` is 0 where there was no pushed model. The same files stand in
+        `<destination>/<model version>/`.
     """
 
     SPEC_CLASS = specs.declare(
@@ -39,11 +39,11 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         """Names what flows in.
 
         Args:
-            examples: Examples; the gallery rows of its split `eval` are embedded.
-            pushed_model: PushedModel, as Pusher marks it.
-            destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
-                `model_name`.
-            model_name: the name the model is served under, for the gallery's card.
+          examples: Examples; the gallery rows of its split `eval` are embedded.
+          pushed_model: PushedModel, as Pusher marks it.
+          destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
+            `model_name`.
+          model_name: the name the model is served under, for the gallery's card.
         """
         super().__init__(
             self.SPEC_CLASS(

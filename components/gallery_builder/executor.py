@@ -54,8 +54,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """See `component.GalleryBuilder`.
 
         Raises:
-            errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
-                cannot be loaded or gives values that are not finite.
+          errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
+            cannot be loaded or gives values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         gallery = artifact_utils.get_single_instance(output_dict[GALLERY_KEY])
@@ -87,8 +87,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Embeds the gallery rows.
 
         Returns:
-            vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
-            were left out because the model refused them.
+          vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
+          were left out because the model refused them.
         """
         patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
         # Workers may run anywhere, so rows pass through the artifact's store, not a local folder.

@@ -14,13 +14,13 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads images per identity, checks each with the decoder that serves, and splits by identity.
 
     Outputs:
-        examples: gzipped TFRecord of tf.Example (see longtail.components.data.features) in splits `train` and
-            `eval`. No identity is in both, and none changes sides when data is added. Each eval
-            identity has `gallery` images and, if it has two images or more, `query` images.
-            The same data and parameters give the same files, byte for byte. Custom properties:
-            fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
-            train_identities, eval_identities.
-        quarantine: `quarantine.jsonl`: every file set aside, with the reason.
+      examples: gzipped TFRecord of tf.Example (see longtail.components.data.features) in splits `train` and
+        `eval`. No identity is in both, and none changes sides when data is added. Each eval
+        identity has `gallery` images and, if it has two images or more, `query` images.
+        The same data and parameters give the same files, byte for byte. Custom properties:
+        fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
+        train_identities, eval_identities.
+      quarantine: `quarantine.jsonl`: every file set aside, with the reason.
 
     Cost: reading and decoding, all of it in Beam, grow with the pixels and spread over workers. The
     executor's own process lists the files: O(files) time, about 300 bytes of memory a file; and the
@@ -62,21 +62,21 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         """Wires an ingestion; nothing is read before it runs.
 
         Args:
-            source: what `sources.open_source` opens: a folder, a .zip or `glyphs:...`; `{SPAN}`
-                in it stands for `span`.
-            span: number of this span of the data.
-            fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
-                have changed; "" leaves it to the executor to take, and the cache to trust the
-                source's name.
-            layout: how paths tell identities: `folder` or `market1501`.
-            camera_pattern: regular expression with one group of digits, searched in file names;
-                "" for none.
-            eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
-                by that.
-            query_fraction: share of a held-out identity's images that are queries, in (0, 1).
-            seed: another seed, another division.
-            max_pixels: larger images (height times width) are set aside.
-            max_quarantine_fraction: more bad files than this share stop the run.
+          source: what `sources.open_source` opens: a folder, a .zip or `glyphs:...`; `{SPAN}`
+            in it stands for `span`.
+          span: number of this span of the data.
+          fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
+            have changed; "" leaves it to the executor to take, and the cache to trust the
+            source's name.
+          layout: how paths tell identities: `folder` or `market1501`.
+          camera_pattern: regular expression with one group of digits, searched in file names;
+            "" for none.
+          eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
+            by that.
+          query_fraction: share of a held-out identity's images that are queries, in (0, 1).
+          seed: another seed, another division.
+          max_pixels: larger images (height times width) are set aside.
+          max_quarantine_fraction: more bad files than this share stop the run.
         """
         spec = self.SPEC_CLASS(
             source=source,

@@ -71,8 +71,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples and the quarantine.
 
         Raises:
-            errors.UsageError: parameters out of range, or a source with nothing to work with in it.
-            errors.WorkError: too many bad files, too little left without them, or images lost on the way.
+          errors.UsageError: parameters out of range, or a source with nothing to work with in it.
+          errors.WorkError: too many bad files, too little left without them, or images lost on the way.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
@@ -210,7 +210,7 @@ def _account(
     """Counts what went where, and checks that what was listed was either written or set aside.
 
     Raises:
-        errors.WorkError: too much was set aside, or too little is left or was written.
+      errors.WorkError: too much was set aside, or too little is left or was written.
     """
     listing, source = plan.listing, exec_properties[SOURCE_KEY]
     dropped = set(listing.dropped)

@@ -19,7 +19,7 @@ class Pusher(base_component.BaseComponent):
     that a server which watches the folder never sees half a model. Versions are ascending integers.
 
     Outputs:
-        pushed_model: a copy of the model, marked as TFX's Pusher marks it.
+      pushed_model: a copy of the model, marked as TFX's Pusher marks it.
     """
 
     SPEC_CLASS = specs.declare(
@@ -39,11 +39,11 @@ class Pusher(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            model: the Model.
-            model_blessing: the evaluator's.
-            push_destination: a `filesystem.base_directory`.
-            model_name: stands where `{MODEL}` is in the base directory.
-            delivery: another number pushes the same model again, whatever the cache knows.
+          model: the Model.
+          model_blessing: the evaluator's.
+          push_destination: a `filesystem.base_directory`.
+          model_name: stands where `{MODEL}` is in the base directory.
+          delivery: another number pushes the same model again, whatever the cache knows.
         """
         spec = self.SPEC_CLASS(
             model=model,

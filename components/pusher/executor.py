@@ -44,8 +44,8 @@ class Executor(executor.Executor):
         before the metadata store heard of it, for the most part. Finding out reads the model once.
 
         Raises:
-            errors.UsageError: the destination is not a folder to be versioned by time.
-            errors.WorkError: there is no SavedModel, or the destination cannot be written.
+          errors.UsageError: the destination is not a folder to be versioned by time.
+          errors.WorkError: there is no SavedModel, or the destination cannot be written.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(

@@ -22,11 +22,11 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
     process holds the census, O(C).
 
     Outputs:
-        rebalanced_examples: split `train` alone; ingested tf.Examples with `class_id`, in gzip
-            TFRecord files of about 4096 records, shuffled over all files by a seeded hash. The same
-            input and seed give the same files.
-        census: `census.json`, as `census.read_census` returns it. `images` is K_i: distinct images
-            by their sha256, however often each is repeated.
+      rebalanced_examples: split `train` alone; ingested tf.Examples with `class_id`, in gzip
+        TFRecord files of about 4096 records, shuffled over all files by a seeded hash. The same
+        input and seed give the same files.
+      census: `census.json`, as `census.read_census` returns it. `images` is K_i: distinct images
+        by their sha256, however often each is repeated.
     """
 
     SPEC_CLASS = specs.declare(
@@ -64,19 +64,19 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         """Makes the component.
 
         Args:
-            examples: ingested, with a split `train`.
-            blessing: the drift gate's; not read, but without it nothing runs.
-            strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
-            head: carve's H, identities that keep all their images.
-            tail_images: carve's S, images each of the others keeps.
-            cap: images an identity keeps at most.
-            repeat_to: rows an identity gets at least.
-            seed: of the choice and of the shuffle.
-            leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
-            head_threshold: identities with more images than that are its head classes.
+          examples: ingested, with a split `train`.
+          blessing: the drift gate's; not read, but without it nothing runs.
+          strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
+          head: carve's H, identities that keep all their images.
+          tail_images: carve's S, images each of the others keeps.
+          cap: images an identity keeps at most.
+          repeat_to: rows an identity gets at least.
+          seed: of the choice and of the shuffle.
+          leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
+          head_threshold: identities with more images than that are its head classes.
 
         Raises:
-            errors.UsageError: a parameter out of range.
+          errors.UsageError: a parameter out of range.
         """
         if runtime.known(strategy, head, tail_images, cap, repeat_to, seed):
             census.check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))

@@ -51,8 +51,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the census and the rebalanced train split.
 
         Raises:
-            errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
-            errors.WorkError: no train split, or fewer than two identities in it.
+          errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
+          errors.WorkError: no train split, or fewer than two identities in it.
         """
         asked = settings.pick(config.Rebalance, exec_properties)
         census.check(asked)

@@ -49,12 +49,12 @@ def choose(
     """Chooses which images of one identity stay, and how often each is written.
 
     Args:
-        group: an identity and the (path, sha256) of its files.
-        plan: `load_plan`'s.
-        seed: of the hash that ranks the images by their paths.
+      group: an identity and the (path, sha256) of its files.
+      plan: `load_plan`'s.
+      seed: of the hash that ranks the images by their paths.
 
     Yields:
-        The image and its number of copies, 1 or more.
+      The image and its number of copies, 1 or more.
     """
     identity, files = group
     _, images, rows = plan["classes"][identity]
@@ -76,7 +76,7 @@ def make_rows(
     """Writes `class_id` into an image's records, and places each copy in the global shuffle.
 
     Yields:
-        The shard and, within it, (hash of path and copy, serialised tf.Example).
+      The shard and, within it, (hash of path and copy, serialised tf.Example).
     """
     (identity, path, _), joined = group
     copies = next(iter(joined["copies"]), 0)

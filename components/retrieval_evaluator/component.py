@@ -18,9 +18,9 @@ class RetrievalEvaluator(base_component.BaseComponent):
     does. Both are scored on the images that both can embed. A refusal is no failure: the blessing
     says so, with its `reason`, and Pusher pushes nothing.
 
-    Component `outputs` contains:
-     - `evaluation`: `metrics.json`, the figures of both models over all, head and tail identities.
-     - `blessing`: as TFX's own Evaluator writes it, with a custom property `reason`.
+    Outputs:
+      evaluation: `metrics.json`, the figures of both models over all, head and tail identities.
+      blessing: as TFX's own Evaluator writes it, with a custom property `reason`.
     """
 
     SPEC_CLASS = specs.declare(
@@ -54,15 +54,15 @@ class RetrievalEvaluator(base_component.BaseComponent):
         """Names what flows in.
 
         Args:
-            examples: Examples with a split `eval`, its rows marked query or gallery.
-            model: the candidate, a Model.
-            protocol: a name of `longtail.models.metrics.protocols.PROTOCOLS`.
-            head_threshold: T, the run's `leap.head_threshold`: an eval identity with more distinct
-                images is head, the others are tail.
-            baseline_model: the last blessed Model; custom property `found` 0 says there is none.
-            floor_map: least mAP to be blessed, a fraction of 1.
-            margin: how far mAP may lie below the last blessed model's, a fraction of 1.
-            max_undecodable: largest share of the eval images that the candidate may fail to embed.
+          examples: Examples with a split `eval`, its rows marked query or gallery.
+          model: the candidate, a Model.
+          protocol: a name of `longtail.models.metrics.protocols.PROTOCOLS`.
+          head_threshold: T, the run's `leap.head_threshold`: an eval identity with more distinct
+            images is head, the others are tail.
+          baseline_model: the last blessed Model; custom property `found` 0 says there is none.
+          floor_map: least mAP to be blessed, a fraction of 1.
+          margin: how far mAP may lie below the last blessed model's, a fraction of 1.
+          max_undecodable: largest share of the eval images that the candidate may fail to embed.
         """
         super().__init__(
             self.SPEC_CLASS(

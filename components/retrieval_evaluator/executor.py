@@ -68,9 +68,9 @@ class Executor(base_executor.BaseExecutor):
         """See `component.RetrievalEvaluator`.
 
         Raises:
-            errors.UsageError: a parameter out of range.
-            errors.WorkError: there is nothing to score, the protocol crosses cameras that are unknown,
-                or a model cannot be loaded, embeds no image, or gives values that are not finite.
+          errors.UsageError: a parameter out of range.
+          errors.WorkError: there is nothing to score, the protocol crosses cameras that are unknown,
+            or a model cannot be loaded, embeds no image, or gives values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])

@@ -16,10 +16,10 @@ class ServingSkew(base_component.BaseComponent):
     the log are looked at. Files that are damaged or hold something else are set aside and said.
 
     Outputs:
-        report: rows of kind `skew`, each with a `histogram` (see
-            `longtail.components.drift.histograms`), whose `current` is the
-            requests' side and `baseline` training's, and the `request_log` they come from. No rows without a log, or
-            with too few images in it; its note says so.
+      report: rows of kind `skew`, each with a `histogram` (see
+        `longtail.components.drift.histograms`), whose `current` is the
+        requests' side and `baseline` training's, and the `request_log` they come from. No rows without a log, or
+        with too few images in it; its note says so.
     """
 
     SPEC_CLASS = specs.declare(
@@ -47,12 +47,12 @@ class ServingSkew(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            sample: SpanSampler's, of the span that is to be trained on.
-            request_log: folder of TFRecord files of `tensorflow.serving.PredictionLog`; "" for none.
-            listing: tells one state of the folder from another; the cache must not answer with what was there before.
-            max_pixels: of an image that is decoded, as for ingestion.
-            thresholds: JSON object feature -> threshold, over those that are measured.
-            images: most images that are looked at.
+          sample: SpanSampler's, of the span that is to be trained on.
+          request_log: folder of TFRecord files of `tensorflow.serving.PredictionLog`; "" for none.
+          listing: tells one state of the folder from another; the cache must not answer with what was there before.
+          max_pixels: of an image that is decoded, as for ingestion.
+          thresholds: JSON object feature -> threshold, over those that are measured.
+          images: most images that are looked at.
         """
         spec = self.SPEC_CLASS(
             sample=sample,

@@ -48,8 +48,8 @@ class Executor(base_executor.BaseExecutor):
         """Writes the report.
 
         Raises:
-            errors.UsageError: there is no such folder, or nothing in it.
-            errors.WorkError: nothing in it is an image that was asked about.
+          errors.UsageError: there is no such folder, or nothing in it.
+          errors.WorkError: nothing in it is an image that was asked about.
         """
         folder = exec_properties[REQUEST_LOG_KEY]
         report = artifact_utils.get_single_uri(output_dict[REPORT_KEY])

@@ -16,9 +16,9 @@ class SpanSampler(base_component.BaseComponent):
     """Draws a span's sample.
 
     Outputs:
-        sample: `sample.tfrecord.gz` and `table.npz`, as `longtail.components.data.samples` says. Custom
-            properties `images`
-            and `fingerprint`, of the span's data.
+      sample: `sample.tfrecord.gz` and `table.npz`, as `longtail.components.data.samples` says. Custom
+        properties `images`
+        and `fingerprint`, of the span's data.
 
     Cost: the examples are read twice in one process, and nothing is decoded; about 70 bytes of memory an image.
     """
@@ -34,11 +34,11 @@ class SpanSampler(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            examples: Examples with the splits `train` and `eval`.
-            images: how many images are kept whole, at most; half of train, half of eval.
+          examples: Examples with the splits `train` and `eval`.
+          images: how many images are kept whole, at most; half of train, half of eval.
 
         Raises:
-            errors.UsageError: too few images to compare anything.
+          errors.UsageError: too few images to compare anything.
         """
         settings.check_values(config.Drift, "drift.", sample=images)
         super().__init__(self.SPEC_CLASS(examples=examples, images=images))

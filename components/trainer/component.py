@@ -24,8 +24,8 @@ class Trainer(base_component.BaseComponent):
     """Trains an embedder with `longtail.models.training.loop.run_fn` and exports its SavedModel.
 
     Outputs:
-        model: the SavedModel, with the signatures of `longtail.models.export.signatures`.
-        model_run: TensorBoard's event files.
+      model: the SavedModel, with the signatures of `longtail.models.export.signatures`.
+      model_run: TensorBoard's event files.
     """
 
     SPEC_CLASS = specs.declare(
@@ -48,12 +48,12 @@ class Trainer(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            examples: the rebalanced examples; only a train split is read.
-            census: the classes of `examples`.
-            transform_graph: decodes and normalises.
-            config: the settings; a runtime parameter in place of a value leaves it open until a run starts.
-            checkpoints: folder where a killed training finds its last epoch.
-            card: JSON object written beside the model; the span of `examples` joins it.
+          examples: the rebalanced examples; only a train split is read.
+          census: the classes of `examples`.
+          transform_graph: decodes and normalises.
+          config: the settings; a runtime parameter in place of a value leaves it open until a run starts.
+          checkpoints: folder where a killed training finds its last epoch.
+          card: JSON object written beside the model; the span of `examples` joins it.
         """
         text, left_open = _split(config)
         train_only = [features.TRAIN_SPLIT]

@@ -39,7 +39,7 @@ def complete(config: str, exec_properties: Mapping[str, Any]) -> str:
     """Puts what was left open until the run into a `TrainConfig` as JSON.
 
     Raises:
-        errors.UsageError: a value that its key, or another, does not allow.
+      errors.UsageError: a value that its key, or another, does not allow.
     """
     given = {name: exec_properties[name] for name in SETTINGS if exec_properties.get(name) is not None}
     if not given:

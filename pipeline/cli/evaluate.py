@@ -105,7 +105,7 @@ def _model_folder(model: str) -> str:
     """The folder with the SavedModel: `model`, an artifact's serving model, or the last version.
 
     Raises:
-        errors.UsageError: there is none.
+      errors.UsageError: there is none.
     """
     import tensorflow as tf
 
@@ -128,7 +128,7 @@ def _task(
     """Lists the images, and chooses the protocol where none is asked for.
 
     Raises:
-        errors.UsageError: the protocol needs queries and a gallery, and the data does not tell them apart.
+      errors.UsageError: the protocol needs queries and a gallery, and the data does not tell them apart.
     """
     from longtail.components.data import sources
 
