@@ -21,14 +21,14 @@ from tfx.types import standard_artifacts
 from longtail.benchmarks import planted
 from longtail.benchmarks import timing
 from longtail.components import artifacts
+from longtail.components import registry as registry_lib
 from longtail.components.baseline_finder import executor as baseline_finder
 from longtail.components.curated_schema import executor as curated_schema
 from longtail.components.data import features
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor as distribution_validator
+from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import executor as drift_gate
-from longtail.components.drift_gate import findings
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.components.embedding_drift import executor as embedding_drift
 from longtail.components.span_sampler import executor as span_sampler
 from longtail.models import config as config_lib
@@ -42,7 +42,7 @@ SURE = 0.25  # from this severity on, every kind is to be found
 
 _IMAGE = (28, 28, 1)
 _SAMPLE = 2000
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Gate:
@@ -188,7 +188,7 @@ def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = ""
         chosen = [case for case in planted.cases(pool) if case.kind in wanted]
         for outcome in _judged(pool, chosen, epochs):
             found.append(outcome)
-            _LOG.info("%s", _line(outcome, time.monotonic() - started))
+            log.info("%s", _line(outcome, time.monotonic() - started))
     spent = {"data": os.path.basename(data) or "glyphs", "seconds": round(time.monotonic() - started)}
     machine = {**timing.machine(), **spent, "accepted_seeds": sorted({one["seed"] for one in found})}
     return {"bench": "drift", "machine": machine, "results": _results(found), "cases": found}
@@ -225,7 +225,7 @@ def _bounds(examples: list[bytes]) -> dict[str, Any]:
 def _outcome(case: planted.Case, report: dict[str, Any]) -> dict[str, Any]:
     """What the gate said of a case."""
     worst = next((row for row in report["features"] if row["distance"] is not None), None)
-    drifted = [row["feature"] for row in report["features"] if row["verdict"] != findings.OK]
+    drifted = [row["feature"] for row in report["features"] if row["verdict"] != rows_lib.OK]
     broken = sorted({row["feature"] for row in report["schema"]})
     return {
         "kind": case.kind,

@@ -95,10 +95,10 @@ class Pool:
     Which are foreign, held out or accepted, and the order of an identity's images, hangs on the seed.
 
     Attributes:
-        seed: as given.
-        home: identities of the accepted span.
-        spare: others of the same folders.
-        foreign: of other folders.
+      seed: as given.
+      home: identities of the accepted span.
+      spare: others of the same folders.
+      foreign: of other folders.
     """
 
     def __init__(self, read: Callable[[str, int], bytes], counts: dict[str, int], identities: int, seed: int):
@@ -153,7 +153,7 @@ def open_pool(data: str, identities: int, seed: int = 0) -> Pool:
     """Opens a folder or .zip of `folder/identity/image`, or the built-in glyphs, by script, where `data` is empty.
 
     Raises:
-        errors.UsageError: too few identities or images.
+      errors.UsageError: too few identities or images.
     """
     if not data:
         glyph_set = glyphs.GlyphSet(size=32)

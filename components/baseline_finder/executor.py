@@ -14,11 +14,11 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from longtail.components import registry as registry_lib
 from longtail.components import runtime
-from longtail.components import versions
 from longtail.components.data import samples
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.models import errors
+from longtail.models.export import versions
 
 STATISTICS_KEY = "statistics"
 SAMPLE_KEY = "sample"
@@ -136,7 +136,7 @@ def _number(text: str, key: str) -> int | str:
     """Returns what was pinned: AUTO, NONE or a number.
 
     Raises:
-        errors.UsageError: it is none of these.
+      errors.UsageError: it is none of these.
     """
     if text in (AUTO, NONE):
         return text

@@ -45,16 +45,16 @@ def schema(bounds: str, only: tuple[str, ...] | None = None) -> schema_pb2.Schem
     """Builds the schema: each feature with its type, its domain, present once in every example.
 
     Args:
-        bounds: JSON object that tightens domains: `{"image/brightness": {"min": 0.1, "max": 0.9},
-            "image/format": ["png"]}`.
-        only: names of the features to hold; all of them, `class_id` included, where None.
+      bounds: JSON object that tightens domains: `{"image/brightness": {"min": 0.1, "max": 0.9},
+        "image/format": ["png"]}`.
+      only: names of the features to hold; all of them, `class_id` included, where None.
 
     Returns:
-        The schema. Every feature has `presence.min_fraction` 1 and the fixed shape [1], so that
-        Transform reads it as a dense tensor [N, 1].
+      The schema. Every feature has `presence.min_fraction` 1 and the fixed shape [1], so that
+      Transform reads it as a dense tensor [N, 1].
 
     Raises:
-        errors.UsageError: `bounds` is no JSON object, has an unknown feature or a looser domain.
+      errors.UsageError: `bounds` is no JSON object, has an unknown feature or a looser domain.
     """
     try:
         asked = json.loads(bounds)
@@ -99,7 +99,7 @@ def domains(asked: Mapping[str, Any]) -> dict[str, tuple | None]:
     """Every feature's domain, tightened as `schema` reads it.
 
     Raises:
-        errors.UsageError: an unknown feature, or a domain that is none or looser.
+      errors.UsageError: an unknown feature, or a domain that is none or looser.
     """
     found = {name: domain for name, (_, domain) in _CURATED.items()}
     for name, bound in asked.items():

@@ -30,9 +30,9 @@ class CheckedImage:
     """An image that TensorFlow, which serves, has decoded.
 
     Attributes:
-        encoded: JPEG or PNG; the file as found, or re-encoded as PNG.
-        format: b"jpeg" or b"png".
-        pixels: uint8 [height, width, 3].
+      encoded: JPEG or PNG; the file as found, or re-encoded as PNG.
+      format: b"jpeg" or b"png".
+      pixels: uint8 [height, width, 3].
     """
 
     encoded: bytes
@@ -47,11 +47,11 @@ def check(data: bytes, max_pixels: int) -> CheckedImage:
     but for CMYK and the like, which become RGB.
 
     Args:
-        data: the file.
-        max_pixels: most pixels, height times width, that are decoded at all.
+      data: the file.
+      max_pixels: most pixels, height times width, that are decoded at all.
 
     Raises:
-        BadImage: empty, not decodable, or too large.
+      BadImage: empty, not decodable, or too large.
     """
     if not data:
         raise BadImage("empty file")

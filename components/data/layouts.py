@@ -52,7 +52,7 @@ def arrange(paths: list[str], layout: str, camera_pattern: str) -> base.Listing:
     """Gives every path its place. Paths are relative, with forward slashes, in any order.
 
     Raises:
-        errors.UsageError: `camera_pattern` found something that is no number.
+      errors.UsageError: `camera_pattern` found something that is no number.
     """
     items: list[base.Item] = []
     rejected: list[tuple[str, str]] = []

@@ -26,9 +26,9 @@ def held_out(identities: Iterable[str], eval_fraction: float, seed: int) -> froz
     more, are the identities nearest to the border moved over: there are then too few for anything else.
 
     Args:
-        identities: names, at least two different ones.
-        eval_fraction: share to hold out, in (0, 1).
-        seed: another seed, another division.
+      identities: names, at least two different ones.
+      eval_fraction: share to hold out, in (0, 1).
+      seed: another seed, another division.
     """
     ranked = sorted({(unit_hash(seed, identity), identity) for identity in identities})
     least = 2 if len(ranked) >= 4 else 1
@@ -60,9 +60,9 @@ def lacking(
     Known before any image is read. Two identities are needed for either: of one alone every answer is right.
 
     Args:
-        items: all images.
-        held_out: the identities of eval, of images whose layout does not say on which side they are.
-        protocol: by which they are scored.
+      items: all images.
+      held_out: the identities of eval, of images whose layout does not say on which side they are.
+      protocol: by which they are scored.
     """
     trained, scored = set(), collections.defaultdict(list)
     for item in items:
@@ -104,9 +104,9 @@ def queries(images: Sequence[tuple[str, str]], query_fraction: float, seed: int)
     The gallery has at least one image, and so have the queries where there are two or more images.
 
     Args:
-        images: (path, sha256) each; equal files fall on the same side where they can.
-        query_fraction: share of queries, in (0, 1).
-        seed: another seed, another division.
+      images: (path, sha256) each; equal files fall on the same side where they can.
+      query_fraction: share of queries, in (0, 1).
+      seed: another seed, another division.
     """
     ranked = sorted((unit_hash(seed, sha256), path) for path, sha256 in images)
     count = sum(place < query_fraction for place, _ in ranked)

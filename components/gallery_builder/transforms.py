@@ -15,8 +15,8 @@ class Embed(beam.PTransform):
         """Remembers where the model is; it is loaded by the workers.
 
         Args:
-            model_uri: a folder with `saved_model.pb`.
-            batch: images a call, at most.
+          model_uri: a folder with `saved_model.pb`.
+          batch: images a call, at most.
         """
         super().__init__()
         self._model_uri = model_uri

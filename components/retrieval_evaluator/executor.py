@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -20,8 +19,10 @@ from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from longtail.components import embedding
+from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
 from longtail.models import errors
+from longtail.models import files as files_lib
 from longtail.models import head_tail
 from longtail.models.export import signatures
 from longtail.models.metrics import metric
@@ -40,10 +41,9 @@ MARGIN_KEY = "margin"
 MAX_UNDECODABLE_KEY = "max_undecodable"
 
 METRICS_FILE = "metrics.json"
-FOUND_PROPERTY = "found"  # of the baseline: 0 where there is none yet
 REASON_PROPERTY = "reason"  # of the blessing: why not
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Executor(base_executor.BaseExecutor):
         """See `component.RetrievalEvaluator`.
 
         Raises:
-            errors.UsageError: a parameter out of range.
-            errors.WorkError: there is nothing to score, the protocol crosses cameras that are unknown,
-                or a model cannot be loaded, embeds no image, or gives values that are not finite.
+          errors.UsageError: a parameter out of range.
+          errors.WorkError: there is nothing to score, the protocol crosses cameras that are unknown,
+            or a model cannot be loaded, embeds no image, or gives values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
@@ -95,8 +95,8 @@ def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | N
     if not input_dict.get(BASELINE_MODEL_KEY):
         return None
     artifact = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
-    if artifact.has_custom_property(FOUND_PROPERTY):
-        return artifact if artifact.get_int_custom_property(FOUND_PROPERTY) else None
+    if artifact.has_custom_property(finder.FOUND_PROPERTY):
+        return artifact if artifact.get_int_custom_property(finder.FOUND_PROPERTY) else None
     return artifact
 
 
@@ -242,9 +242,7 @@ def _write_metrics(
         "blessed": not reason,
         "reason": reason,
     }
-    path = os.path.join(uri, METRICS_FILE)
-    io_utils.write_string_file(path + ".tmp", json.dumps(metrics, indent=1))
-    fileio.rename(path + ".tmp", path, overwrite=True)
+    files_lib.write_json(os.path.join(uri, METRICS_FILE), metrics)
 
 
 def _write_blessing(
@@ -278,6 +276,6 @@ def _write_blessing(
 def _log_outcome(candidate: dict, baseline: dict | None, reason: str) -> None:
     against = f"last blessed model: {metric.line(baseline)}" if baseline else "no blessed model yet"
     verdict = f"not blessed: {reason}" if reason else "blessed"
-    _LOG.info(
+    log.info(
         "%s over %d queries (%s): %s", metric.line(candidate), candidate["queries"], against, verdict
     )

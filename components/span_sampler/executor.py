@@ -16,6 +16,8 @@ EXAMPLES_KEY = "examples"
 SAMPLE_KEY = "sample"
 IMAGES_KEY = "images"
 
+IMAGES_PROPERTY = "images"  # of the sample: how many it holds
+
 
 class Executor(base_executor.BaseExecutor):
     """See `component.SpanSampler`."""
@@ -32,7 +34,7 @@ class Executor(base_executor.BaseExecutor):
             _files(input_dict[EXAMPLES_KEY], split) for split in (features.TRAIN_SPLIT, features.EVAL_SPLIT)
         )
         sample = artifact_utils.get_single_instance(output_dict[SAMPLE_KEY])
-        sample.set_int_custom_property(IMAGES_KEY, samples.draw(train, held_out, sample.uri, images))
+        sample.set_int_custom_property(IMAGES_PROPERTY, samples.draw(train, held_out, sample.uri, images))
         [examples] = input_dict[EXAMPLES_KEY]
         fingerprint = examples.get_string_custom_property(samples.FINGERPRINT_PROPERTY)
         sample.set_string_custom_property(samples.FINGERPRINT_PROPERTY, fingerprint)

@@ -14,12 +14,12 @@ class QueryScores:
     """What became of each query, one row a query.
 
     Attributes:
-        identity: int64 [Q], dense code of the query's identity.
-        matches: int64 [Q], gallery images that are right answers; 0 where the query has none.
-        first: int64 [Q], rank from 1 of the nearest right answer; 0 where there is none.
-        average_precision: float64 [Q], NaN where there is none.
-        inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
-            is none.
+      identity: int64 [Q], dense code of the query's identity.
+      matches: int64 [Q], gallery images that are right answers; 0 where the query has none.
+      first: int64 [Q], rank from 1 of the nearest right answer; 0 where there is none.
+      average_precision: float64 [Q], NaN where there is none.
+      inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
+        is none.
     """
 
     identity: np.ndarray
@@ -34,16 +34,16 @@ class Metric:
     """A figure of retrieval: the mean of what it is of each query, and how it is shown.
 
     Attributes:
-        name: its key in `summary.json`, in `metrics.json` and in what commands print as JSON.
-        caption: its name in tables and pages.
-        of_queries: from scores of Q queries to float or bool [Q], a share of 1 where the unit is "%".
-        unit: "%" where it is a share of 1, which tables multiply by 100; otherwise the unit's name, or "".
-        format: how a table writes its number, as in `format(number, ".2f")`.
+      name: its key in `summary.json`, in `metrics.json` and in what commands print as JSON.
+      caption: its name in tables and pages.
+      of_queries: from scores of Q queries to float or bool [Q], a share of 1 where the unit is "%".
+      unit: "%" where it is a share of 1, which tables multiply by 100; otherwise the unit's name, or "".
+      format: how a table writes its number, as in `format(number, ".2f")`.
 
     Example:
-        >>> half = Metric("half", "In the upper half", lambda queries: queries.first <= 2)
-        >>> half.title, half.show(0.75), half.show(None)
-        ('In the upper half, %', '75.00', '-')
+      >>> half = Metric("half", "In the upper half", lambda queries: queries.first <= 2)
+      >>> half.title, half.show(0.75), half.show(None)
+      ('In the upper half, %', '75.00', '-')
     """
 
     name: str
@@ -61,8 +61,8 @@ class Metric:
         """The number as tables write it, without its unit; "-" for None.
 
         Args:
-            value: the figure, as `summarise` gives it, or a difference or spread of such.
-            sign: "+" writes the sign of positive numbers too.
+          value: the figure, as `summarise` gives it, or a difference or spread of such.
+          sign: "+" writes the sign of positive numbers too.
         """
         if value is None:
             return "-"
@@ -87,15 +87,15 @@ def summarise(scores: QueryScores, mask: np.ndarray | None = None) -> dict[str, 
     """Means over the queries that have a match.
 
     Args:
-        scores: of Q queries.
-        mask: bool [Q], the queries to take; all of them by default.
+      scores: of Q queries.
+      mask: bool [Q], the queries to take; all of them by default.
 
     Returns:
-        The name of each of `METRICS` and its figure, None where no query is left; `queries` (scored),
-        `identities` (theirs) and `unmatched` (left out for want of a match).
+      The name of each of `METRICS` and its figure, None where no query is left; `queries` (scored),
+      `identities` (theirs) and `unmatched` (left out for want of a match).
 
     Raises:
-        ValueError: `mask` does not fit.
+      ValueError: `mask` does not fit.
     """
     taken = np.ones(len(scores.first), bool) if mask is None else np.asarray(mask, bool)
     if taken.shape != scores.first.shape:

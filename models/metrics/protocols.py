@@ -11,10 +11,10 @@ class Protocol:
     """A way to score a model.
 
     Attributes:
-        name: as recipes and commands write it.
-        meaning: in words.
-        divided: images are queries or gallery, as the data tells; otherwise each is a query against all others.
-        cross_camera: images of the query's identity by the query's own camera are neither right nor wrong.
+      name: as recipes and commands write it.
+      meaning: in words.
+      divided: images are queries or gallery, as the data tells; otherwise each is a query against all others.
+      cross_camera: images of the query's identity by the query's own camera are neither right nor wrong.
     """
 
     name: str
@@ -41,15 +41,15 @@ def find(name: str, where: str) -> Protocol:
     """The protocol of a name.
 
     Args:
-        name: a key of `PROTOCOLS`.
-        where: the recipe's key or the command's option that holds it, for the message.
+      name: a key of `PROTOCOLS`.
+      where: the recipe's key or the command's option that holds it, for the message.
 
     Raises:
-        errors.UsageError: no such protocol; the nearest one is named.
+      errors.UsageError: no such protocol; the nearest one is named.
 
     Example:
-        >>> find("reid", "--protocol").cross_camera
-        True
+      >>> find("reid", "--protocol").cross_camera
+      True
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]

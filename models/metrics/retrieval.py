@@ -34,13 +34,13 @@ def evaluate_retrieval(
     See `score_queries` for the ranking, its arguments and its errors.
 
     Args:
-        slices: name -> bool [Q]: queries to be averaged by themselves too. The gallery stays whole.
+      slices: name -> bool [Q]: queries to be averaged by themselves too. The gallery stays whole.
 
     Returns:
-        `metric.summarise`'s values, `gallery` (its size), and `slices`: name -> the same values.
+      `metric.summarise`'s values, `gallery` (its size), and `slices`: name -> the same values.
 
     Raises:
-        errors.WorkError: no query has a match in the gallery.
+      errors.WorkError: no query has a match in the gallery.
 
     Example: one query finds its own at once, the other at the second rank.
 
@@ -89,18 +89,18 @@ def score_queries(
     queries times the gallery, at most 64 MiB or one row.
 
     Args:
-        query: float [Q, d], any length but zero; normalised here in float32.
-        query_ids: [Q] identities: integers, str or bytes.
-        gallery: float [G, d].
-        gallery_ids: [G] identities, of the same kind.
-        query_cameras: int [Q]. With `gallery_cameras`: images of the query's identity by the
-            query's camera are neither right nor wrong, as in Market-1501's protocol.
-        gallery_cameras: int [G].
-        exclude_self: gallery and queries are the same images in the same order, and each query is
-            left out of its own gallery.
+      query: float [Q, d], any length but zero; normalised here in float32.
+      query_ids: [Q] identities: integers, str or bytes.
+      gallery: float [G, d].
+      gallery_ids: [G] identities, of the same kind.
+      query_cameras: int [Q]. With `gallery_cameras`: images of the query's identity by the
+        query's camera are neither right nor wrong, as in Market-1501's protocol.
+      gallery_cameras: int [G].
+      exclude_self: gallery and queries are the same images in the same order, and each query is
+        left out of its own gallery.
 
     Raises:
-        ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
+      ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
 
     Example: the right answer ties with a wrong one, and ties are lost.
 

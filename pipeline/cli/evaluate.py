@@ -26,7 +26,7 @@ _READ_AHEAD = 256
 _REPORT_EVERY = 5000
 _PNG_OR_JPEG = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class _Image(NamedTuple):
@@ -81,7 +81,7 @@ def evaluate(
         embedder = embedding.Embedder(_model_folder(model))
         task = _task(data, query, gallery, layout, camera_pattern, asked)
         _check_task(task)
-        _LOG.info("embedding %d images with %s", len(task.images), embedder.uri)
+        log.info("embedding %d images with %s", len(task.images), embedder.uri)
         files: list[str] = []
         vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
         _say_what_was_refused(task, files, status)
@@ -105,11 +105,11 @@ def _model_folder(model: str) -> str:
     """The folder with the SavedModel: `model`, an artifact's serving model, or the last version.
 
     Raises:
-        errors.UsageError: there is none.
+      errors.UsageError: there is none.
     """
     import tensorflow as tf
 
-    from longtail.components import versions
+    from longtail.models.export import versions
 
     for folder in (model, os.path.join(model, "Format-Serving")):
         if tf.io.gfile.exists(os.path.join(folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)):
@@ -128,7 +128,7 @@ def _task(
     """Lists the images, and chooses the protocol where none is asked for.
 
     Raises:
-        errors.UsageError: the protocol needs queries and a gallery, and the data does not tell them apart.
+      errors.UsageError: the protocol needs queries and a gallery, and the data does not tell them apart.
     """
     from longtail.components.data import sources
 
@@ -174,7 +174,7 @@ def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
             if len(pending) == _READ_AHEAD:
                 yield pending.popleft().result()
             if count % _REPORT_EVERY == 0:
-                _LOG.info("%d images read", count)
+                log.info("%d images read", count)
         while pending:
             yield pending.popleft().result()
 
@@ -191,7 +191,7 @@ def _encoded(image: _Image) -> bytes:
             return data
         return images.check(data, config.MAX_PIXELS).encoded
     except (sources.ReadError, images.BadImage) as error:
-        _LOG.warning("left out: %s: %s", image.item.path, error)
+        log.warning("left out: %s: %s", image.item.path, error)
         return b""
 
 
@@ -208,7 +208,7 @@ def _say_what_was_refused(task: _Task, files: list[str], status) -> None:
 
     for image, file, state in zip(task.images, files, status.tolist(), strict=True):
         if file and state != signatures.STATUS_OK:
-            _LOG.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
+            log.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
 
 
 def _figures(task: _Task, files: list[str], vectors, status) -> dict:

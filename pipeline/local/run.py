@@ -14,11 +14,12 @@ import rich.table
 from tfx import v1 as tfx
 from tfx.utils import path_utils
 
-from longtail.components import versions
 from longtail.components.data import sources
 from longtail.models import errors
+from longtail.models import files
 from longtail.models import head_tail
 from longtail.models.export import signatures
+from longtail.models.export import versions
 from longtail.models.metrics import metric
 from longtail.models.training import position as position_lib
 from longtail.pipeline import beam
@@ -127,7 +128,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     delivered = []
     if summary["pushed_model"]:
         delivered = [summary["pushed_model"], os.path.join(summary["gallery"], str(summary["version"]))]
-    root_folder.write_json(summary_file, summary)
+    files.write_json(summary_file, summary)
     record.finish(delivered)
     return summary
 

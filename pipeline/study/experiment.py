@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from longtail.components.data import sources
 from longtail.models import errors
+from longtail.models import files
 from longtail.models import head_tail
 from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.metrics import angular
@@ -66,7 +67,7 @@ def study(
         results["runs"] = list(finished.values())
         results["summary"] = table.summarise(results["runs"], parsed)
         if json_path:
-            root_folder.write_json(json_path, results)
+            files.write_json(json_path, results)
 
     keep()
     tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
