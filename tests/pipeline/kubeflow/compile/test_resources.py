@@ -56,7 +56,7 @@ def test_numbers_become_the_texts_that_kubernetes_takes(tmp_path):
         ("default: {tolerations: [{key: a, operator: In}]}", "tolerations.operator: unknown 'In'"),
         ("default: {tolerations: [{key: a, operator: Exists, value: b}]}", "tolerations.value: Exists takes none"),
         ("default: {tolerations: [{value: b}]}", "tolerations.key: is missing"),
-        ("default: {tolerations: {key: a}}", "default.tolerations must be a list, each item a mapping"),
+        ("default: {tolerations: {key: a}}", "must be a list, each item a mapping, not {'key': 'a'}"),
         ("steps: [Trainer]", "steps must be a mapping, each value a mapping, not ['Trainer']"),
         ("default: [", "not YAML"),
         ("- a", "must be a mapping"),
