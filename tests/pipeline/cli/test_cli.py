@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -154,19 +153,17 @@ def test_a_signal_is_raised_where_the_run_is_and_a_second_one_would_end_the_proc
     assert stopped.value.exit_status == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_study_that_is_stopped_says_what_is_kept(tmp_path):
+def test_a_study_that_is_stopped_says_what_is_kept(processes, tmp_path):
     glyphs = "glyphs:identities=40,head=5,head_images=8,tail_images=4,size=20"
     words = ["study", "--recipe", runs.RECIPE, "--data", glyphs, "--settings", "H5S3", "--methods", "cosface"]
-    words += ["--set", "training.epochs=400", "--json", str(tmp_path / "s.json")]
-    command = [sys.executable, "-m", "longtail.pipeline.cli", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if "epoch 2/400" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    said = process.stderr.read()
-    process.stderr.close()
-    assert process.wait() == 130
+    words += ["--set", "training.epochs=400", "--json", tmp_path / "s.json"]
+    with processes.popen("longtail.pipeline.cli", *words, stderr=subprocess.PIPE) as process:
+        for line in process.stderr:
+            if "epoch 2/400" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait() == 130
     assert said.endswith("longtail: stopped after 0 finished trainings; the same command goes on\n")
 
 
