@@ -1,4 +1,4 @@
-"""A run killed inside Trainer goes on where it was: nothing finished is done again, no epoch is lost."""
+"""A run killed or stopped inside Trainer goes on where it was: nothing finished is done again, no epoch is lost."""
 
 import json
 import os
@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 
+from longtail.models.training import position
 from tests.e2e import runs
 
 
-def test_a_run_killed_while_training_goes_on_from_its_last_epoch(tmp_path, monkeypatch, capfd):
+def test_a_run_killed_and_then_stopped_while_training_goes_on_from_its_last_epoch(tmp_path, monkeypatch, capfd):
     runs.write_span(tmp_path, 1)
     words = ["run", "--recipe", runs.RECIPE, "--data", str(tmp_path / "span-1"), "--root", str(tmp_path / "root")]
     words += ["--set", "training.epochs=16", "--json"]
@@ -31,12 +32,23 @@ def test_a_run_killed_while_training_goes_on_from_its_last_epoch(tmp_path, monke
     process.stderr.close()
     assert {"ImageExampleGen", "DriftGate", "Rebalancer", "Transform"} <= finished and "Trainer" not in finished
 
+    with position.watched(lambda now: now.done == 8 and now.step == 2 and os.kill(os.getpid(), signal.SIGTERM)):
+        assert runs.longtail(monkeypatch, *words) == 128 + signal.SIGTERM
+    said = capfd.readouterr().err
+    assert said.endswith("longtail: stopped after epoch 8 of 16; the same command goes on\n")
+    going_on = re.search(r"going on after epoch (\d+) of 16", said)
+    assert going_on and int(going_on.group(1)) >= 2
+    assert f"epoch {int(going_on.group(1)) + 1}/16" in said and "epoch 1/16" not in said
+    [record] = (tmp_path / "root" / "records").iterdir()
+    spent = json.loads(record.read_text())["seconds"]
+    assert finished <= {name for name, seconds in spent.items() if seconds}
+
     assert runs.longtail(monkeypatch, *words) == 0
     said = capfd.readouterr()
     summary = json.loads(said.out)
     assert finished <= set(summary["cached"])
-    going_on = re.search(r"going on after epoch (\d+) of 16", said.err)
-    assert going_on and int(going_on.group(1)) >= 2
-    assert f"epoch {int(going_on.group(1)) + 1}/16" in said.err and "epoch 1/16" not in said.err
+    assert "going on after epoch 8 of 16" in said.err
     assert summary["blessed"] and summary["pushed_model"]
     assert not list((tmp_path / "root" / "checkpoints").iterdir())
+    assert {name: summary["seconds"][name] for name in finished} == {name: spent[name] for name in finished}
+    assert summary["seconds"]["Trainer"] > spent["Trainer"]
