@@ -10,7 +10,6 @@ from longtail.models.training import loop
 from longtail.models.training import position
 from tests.models.training import test_loop
 
-
 DECODE = preprocess.Preprocess(test_loop.SHAPE)
 
 
