@@ -32,7 +32,7 @@ class CurricularFace(base.Head):
 
     Example: the other class is nearer than the own one, hence hard: 10 * 0.8 * (0.6 + 0.8), where t is 0.6.
 
-    >>> head = heads.CurricularFace(2, scale=10.0, options={"momentum": 0.0})
+    >>> head = heads.CurricularFace(2, scale=10.0, margin=0.0, options={"momentum": 0.0})
     >>> head.build([(1, 2), (1,)])
     >>> head.set_weights([np.eye(2), np.zeros([])])
     >>> head((tf.constant([[3.0, 4.0]]), tf.constant([0])), training=True).numpy().round(2)
