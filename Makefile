@@ -7,6 +7,8 @@ BIN = .venv/bin
 ROOT ?= runs/glyphs
 # Processes that share the tests, each with whole files. Each imports TensorFlow and TFX, and takes up to 3 GB.
 WORKERS ?= 2
+# A package of links to the rooms, for mypy.
+TYPED = .tools/typing/longtail
 # `make setup CUDA=1` adds the libraries that a GPU needs; they stay until `make clean`.
 GPU = $(or $(filter 1,$(CUDA)),$(wildcard .venv/.cuda))
 LOCKS = requirements-dev.txt $(if $(GPU),requirements-cuda.txt)
@@ -22,6 +24,8 @@ test: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	@mkdir -p $(TYPED)
+	@ln -sf $(addprefix ../../../,models components pipeline serving benchmarks longtail/__init__.py longtail/py.typed) $(TYPED)
 	$(BIN)/mypy
 
 setup: .venv/.ready $(if $(GPU),.venv/.cuda)

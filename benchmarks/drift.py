@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,14 @@ from tfx.types import standard_artifacts
 from longtail.benchmarks import planted
 from longtail.benchmarks import timing
 from longtail.components import artifacts
+from longtail.components import registry as registry_lib
 from longtail.components.baseline_finder import executor as baseline_finder
 from longtail.components.curated_schema import executor as curated_schema
 from longtail.components.data import features
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor as distribution_validator
+from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import executor as drift_gate
-from longtail.components.drift_gate import findings
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.components.embedding_drift import executor as embedding_drift
 from longtail.components.span_sampler import executor as span_sampler
 from longtail.models import config as config_lib
@@ -41,7 +42,7 @@ SURE = 0.25  # from this severity on, every kind is to be found
 
 _IMAGE = (28, 28, 1)
 _SAMPLE = 2000
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Gate:
@@ -79,7 +80,7 @@ class Gate:
         """Runs the executors in the graph's order; their outputs join `made`."""
         anomalies, report, sample = standard_artifacts.ExampleAnomalies, artifacts.DriftReport, artifacts.SpanSample
 
-        def do(executor: Any, inputs: dict[str, str], outputs: dict[str, tuple[str, type]], **more: Any) -> None:
+        def do(executor: Any, inputs: dict[str, str], outputs: Mapping[str, tuple[str, type]], **more: Any) -> None:
             given = {key: self._artifact(kind, name) for key, (name, kind) in outputs.items()}
             executor().Do({key: made[name] for key, name in inputs.items()}, given, {**properties, **more})
             made.update({name: given[key] for key, (name, _) in outputs.items()})
@@ -101,7 +102,7 @@ class Gate:
             distribution_validator.Executor,
             {**measured, **both},
             {"anomalies": ("drift_anomalies", anomalies), "report": ("data_report", report)},
-            distribution_validator_config=comparators.config(),
+            distribution_validator_config=comparators.config({}),
             include_split_pairs=json.dumps([[features.TRAIN_SPLIT] * 2]),
             thresholds="{}",
         )
@@ -187,7 +188,7 @@ def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = ""
         chosen = [case for case in planted.cases(pool) if case.kind in wanted]
         for outcome in _judged(pool, chosen, epochs):
             found.append(outcome)
-            _LOG.info("%s", _line(outcome, time.monotonic() - started))
+            log.info("%s", _line(outcome, time.monotonic() - started))
     spent = {"data": os.path.basename(data) or "glyphs", "seconds": round(time.monotonic() - started)}
     machine = {**timing.machine(), **spent, "accepted_seeds": sorted({one["seed"] for one in found})}
     return {"bench": "drift", "machine": machine, "results": _results(found), "cases": found}
@@ -224,7 +225,7 @@ def _bounds(examples: list[bytes]) -> dict[str, Any]:
 def _outcome(case: planted.Case, report: dict[str, Any]) -> dict[str, Any]:
     """What the gate said of a case."""
     worst = next((row for row in report["features"] if row["distance"] is not None), None)
-    drifted = [row["feature"] for row in report["features"] if row["verdict"] != findings.OK]
+    drifted = [row["feature"] for row in report["features"] if row["verdict"] != rows_lib.OK]
     broken = sorted({row["feature"] for row in report["schema"]})
     return {
         "kind": case.kind,
@@ -253,11 +254,12 @@ def _results(found: list[dict[str, Any]]) -> list[dict[str, object]]:
         rows.append(timing.row(f"missed at {severity:.0%}", missed, f"of {len(these)} planted", target=target))
     for number, one in enumerate(found):
         most = one["most"] or {"feature": "", "distance": 0.0, "threshold": 1.0}
+        most_allowed: float | None = 1.0
         if not one["severity"]:
-            name, ratio, target = f"clean: {one['kind']} {number + 1}", most["distance"] / most["threshold"], 1.0
+            name, ratio = f"clean: {one['kind']} {number + 1}", most["distance"] / most["threshold"]
         else:
-            name, target = f"{one['kind']} {one['severity']:.0%}", 1.0 if one["severity"] >= SURE else None
+            name, most_allowed = f"{one['kind']} {one['severity']:.0%}", 1.0 if one["severity"] >= SURE else None
             broken = any(feature.startswith("schema: ") for feature in one["features"])
             ratio = 0.0 if broken else most["threshold"] / max(most["distance"], 1e-9)
-        rows.append(timing.row(name, most["distance"], most["feature"], ratio, target))
+        rows.append(timing.row(name, most["distance"], most["feature"], ratio, most_allowed))
     return rows

@@ -41,6 +41,7 @@ class _NaiveDraw(heads.CosFace):
 
     def call(self, inputs, training=False):
         features, labels = inputs
+        assert self.cloud is not None
         width, _ = self.cloud.spread(features, labels)
         cosine = tf.clip_by_value(self.cosines(features), -heads.COSINE_LIMIT, heads.COSINE_LIMIT)
         alpha = tf.random.normal(tf.shape(cosine)) * width[:, tf.newaxis]
@@ -93,7 +94,7 @@ def _step(kind: str, prototypes: tf.Variable, features, labels, xla: bool):
     return (lambda: step(features, labels)[0].numpy()), head
 
 
-def _batch(classes: int, dimension: int, batch: int):
+def _batch(classes: int, dimension: int, batch: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Embeddings, and labels of tail classes alone."""
     rng = np.random.default_rng(1)
     labels = rng.integers(max(1, classes // 10), classes, batch)
@@ -121,15 +122,17 @@ def _works(classes: int, dimension: int, batch: int, xla: bool):
 
 def _health_works(head: heads.Head, batch: int, board: str) -> dict[str, Callable[[], object]]:
     """What tail health costs: the reading at an epoch's end with its event files, and in a step the count of rows."""
-    reading = tail_health.TailHealth(head.cloud.memory.counts, head.cloud.memory.head_threshold, board)
+    cloud = head.cloud
+    assert cloud is not None
+    reading = tail_health.TailHealth(cloud.memory.counts, cloud.memory.head_threshold, board)
     reading.set_model(types.SimpleNamespace(head=head))
     rows = tf.ones([batch], tf.bool)
 
     @tf.function
     def count(rows):  # many, one after the other: starting a function costs more than the count that a step has
         for _ in range(_COUNTS):
-            head.cloud.clouded.update_state(rows)
-        return head.cloud.clouded.count + 0.0
+            cloud.clouded.update_state(rows)
+        return cloud.clouded.count + 0.0
 
     works = (lambda: reading.on_epoch_end(0, {"loss": 0.0}), lambda: count(rows).numpy())
     return dict(zip(_HEALTH, works, strict=True))

@@ -245,8 +245,8 @@ def main() -> None:
         return await Load(plan, bodies).run()
 
     counted = asyncio.run(run())
-    with open(plan.result, "wb") as file:
-        pickle.dump(counted, file)
+    with open(plan.result, "wb") as result:
+        pickle.dump(counted, result)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hashlib
 import io
 import unicodedata
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 import numpy as np
@@ -94,10 +95,10 @@ class Pool:
     Which are foreign, held out or accepted, and the order of an identity's images, hangs on the seed.
 
     Attributes:
-        seed: as given.
-        home: identities of the accepted span.
-        spare: others of the same folders.
-        foreign: of other folders.
+      seed: as given.
+      home: identities of the accepted span.
+      spare: others of the same folders.
+      foreign: of other folders.
     """
 
     def __init__(self, read: Callable[[str, int], bytes], counts: dict[str, int], identities: int, seed: int):
@@ -152,7 +153,7 @@ def open_pool(data: str, identities: int, seed: int = 0) -> Pool:
     """Opens a folder or .zip of `folder/identity/image`, or the built-in glyphs, by script, where `data` is empty.
 
     Raises:
-        errors.UsageError: too few identities or images.
+      errors.UsageError: too few identities or images.
     """
     if not data:
         glyph_set = glyphs.GlyphSet(size=32)
@@ -230,7 +231,7 @@ def _planted(pool: Pool) -> Iterator[Case]:
                 yield Case(kind, severity, tuple(new if changed else shot for shot, new, changed in pairs))
 
 
-def _fresh(pool: Pool, names: list[str], seed: int) -> tuple[Shot, ...]:
+def _fresh(pool: Pool, names: Iterable[str], seed: int) -> tuple[Shot, ...]:
     """EACH images of every identity, none of them in the accepted span."""
     rng = np.random.default_rng(seed)
     return tuple(

@@ -7,9 +7,9 @@ from longtail.components.data import features
 from longtail.components.data import layouts
 from longtail.models import config
 from longtail.models import settings
+from longtail.models.metrics import protocols
 
 STRATEGIES = ("none", "cap", "repeat", "carve")
-PROTOCOLS = ("query_gallery", "leave_one_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Rebalance:
 class Evaluation:
     """How a model is scored and when it is blessed."""
 
-    protocol: str = settings.choice("query_gallery", PROTOCOLS, "which images are ranked against which")
-    cross_camera: bool = settings.flag(False, "leave out gallery images of the query's own camera and identity")
-    tail_max_images: int = settings.number(5, 0, config.LARGE, "held-out identities with at most so many are the tail")
+    protocol: str = settings.choice(
+        "query_gallery", tuple(protocols.PROTOCOLS), "which images are ranked against which"
+    )
     floor_map: float = settings.number(0.0, 0, 1, "a model below this mAP is not blessed")
     margin: float = settings.number(0.02, 0, 1, "how far below the last blessed model's mAP it may be")
     max_undecodable: float = settings.number(0.05, 0, 1, "which share of held-out images it may refuse")

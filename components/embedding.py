@@ -19,18 +19,18 @@ class Embedder:
     """A SavedModel, loaded once.
 
     Attributes:
-        uri: the folder it was loaded from.
-        dimension: d of its embeddings, or None where the model does not say.
+      uri: the folder it was loaded from.
+      dimension: d of its embeddings, or None where the model does not say.
     """
 
     def __init__(self, uri: str):
         """Loads the model.
 
         Args:
-            uri: the folder with `saved_model.pb`, on any file system TensorFlow knows.
+          uri: the folder with `saved_model.pb`, on any file system TensorFlow knows.
 
         Raises:
-            errors.WorkError: there is no SavedModel, or its serving signature is another one.
+          errors.WorkError: there is no SavedModel, or its serving signature is another one.
         """
         self.uri = uri
         # TensorFlow lets go of the variables with the loaded object, so it is kept.
@@ -43,14 +43,14 @@ class Embedder:
         """Embeds one batch.
 
         Args:
-            images: encoded images.
+          images: encoded images.
 
         Returns:
-            embedding float32 [N, d], status int32 [N] (see `longtail.models.export.signatures`).
+          embedding float32 [N, d], status int32 [N] (see `longtail.models.export.signatures`).
 
         Raises:
-            errors.WorkError: the model fails, or answers with other shapes or with values that are
-                not finite.
+          errors.WorkError: the model fails, or answers with other shapes or with values that are
+            not finite.
         """
         try:
             output = self._signature(**{signatures.IMAGE_BYTES: tf.constant(images, tf.string)})
@@ -84,15 +84,15 @@ def embed_images(
     """Embeds any number of images in this process, a batch in memory at a time.
 
     Args:
-        embedder: the model.
-        images: encoded images; taken from the iterable as they are needed.
-        batch: images a call.
+      embedder: the model.
+      images: encoded images; taken from the iterable as they are needed.
+      batch: images a call.
 
     Returns:
-        embedding float32 [N, d], status int32 [N], in the order of `images`.
+      embedding float32 [N, d], status int32 [N], in the order of `images`.
 
     Raises:
-        errors.WorkError: see `Embedder`.
+      errors.WorkError: see `Embedder`.
     """
     parts = [embedder(some) for some in _batches(images, batch)]
     if not parts:

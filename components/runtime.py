@@ -26,7 +26,7 @@ def folder(path: str, model_name: str) -> str:
     """Puts the model's name where `{MODEL}` stands in a path.
 
     Raises:
-        errors.UsageError: it is no name of a folder.
+      errors.UsageError: it is no name of a folder.
     """
     if MODEL not in path:
         return path

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from longtail.models import errors
 from longtail.models.export import signatures
-from longtail.serving import versions
+from longtail.models.export import versions
 
 
 @dataclasses.dataclass(frozen=True)

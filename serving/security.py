@@ -9,7 +9,7 @@ import grpc
 from longtail.models import errors
 from longtail.serving import token_file
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 VARIABLE = "LONGTAIL_TOKEN"
 
@@ -90,5 +90,5 @@ def channel(server: str, security: Security) -> grpc.Channel:
     if security.root_ca:
         return grpc.secure_channel(server, security.credentials(), options=options)
     if security.token and host not in _LOOPBACK:
-        _log.warning("the token goes to %s in clear; name the CA of the server's certificate for TLS", server)
+        log.warning("the token goes to %s in clear; name the CA of the server's certificate for TLS", server)
     return grpc.insecure_channel(server, options=options)

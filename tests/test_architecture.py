@@ -1,6 +1,8 @@
 """The rules of the house: who may import whom, what names no package host, and what costs nothing to ask for help."""
 
 import ast
+import functools
+import graphlib
 import pathlib
 import re
 import subprocess
@@ -16,13 +18,29 @@ FLOORS = {
     "pipeline": {"models", "components", "pipeline", "serving", "benchmarks"},
     "serving": {"serving"},
 }
-# What whoever writes a model and whoever serves it share. Nothing of it imports TensorFlow.
-SHARED_WITH_SERVING = ("longtail.models.export.signatures", "longtail.models.errors")
+# What whoever writes a model and whoever serves it share, so that both mean the same: names of signatures and files,
+# how work fails, and which folder is which version. Nothing of it loads TensorFlow when it is imported.
+SHARED_WITH_SERVING = tuple(f"longtail.models.{name}" for name in ("export.signatures", "export.versions", "errors"))
 
 
-def imported(path):
+@functools.cache
+def parsed(path):
+    """A file's tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def nodes(tree, type_checking):
+    """Every node of a file's tree; those that only a type checker looks at where `type_checking` is set."""
+    if isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING") and not type_checking:
+        return
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        yield from nodes(child, type_checking)
+
+
+def imported(path, type_checking=True):
     """Full names of all that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(parsed(path), type_checking):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -43,6 +61,49 @@ def test_floors_import_downward_only(floor):
                 assert shared, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def module(path):
+    """The name a file is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in ("longtail", *parts) if part != "__init__")
+
+
+def imports_of_files():
+    """File's module -> modules of the house that it imports, at the top or in a function."""
+    files = {module(path): path for floor in FLOORS for path in (ROOT / floor).rglob("*.py")}
+    found = {}
+    for name, path in files.items():
+        wanted = (one if one in files else one.rpartition(".")[0] for one in imported(path, type_checking=False))
+        found[name] = files.keys() & set(wanted) - {name}
+    return found
+
+
+def test_no_files_import_one_another_in_a_circle():
+    graphlib.TopologicalSorter(imports_of_files()).prepare()  # raises CycleError, which names the files
+
+
+def test_no_folders_of_components_import_one_another_in_a_circle():
+    folders = {}
+    for name, wanted in imports_of_files().items():
+        if name.startswith("longtail.components."):
+            folder = ".".join(name.split(".")[:3])
+            theirs = {".".join(one.split(".")[:3]) for one in wanted if one.startswith("longtail.components.")}
+            folders.setdefault(folder, set()).update(theirs - {folder})
+    graphlib.TopologicalSorter(folders).prepare()
+
+
+def test_the_mathematics_of_drift_loads_neither_tensorflow_nor_tfx():
+    names = [module(path) for path in sorted((ROOT / "components" / "drift").glob("*.py"))]
+    assert len(names) > 5
+    assert not loaded(names) & {"tensorflow", "tfx", "tensorflow_metadata", "apache_beam", "ml_metadata"}
+
+
+def loaded(names):
+    """The packages that are there after a process has imported the modules `names`."""
+    script = f"import {', '.join(names)}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 def test_rooms_are_imported_as_longtails_alone():
     for folder in (*FLOORS, "longtail", "examples", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -55,15 +116,12 @@ def test_models_know_neither_tfx_nor_beam():
         assert not houses & {"tfx", "apache_beam", "ml_metadata", "tensorflow_data_validation"}, path
 
 
-def test_signature_names_import_nothing():
-    assert not list(imported(ROOT / "models" / "export" / "signatures.py"))
+def test_what_serving_shares_loads_no_tensorflow():
+    assert "tensorflow" not in loaded(SHARED_WITH_SERVING)
 
 
 def test_help_loads_neither_tensorflow_nor_tfx():
-    heavy = "('tensorflow', 'tfx', 'apache_beam')"
-    script = f"import sys; import longtail.pipeline.cli.app; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert not loaded(["longtail.pipeline.cli.app"]) & {"tensorflow", "tfx", "apache_beam"}
 
 
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
@@ -86,6 +144,18 @@ def test_every_module_says_in_its_first_line_why_it_exists():
         for path in (ROOT / floor).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             assert not text or ast.get_docstring(ast.parse(text)), path
+
+
+def test_keys_of_channels_and_parameters_are_named_alike():
+    for path in (ROOT / "components").glob("*/component.py"):
+        names = re.findall(r"executor\.([A-Z_]+): ", path.read_text(encoding="utf-8"))
+        assert all(name.endswith("_KEY") for name in names), path
+
+
+def test_there_is_one_logger_of_one_name():
+    for path in python_files():
+        made = [line for line in path.read_text(encoding="utf-8").splitlines() if 'getLogger("' in line]
+        assert made in ([], ['log = logging.getLogger("longtail")']), path
 
 
 # What is not documented by its maker; the rest of a dependency is what its documentation is about.

@@ -1,7 +1,7 @@
 """One importable root: whatever is installed, whatever lies in the working folder, `longtail` alone is imported."""
 
+import functools
 import json
-import pathlib
 import shutil
 import subprocess
 
@@ -21,6 +21,7 @@ from tests.pipeline.kubeflow.compile import summary
 from tests.serving import conftest as serving
 
 SOURCE = "glyphs:identities=12,head=3,head_images=5,tail_images=2,size=16"
+FUNCTIONS = ("run_fn", "preprocessing_fn")
 MULTI_PROCESSING = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--sdk_container_image=none"]
 
 
@@ -37,24 +38,19 @@ def executables(packages):
     return packages.parents[2] / "bin"
 
 
+def start(executables, folder, command, *words):
+    """Runs a command of that environment in a folder; returns what it prints."""
+    environment = image.environment(str(executables), str(folder))
+    words = [executables / command, *map(str, words)]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture
 def run(executables, tmp_path):
     """Runs a command of that environment in a folder with foreign `models.py` and the like; returns what it prints."""
-    folder = install.foreign_folder(tmp_path / "users")
-
-    def ran(*command):
-        environment = image.environment(str(executables), str(tmp_path))
-        done = subprocess.run(
-            [executables / command[0], *map(str, command[1:])],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return ran
+    return functools.partial(start, executables, install.foreign_folder(tmp_path / "users"))
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +82,48 @@ def test_the_command_starts_beside_foreign_modules(run, command):
     assert "Kubeflow Pipelines" in run(*command, "--help")
 
 
-def test_every_module_imports_beside_foreign_modules_and_from_the_wheel(run, packages):
-    lines = run(
-        "python", "-c",
-        "import importlib, pkgutil, sys\n"
+@pytest.fixture(scope="module")
+def named(compiled):
+    """What a compiled pipeline and a TFJob name and someone else imports: classes, functions, modules' `main`."""
+    executors = {task.args[task.args.index("--executor_class_path") + 1] for task in compiled.tasks}
+    modules = {task.command[task.command.index("-m") + 1] for task in compiled.tasks}
+    parameters = [task.parameters[key] for task in compiled.tasks for key in FUNCTIONS if key in task.parameters]
+    types = {title for task in compiled.tasks for title in task.outputs.values() if not title.startswith("tfx.")}
+    job = yaml.safe_load((install.TOP / "deploy/kubernetes/training/tfjob.yaml").read_text())
+    pods = [replica["template"]["spec"] for replica in job["spec"]["tfReplicaSpecs"].values()]
+    modules |= {pod["containers"][0]["command"][-1] for pod in pods}
+    assert len(parameters) == len(FUNCTIONS) and types and modules
+    return executors | types | {one.constant for one in parameters} | {f"{module}.main" for module in modules}
+
+
+@pytest.fixture(scope="module")
+def imported(executables, named, tmp_path_factory):
+    """Where a process beside foreign modules found every module of longtail, and which of the names it did not find."""
+    folder = install.foreign_folder(tmp_path_factory.mktemp("users"))
+    script = (
+        "import importlib, json, pkgutil, sys\n"
         "import longtail\n"
         "for found in pkgutil.walk_packages(longtail.__path__, 'longtail.'):\n"
         "    if not found.name.endswith('__main__'):\n"
         "        importlib.import_module(found.name)\n"
-        "ours = [module for name, module in sys.modules.items() if name.split('.')[0] == 'longtail']\n"
-        "print(*(module.__file__ for module in ours), sep='\\n')\n",
-    ).splitlines()  # fmt: skip
-    modules = {path for path in (packages / "longtail").rglob("*.py") if path.name != "__main__.py"}
-    assert {pathlib.Path(line) for line in lines} == modules
+        "ours = [module.__file__ for name, module in sys.modules.items() if name.split('.')[0] == 'longtail']\n"
+        "lost = []\n"
+        "for name in sys.argv[1:]:\n"
+        "    module, _, word = name.rpartition('.')\n"
+        "    if not callable(getattr(importlib.import_module(module), word, None)):\n"
+        "        lost.append(name)\n"
+        "print(json.dumps([ours, lost]))\n"
+    )
+    return json.loads(start(executables, folder, "python", "-c", script, *sorted(named)))
+
+
+def test_every_module_imports_beside_foreign_modules_and_from_the_wheel(imported, packages):
+    modules = {str(path) for path in (packages / "longtail").rglob("*.py") if path.name != "__main__.py"}
+    assert set(imported[0]) == modules
+
+
+def test_what_a_compiled_pipeline_and_a_tfjob_name_is_found_from_another_folder(imported):
+    assert imported[1] == []
 
 
 def test_in_a_checkout_too_the_rooms_are_not_taken_from_the_working_folder(tmp_path):
@@ -110,30 +135,6 @@ def test_in_a_checkout_too_the_rooms_are_not_taken_from_the_working_folder(tmp_p
         text=True,
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_what_a_compiled_pipeline_names_is_found_from_another_folder(run, compiled):
-    executors = {task.args[task.args.index("--executor_class_path") + 1] for task in compiled.tasks}
-    modules = {task.command[task.command.index("-m") + 1] for task in compiled.tasks}
-    functions = {
-        task.parameters[key].constant
-        for task in compiled.tasks
-        for key in ("run_fn", "preprocessing_fn")
-        if key in task.parameters
-    }
-    types = {title for task in compiled.tasks for title in task.outputs.values()}
-    job = yaml.safe_load((install.TOP / "deploy/kubernetes/training/tfjob.yaml").read_text())
-    pods = [replica["template"]["spec"] for replica in job["spec"]["tfReplicaSpecs"].values()]
-    modules |= {pod["containers"][0]["command"][-1] for pod in pods}
-    names = executors | functions | {f"{module}.main" for module in modules} | {t for t in types if "longtail" in t}
-    run(
-        "python", "-c",
-        "import importlib, sys\n"
-        "for name in sys.argv[1:]:\n"
-        "    module, _, word = name.rpartition('.')\n"
-        "    assert callable(getattr(importlib.import_module(module), word)), name\n",
-        *sorted(names),
-    )  # fmt: skip
 
 
 def test_a_step_of_a_tfjob_runs_beside_foreign_modules(run, compiled, tmp_path):

@@ -3,13 +3,13 @@
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
-from longtail.components import versions
+from longtail.components import registry as registry_lib
+from longtail.components import specs
 from longtail.components.baseline_finder import executor
-from longtail.components.drift_gate import registry as registry_lib
+from longtail.models.export import versions
 
 last_accepted = registry_lib.last_accepted
 last_version = versions.last_complete
@@ -27,34 +27,12 @@ def pin_span(registry: str, span: int, fingerprint: str = "") -> str:
     before it was replaced.
 
     Raises:
-        errors.WorkError: the entry that is found cannot be read.
+      errors.WorkError: the entry that is found cannot be read.
     """
     found = registry_lib.last_accepted(registry, span, fingerprint)
     if found is None:
         return executor.NONE
     return f"{found}@{registry_lib.accepted_fingerprint(registry, found)}"
-
-
-class BaselineFinderSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `BaselineFinder`."""
-
-    PARAMETERS = {
-        executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
-        executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
-        executor.MODELS_KEY: component_spec.ExecutionParameter(type=str),
-        executor.PINNED_SPAN_KEY: component_spec.ExecutionParameter(type=str),
-        executor.PINNED_VERSION_KEY: component_spec.ExecutionParameter(type=str),
-        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-    }
-    OUTPUTS = {
-        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        executor.BASELINE_SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-        executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
-    }
 
 
 class BaselineFinder(base_component.BaseComponent):
@@ -65,15 +43,33 @@ class BaselineFinder(base_component.BaseComponent):
     the cache off.
 
     Outputs:
-        baseline_statistics: of the nearest accepted span below `span`, else the nearest above, else
-            what was accepted as `span` itself from other data; the span's own at a cold start.
-            Custom properties `cold_start` (1 or 0) and `baseline_span` (-1 at a cold start).
-        baseline_sample: the sample and the table of the same span, with the same custom properties.
-        baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
-            (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
+      baseline_statistics: of the nearest accepted span below `span`, else the nearest above, else
+        what was accepted as `span` itself from other data; the span's own at a cold start.
+        Custom properties `cold_start` (1 or 0) and `baseline_span` (-1 at a cold start).
+      baseline_sample: the sample and the table of the same span, with the same custom properties.
+      baseline_model: a copy of the last complete version, in the serving folder of a TFX Model
+        (`Format-Serving`). Custom properties `found` (1 or 0) and `version` (-1 for none).
     """
 
-    SPEC_CLASS = BaselineFinderSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.SPAN_KEY: int,
+            executor.REGISTRY_KEY: str,
+            executor.MODELS_KEY: str,
+            executor.PINNED_SPAN_KEY: str,
+            executor.PINNED_VERSION_KEY: str,
+            executor.MODEL_NAME_KEY: str,
+        },
+        inputs={
+            executor.STATISTICS_KEY: standard_artifacts.ExampleStatistics,
+            executor.SAMPLE_KEY: artifacts.SpanSample,
+        },
+        outputs={
+            executor.BASELINE_STATISTICS_KEY: standard_artifacts.ExampleStatistics,
+            executor.BASELINE_SAMPLE_KEY: artifacts.SpanSample,
+            executor.BASELINE_MODEL_KEY: standard_artifacts.Model,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -90,17 +86,17 @@ class BaselineFinder(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            statistics: of the span itself.
-            sample: SpanSampler's, of the span itself.
-            span: the span's number.
-            registry: folder of accepted baselines.
-            models: folder of pushed versions, `<models>/<version>/`.
-            pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span; what follows
-                an '@' only tells one pin from another. See `pin_span`.
-            pinned_version: likewise, of the model.
-            model_name: stands where `{MODEL}` is in `registry` and `models`.
+          statistics: of the span itself.
+          sample: SpanSampler's, of the span itself.
+          span: the span's number.
+          registry: folder of accepted baselines.
+          models: folder of pushed versions, `<models>/<version>/`.
+          pinned_span: 'auto' finds it, 'none' is a cold start, a number is that span; what follows
+            an '@' only tells one pin from another. See `pin_span`.
+          pinned_version: likewise, of the model.
+          model_name: stands where `{MODEL}` is in `registry` and `models`.
         """
-        spec = BaselineFinderSpec(
+        spec = self.SPEC_CLASS(
             statistics=statistics,
             sample=sample,
             span=span,
@@ -109,8 +105,5 @@ class BaselineFinder(base_component.BaseComponent):
             pinned_span=pinned_span,
             pinned_version=pinned_version,
             model_name=model_name,
-            baseline_statistics=channel.Channel(type=standard_artifacts.ExampleStatistics),
-            baseline_sample=channel.Channel(type=artifacts.SpanSample),
-            baseline_model=channel.Channel(type=standard_artifacts.Model),
         )
         super().__init__(spec=spec)

@@ -1,6 +1,7 @@
 """Copies the baselines of a run into artifacts, since no Resolver runs on Kubeflow v2."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -13,11 +14,11 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from longtail.components import registry as registry_lib
 from longtail.components import runtime
-from longtail.components import versions
 from longtail.components.data import samples
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.models import errors
+from longtail.models.export import versions
 
 STATISTICS_KEY = "statistics"
 SAMPLE_KEY = "sample"
@@ -82,10 +83,7 @@ class Executor(base_executor.BaseExecutor):
         """Copies the model, so that later clean-ups of the model folder do not reach this run."""
         complete = versions.find_complete(models)
         last = next(iter(complete), None)
-        if pinned == AUTO:
-            version = last
-        else:
-            version = None if pinned == NONE else pinned
+        version = pinned if isinstance(pinned, int) else (last if pinned == AUTO else None)
         baseline.set_int_custom_property(FOUND_PROPERTY, int(version is not None))
         baseline.set_int_custom_property(VERSION_PROPERTY, NO_SPAN if version is None else version)
         if version is None:
@@ -102,15 +100,15 @@ class Executor(base_executor.BaseExecutor):
 def _find_span(registry: str, mark: str, properties: dict[str, Any]) -> int | None:
     """Returns the accepted span to compare with, None at a cold start; `mark` is the data's or the statistics'."""
     pinned = _number(properties.get(PINNED_SPAN_KEY, AUTO).partition("@")[0], PINNED_SPAN_KEY)
-    if pinned != AUTO:
-        return None if pinned == NONE else pinned
-    return registry_lib.last_accepted(registry, int(properties[SPAN_KEY]), mark)
+    if isinstance(pinned, int):
+        return pinned
+    return None if pinned == NONE else registry_lib.last_accepted(registry, int(properties[SPAN_KEY]), mark)
 
 
 def _check_readable(folder: str, splits: list[str], registry: str, span: int) -> None:
     """Raises WorkError where accepted statistics, sample or table are missing or damaged."""
-    checks = [(registry_lib.statistics_path(folder, split), _check_statistics) for split in splits]
-    checks += [
+    checks: list[tuple[str, Callable[[str], object]]] = [
+        *((registry_lib.statistics_path(folder, split), _check_statistics) for split in splits),
         (os.path.join(folder, samples.SAMPLE_FILE), lambda _: _check_images(folder)),
         (os.path.join(folder, samples.TABLE_FILE), lambda _: samples.read_table(folder)),
     ]
@@ -138,7 +136,7 @@ def _number(text: str, key: str) -> int | str:
     """Returns what was pinned: AUTO, NONE or a number.
 
     Raises:
-        errors.UsageError: it is none of these.
+      errors.UsageError: it is none of these.
     """
     if text in (AUTO, NONE):
         return text

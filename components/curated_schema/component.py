@@ -2,57 +2,40 @@
 
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
+from longtail.components import specs
 from longtail.components.curated_schema import content
 from longtail.components.curated_schema import executor
-
-
-class CuratedSchemaSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `CuratedSchema`."""
-
-    PARAMETERS = {
-        executor.BOUNDS_KEY: component_spec.ExecutionParameter(type=str),
-        executor.VERSION_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS: dict = {}
-    OUTPUTS = {
-        executor.SCHEMA_KEY: component_spec.ChannelParameter(type=standard_artifacts.Schema),
-        executor.STATISTICS_SCHEMA_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Schema
-        ),
-    }
 
 
 class CuratedSchema(base_component.BaseComponent):
     """Writes the schema of an ingested example.
 
     Outputs:
-        schema: every feature, `class_id` too; for Transform.
-        statistics_schema: the features of `longtail.components.data.features.STATISTICS` alone; for
-            ExampleValidator, which calls a feature without statistics a dropped column.
+      schema: every feature, `class_id` too; for Transform.
+      statistics_schema: the features of `longtail.components.data.features.STATISTICS` alone; for
+        ExampleValidator, which calls a feature without statistics a dropped column.
     """
 
-    SPEC_CLASS = CuratedSchemaSpec
+    SPEC_CLASS = specs.declare(
+        parameters={executor.BOUNDS_KEY: str, executor.VERSION_KEY: str},
+        outputs={
+            executor.SCHEMA_KEY: standard_artifacts.Schema,
+            executor.STATISTICS_SCHEMA_KEY: standard_artifacts.Schema,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(self, bounds: str, version: str | None = None):
         """Makes the component.
 
         Args:
-            bounds: JSON object that tightens domains, as `content.schema` reads it.
-            version: what the cache key holds for the schema in the code; its digest by default.
+          bounds: JSON object that tightens domains, as `content.schema` reads it.
+          version: what the cache key holds for the schema in the code; its digest by default.
 
         Raises:
-            errors.UsageError: `bounds` cannot be.
+          errors.UsageError: `bounds` cannot be.
         """
         content.schema(bounds)  # A wrong bound is found before anything runs.
-        spec = CuratedSchemaSpec(
-            bounds=bounds,
-            version=content.version() if version is None else version,
-            schema=channel.Channel(type=standard_artifacts.Schema),
-            statistics_schema=channel.Channel(type=standard_artifacts.Schema),
-        )
-        super().__init__(spec=spec)
+        super().__init__(self.SPEC_CLASS(bounds=bounds, version=content.version() if version is None else version))

@@ -18,7 +18,7 @@ _FLOAT = schema_pb2.FLOAT
 
 # Feature -> (type, domain). A domain is (lowest, highest) of a number, the words a text may be, or
 # None for any text. Aspect and kilobytes have no highest: they are the data's own.
-_CURATED = {
+_CURATED: dict[str, tuple[int, tuple | None]] = {
     features.ENCODED: (_BYTES, None),
     features.FORMAT: (_BYTES, ("jpeg", "png")),
     features.HEIGHT: (_INT, (1, None)),
@@ -45,16 +45,16 @@ def schema(bounds: str, only: tuple[str, ...] | None = None) -> schema_pb2.Schem
     """Builds the schema: each feature with its type, its domain, present once in every example.
 
     Args:
-        bounds: JSON object that tightens domains: `{"image/brightness": {"min": 0.1, "max": 0.9},
-            "image/format": ["png"]}`.
-        only: names of the features to hold; all of them, `class_id` included, where None.
+      bounds: JSON object that tightens domains: `{"image/brightness": {"min": 0.1, "max": 0.9},
+        "image/format": ["png"]}`.
+      only: names of the features to hold; all of them, `class_id` included, where None.
 
     Returns:
-        The schema. Every feature has `presence.min_fraction` 1 and the fixed shape [1], so that
-        Transform reads it as a dense tensor [N, 1].
+      The schema. Every feature has `presence.min_fraction` 1 and the fixed shape [1], so that
+      Transform reads it as a dense tensor [N, 1].
 
     Raises:
-        errors.UsageError: `bounds` is no JSON object, has an unknown feature or a looser domain.
+      errors.UsageError: `bounds` is no JSON object, has an unknown feature or a looser domain.
     """
     try:
         asked = json.loads(bounds)
@@ -99,16 +99,17 @@ def domains(asked: Mapping[str, Any]) -> dict[str, tuple | None]:
     """Every feature's domain, tightened as `schema` reads it.
 
     Raises:
-        errors.UsageError: an unknown feature, or a domain that is none or looser.
+      errors.UsageError: an unknown feature, or a domain that is none or looser.
     """
     found = {name: domain for name, (_, domain) in _CURATED.items()}
     for name, bound in asked.items():
-        if found.get(name) is None:
+        domain = found.get(name)
+        if domain is None:
             near = difflib.get_close_matches(str(name), [n for n, d in found.items() if d], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise errors.UsageError(f"drift.bounds has no {name!r} with a domain{hint}")
         words = _CURATED[name][0] == _BYTES
-        found[name] = (_words if words else _range)(name, bound, found[name])
+        found[name] = _words(name, bound, domain) if words else _range(name, bound, domain)
     return found
 
 

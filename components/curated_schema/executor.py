@@ -12,13 +12,14 @@ from tfx.types import artifact_utils
 
 from longtail.components.curated_schema import content
 from longtail.components.data import features
+from longtail.models import files
 
 BOUNDS_KEY = "bounds"
 VERSION_KEY = "version"
 SCHEMA_KEY = "schema"
 STATISTICS_SCHEMA_KEY = "statistics_schema"
 
-FILE_NAME = "schema.pbtxt"
+SCHEMA_FILE = "schema.pbtxt"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -37,10 +38,7 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _write(schema: schema_pb2.Schema, output: list[types.Artifact]) -> None:
-    """Writes `schema` as text; TFX reads the only file of the folder, so it must come by rename."""
-    uri = artifact_utils.get_single_uri(output)
+    """Writes `schema` as text; TFX reads the only file of the folder, so what is unfinished lies outside."""
+    uri = artifact_utils.get_single_uri(output).rstrip("/")
     fileio.makedirs(uri)
-    temporary = f"{uri.rstrip('/')}.writing-{FILE_NAME}"
-    with fileio.open(temporary, "w") as file:
-        file.write(text_format.MessageToString(schema))
-    fileio.rename(temporary, os.path.join(uri, FILE_NAME), overwrite=True)
+    files.write(os.path.join(uri, SCHEMA_FILE), text_format.MessageToString(schema), os.path.dirname(uri))

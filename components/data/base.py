@@ -13,10 +13,10 @@ class Item:
     """An image that can be read.
 
     Attributes:
-        path: below the source's root, unique in it.
-        identity: whom or what it shows.
-        camera: -1 where unknown.
-        split: "train", "query" or "gallery" where the layout says so, else None.
+      path: below the source's root, unique in it.
+      identity: whom or what it shows.
+      camera: -1 where unknown.
+      split: "train", "query" or "gallery" where the layout says so, else None.
     """
 
     path: str
@@ -30,10 +30,10 @@ class Listing:
     """What a source holds, each part sorted by path.
 
     Attributes:
-        items: the images.
-        rejected: (path, reason) of images that should have had a place but have none.
-        dropped: (path, reason) of images that the layout itself says to leave out.
-        other_files: how many files are no images by their name.
+      items: the images.
+      rejected: (path, reason) of images that should have had a place but have none.
+      dropped: (path, reason) of images that the layout itself says to leave out.
+      other_files: how many files are no images by their name.
     """
 
     items: tuple[Item, ...]
@@ -50,7 +50,7 @@ class Source(abc.ABC):
         """Lists everything, anew at every call: O(files) time and memory.
 
         Raises:
-            errors.UsageError: nothing there, or fewer than `min_identities` identities.
+          errors.UsageError: nothing there, or fewer than `min_identities` identities.
         """
 
     @abc.abstractmethod
@@ -58,7 +58,7 @@ class Source(abc.ABC):
         """The file as found.
 
         Raises:
-            ReadError: it cannot be read, or has more than `max_bytes`.
+          ReadError: it cannot be read, or has more than `max_bytes`.
         """
 
     @abc.abstractmethod

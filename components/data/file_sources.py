@@ -77,7 +77,8 @@ class FolderSource(_FileSource):
     """
 
     def _paths(self) -> list[str]:
-        paths, ahead, links, seen = [], [self._uri], [], set()
+        paths, ahead, seen = [], [self._uri], set()
+        links: list[str] = []
         while ahead or links:
             # Links last, so that of two ways to a folder the one without a link is taken.
             folder = ahead.pop() if ahead else links.pop(0)
@@ -134,7 +135,7 @@ class ZipSource(_FileSource):
     def __init__(self, uri: str, layout: str, camera_pattern: str):
         """See `sources.open_source`."""
         super().__init__(uri, layout, camera_pattern)
-        self._opened = None
+        self._opened: tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]] | None = None
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_opened": None}
@@ -149,10 +150,9 @@ class ZipSource(_FileSource):
     def read(self, item: base.Item, max_bytes: int | None = None) -> bytes:
         if self._opened is None:
             archive = self._archive()
-            infos = {}
-            for path, info in self._entries(archive):
-                infos.setdefault(path, info)  # of two that share a path the first, as listed
-            self._opened = archive, infos
+            self._opened = archive, {}
+            for path, entry in self._entries(archive):
+                self._opened[1].setdefault(path, entry)  # of two that share a path the first, as listed
         archive, infos = self._opened
         info = infos.get(item.path)
         if info is None:

@@ -51,15 +51,15 @@ def write_folder(glyph_set: glyphs.GlyphSet, span: int, folder: str) -> dict[str
     """Writes the images a `glyphs:` source would give, as a local folder that appears complete.
 
     Args:
-        glyph_set: what to draw.
-        span: number of the span.
-        folder: its path; missing or empty.
+      glyph_set: what to draw.
+      span: number of the span.
+      folder: its path; missing or empty.
 
     Returns:
-        Counts: `identities`, `images`, `head_images`, `tail_images` (all head's, all tail's).
+      Counts: `identities`, `images`, `head_images`, `tail_images` (all head's, all tail's).
 
     Raises:
-        errors.UsageError: bad parameters, or the folder has something in it or cannot be written.
+      errors.UsageError: bad parameters, or the folder has something in it or cannot be written.
     """
     listed = glyphs.identities(glyphs.checked(glyph_set))
     folder = os.path.abspath(folder)

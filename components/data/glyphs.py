@@ -58,7 +58,7 @@ def parse(uri: str) -> GlyphSet:
     """Reads `glyphs:identities=300,head=60,...`; what is not said has its default.
 
     Raises:
-        errors.UsageError: an unknown name, a value that is no whole number, or one out of range.
+      errors.UsageError: an unknown name, a value that is no whole number, or one out of range.
     """
     values = {}
     for part in filter(None, uri[len(SCHEME) :].split(",")):
@@ -115,10 +115,10 @@ def draw(glyphs: GlyphSet, span: int, identity: str, index: int) -> bytes:
     """One image as a grey 8-bit PNG, `size` pixels square, dark on light.
 
     Args:
-        glyphs: the set it belongs to.
-        span: another span, other images of the same identities.
-        identity: as `identities` names it.
-        index: which image of the identity.
+      glyphs: the set it belongs to.
+      span: another span, other images of the same identities.
+      identity: as `identities` names it.
+      index: which image of the identity.
     """
     rng = np.random.default_rng(
         int.from_bytes(_digest(glyphs.seed, span, identity, index)[:8], "big")

@@ -30,9 +30,9 @@ class CheckedImage:
     """An image that TensorFlow, which serves, has decoded.
 
     Attributes:
-        encoded: JPEG or PNG; the file as found, or re-encoded as PNG.
-        format: b"jpeg" or b"png".
-        pixels: uint8 [height, width, 3].
+      encoded: JPEG or PNG; the file as found, or re-encoded as PNG.
+      format: b"jpeg" or b"png".
+      pixels: uint8 [height, width, 3].
     """
 
     encoded: bytes
@@ -47,11 +47,11 @@ def check(data: bytes, max_pixels: int) -> CheckedImage:
     but for CMYK and the like, which become RGB.
 
     Args:
-        data: the file.
-        max_pixels: most pixels, height times width, that are decoded at all.
+      data: the file.
+      max_pixels: most pixels, height times width, that are decoded at all.
 
     Raises:
-        BadImage: empty, not decodable, or too large.
+      BadImage: empty, not decodable, or too large.
     """
     if not data:
         raise BadImage("empty file")
@@ -62,7 +62,7 @@ def check(data: bytes, max_pixels: int) -> CheckedImage:
     width, height = header.size
     if width * height > max_pixels:
         raise BadImage(f"oversized: {width}x{height} pixels, more than {max_pixels}")
-    encoding = _AS_FOUND.get(header.format, b"png")
+    encoding = _AS_FOUND.get(header.format or "", b"png")
     encoded = data if header.format in _AS_FOUND else _as_png(header)
     try:
         pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()

@@ -52,9 +52,12 @@ def arrange(paths: list[str], layout: str, camera_pattern: str) -> base.Listing:
     """Gives every path its place. Paths are relative, with forward slashes, in any order.
 
     Raises:
-        errors.UsageError: `camera_pattern` found something that is no number.
+      errors.UsageError: `camera_pattern` found something that is no number.
     """
-    items, rejected, dropped, other_files = [], [], [], 0
+    items: list[base.Item] = []
+    rejected: list[tuple[str, str]] = []
+    dropped: list[tuple[str, str]] = []
+    other_files = 0
     previous = None
     for path in sorted(path for path in paths if not is_hidden(path)):
         if not is_image(path):

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from longtail.components.data import features
+from longtail.components.data import tables
 
 SAMPLE_FILE = "sample.tfrecord.gz"
 TABLE_FILE = "table.npz"
@@ -27,52 +28,9 @@ FINGERPRINT_PROPERTY = "fingerprint"  # of examples, and of the sample drawn fro
 TABLE_ROWS = 20_000
 IMAGES_EACH = 8  # of an identity, so that a sample holds many; more where there are few identities
 
-COLUMNS = (*features.NUMBERS, features.FORMAT)  # of `Table.values`; a format is 1 for JPEG, 0 for PNG
-
-_EVERYTHING = np.uint64(2**64 - 1)
 _BATCH = 512
 # What reading a damaged file raises.
 UNREADABLE = (tf.errors.OpError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Numbers of a span's images, of all or of those whose digest is at most `limit`; and all its identities.
-
-    Attributes:
-        identity: uint64 [N], hash of the identity.
-        folder: uint64 [N], hash of the identity's top folder: of `alphabet` for `alphabet/character`; 0 without one.
-        digest: uint64 [N], of the file's content; equal files have equal ones.
-        values: float32 [N, len(COLUMNS)], NaN where a feature is missing.
-        limit: the largest digest that would have been taken.
-        names: uint64 [M], hashes of all identities of the span, ascending; of the rows where not given.
-        counts: int32 [M], how many images each has, those beyond the limit with them.
-        folders: uint64 [M], as `folder`, of each.
-    """
-
-    identity: np.ndarray
-    folder: np.ndarray
-    digest: np.ndarray
-    values: np.ndarray
-    limit: np.uint64 = _EVERYTHING
-    names: np.ndarray | None = None
-    counts: np.ndarray | None = None
-    folders: np.ndarray | None = None
-
-    def __post_init__(self):
-        """Counts the identities of the rows."""
-        if self.names is None:
-            names, first, counts = np.unique(self.identity, return_index=True, return_counts=True)
-            found = {"names": names, "counts": counts.astype(np.int32), "folders": self.folder[first]}
-            for name, value in found.items():
-                object.__setattr__(self, name, value)  # the one way into a frozen dataclass
-
-    def below(self, limit: np.uint64) -> "Table":
-        """The part with digests up to `limit`, so that two spans' tables are of the same range."""
-        kept = self.digest <= limit
-        columns = (self.identity, self.folder, self.digest, self.values)
-        of_all = (self.names, self.counts, self.folders)
-        return Table(*(column[kept] for column in columns), min(self.limit, limit), *of_all)
 
 
 def draw(train: list[str], held_out: list[str], folder: str, images: int) -> int:
@@ -81,13 +39,13 @@ def draw(train: list[str], held_out: list[str], folder: str, images: int) -> int
     Reads the files twice, in this process; about 70 bytes of memory an image, and 20 bytes of table an identity.
 
     Args:
-        train: gzipped TFRecord of tf.Example, of the identities that are trained on.
-        held_out: of the others.
-        folder: where to write; made anew.
-        images: most images of the sample.
+      train: gzipped TFRecord of tf.Example, of the identities that are trained on.
+      held_out: of the others.
+      folder: where to write; made anew.
+      images: most images of the sample.
 
     Returns:
-        The number of images in the sample.
+      The number of images in the sample.
     """
     tf.io.gfile.makedirs(folder)
     count = 0
@@ -104,12 +62,12 @@ def draw(train: list[str], held_out: list[str], folder: str, images: int) -> int
     return count
 
 
-def read_table(folder: str) -> Table:
+def read_table(folder: str) -> tables.Table:
     """Reads a table. Raises one of `UNREADABLE` where it is damaged."""
     with tf.io.gfile.GFile(os.path.join(folder, TABLE_FILE), "rb") as file:
         found = np.load(io.BytesIO(file.read()), allow_pickle=False)
-    columns = {field.name: found[field.name] for field in dataclasses.fields(Table)}
-    return Table(**{**columns, "limit": np.uint64(columns["limit"])})
+    columns = {field.name: found[field.name] for field in dataclasses.fields(tables.Table)}
+    return tables.Table(**{**columns, "limit": np.uint64(columns["limit"])})
 
 
 def read_images(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,7 +107,7 @@ def _dataset(files: list[str]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(tf.constant(files, tf.string), "GZIP")  # an empty list says no type
 
 
-def _read_all(files: list[str]) -> Table:
+def _read_all(files: list[str]) -> tables.Table:
     """The table of every image, in the order of the files."""
     floats = {name: tf.io.FixedLenFeature([], tf.float32, float("nan")) for name in features.SCALARS}
     whole = (features.HEIGHT, features.WIDTH, features.CAMERA)
@@ -163,18 +121,18 @@ def _read_all(files: list[str]) -> Table:
     for batch in _dataset(files).batch(_BATCH):
         found = {name: value.numpy() for name, value in tf.io.parse_example(batch, spec).items()}
         found[features.FORMAT] = found[features.FORMAT] == b"jpeg"
-        values = np.stack([found[name].astype(np.float32) for name in COLUMNS], axis=1)
+        values = np.stack([found[name].astype(np.float32) for name in tables.COLUMNS], axis=1)
         identities = found[features.IDENTITY].tolist()
         folders = [name.partition(b"/")[0] if b"/" in name else b"" for name in identities]
         texts = (identities, folders, found[features.SHA256].tolist())
         parts.append((*(np.array([hash_of(text) for text in column], np.uint64) for column in texts), values))
     if not parts:
         none = np.zeros(0, np.uint64)
-        return Table(none, none, none, np.zeros((0, len(COLUMNS)), np.float32))
-    return Table(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return tables.Table(none, none, none, np.zeros((0, len(tables.COLUMNS)), np.float32))
+    return tables.Table(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _choose(table: Table, images: int) -> np.ndarray:
+def _choose(table: tables.Table, images: int) -> np.ndarray:
     """Rows of the sample, identity by identity in the order of their hashes; a file that occurs twice is one."""
     order = np.lexsort((table.digest, table.identity))
     identity, digest = table.identity[order], table.digest[order]
@@ -187,14 +145,14 @@ def _choose(table: Table, images: int) -> np.ndarray:
     return order[rank < each][:images]
 
 
-def _bounded(table: Table) -> Table:
+def _bounded(table: tables.Table) -> tables.Table:
     """At most about TABLE_ROWS rows: those of the smallest digests, copies of a file all or none."""
     if len(table.digest) <= TABLE_ROWS:
         return table
     return table.below(np.partition(table.digest, TABLE_ROWS)[TABLE_ROWS])
 
 
-def _write_table(table: Table, path: str) -> None:
+def _write_table(table: tables.Table, path: str) -> None:
     data = io.BytesIO()
     np.savez_compressed(data, **dataclasses.asdict(table))
     with tf.io.gfile.GFile(path, "wb") as file:

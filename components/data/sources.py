@@ -26,15 +26,15 @@ def open_source(
     """Opens a source; nothing is listed yet.
 
     Args:
-        uri: a folder or .zip (local, or whatever tf.io.gfile reads), or `glyphs:head=60,...`;
-            `{SPAN}` in it, or `{SPAN:04d}`, stands for the span's number.
-        layout: how paths tell identities: one of `layouts.LAYOUTS`.
-        camera_pattern: regular expression with one group of digits, searched in the file name;
-            "" for none.
-        span: number of this span of the data.
+      uri: a folder or .zip (local, or whatever tf.io.gfile reads), or `glyphs:head=60,...`;
+        `{SPAN}` in it, or `{SPAN:04d}`, stands for the span's number.
+      layout: how paths tell identities: one of `layouts.LAYOUTS`.
+      camera_pattern: regular expression with one group of digits, searched in the file name;
+        "" for none.
+      span: number of this span of the data.
 
     Raises:
-        errors.UsageError: no such folder or .zip, unknown layout, bad pattern or parameters.
+      errors.UsageError: no such folder or .zip, unknown layout, bad pattern or parameters.
     """
     layouts.check(layout, camera_pattern)
     uri = resolve(uri, span)
@@ -52,7 +52,7 @@ def fingerprint(uri: str, layout: str = "folder", span: int = 0) -> str:
     No image is read: a folder costs one stat a file, a .zip its central directory, glyphs nothing.
 
     Raises:
-        errors.UsageError: as `open_source`.
+      errors.UsageError: as `open_source`.
     """
     return open_source(uri, layout, span=span).fingerprint()
 
@@ -61,7 +61,7 @@ def resolve(uri: str, span: int) -> str:
     """Puts the span's number where `{SPAN}` or `{SPAN:04d}` stands.
 
     Raises:
-        errors.UsageError: a format that numbers do not have.
+      errors.UsageError: a format that numbers do not have.
     """
     try:
         return _SPAN.sub(lambda match: format(span, match.group(1) or ""), uri)

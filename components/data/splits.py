@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from longtail.components.data import base
 from longtail.components.data import features
+from longtail.models.metrics import protocols
 
 
 def unit_hash(seed: int, text: str) -> float:
@@ -25,9 +26,9 @@ def held_out(identities: Iterable[str], eval_fraction: float, seed: int) -> froz
     more, are the identities nearest to the border moved over: there are then too few for anything else.
 
     Args:
-        identities: names, at least two different ones.
-        eval_fraction: share to hold out, in (0, 1).
-        seed: another seed, another division.
+      identities: names, at least two different ones.
+      eval_fraction: share to hold out, in (0, 1).
+      seed: another seed, another division.
     """
     ranked = sorted({(unit_hash(seed, identity), identity) for identity in identities})
     least = 2 if len(ranked) >= 4 else 1
@@ -52,17 +53,16 @@ def output_split(item: base.Item, held_out: frozenset[str]) -> str:
 
 
 def lacking(
-    items: Iterable[base.Item], held_out: frozenset[str], leave_one_out: bool = True, cross_camera: bool = False
+    items: Iterable[base.Item], held_out: frozenset[str], protocol: protocols.Protocol = protocols.RETRIEVAL
 ) -> str:
     """What images lack to train on and to score by, and what to do; "" where there is enough.
 
     Known before any image is read. Two identities are needed for either: of one alone every answer is right.
 
     Args:
-        items: all images.
-        held_out: the identities of eval, of images whose layout does not say on which side they are.
-        leave_one_out: each held-out image is asked for among all others; else the queries among the gallery.
-        cross_camera: an answer counts only from another camera.
+      items: all images.
+      held_out: the identities of eval, of images whose layout does not say on which side they are.
+      protocol: by which they are scored.
     """
     trained, scored = set(), collections.defaultdict(list)
     for item in items:
@@ -72,16 +72,16 @@ def lacking(
             scored[item.identity].append(item)
     if len(trained) < 2:
         return f"two identities to train on are needed, found {len(trained)}: add some, or lower eval_fraction"
-    unknown = sum(item.camera < 0 for images in scored.values() for item in images) if cross_camera else 0
+    unknown = sum(item.camera < 0 for images in scored.values() for item in images) if protocol.cross_camera else 0
     if unknown:
         return (
-            f"cross_camera is on, but {unknown} held-out images have no camera: turn it off, or give the pattern that "
-            "reads cameras from file names"
+            f"evaluation.protocol: {protocol.name} crosses cameras, but {unknown} held-out images have none: give "
+            "data.camera_pattern, which reads it from file names, or another protocol"
         )
-    scorable = sum(_has_match(images, leave_one_out, cross_camera) for images in scored.values())
+    scorable = sum(_has_match(images, protocol) for images in scored.values())
     if scorable < 2:
-        takes = "two images" if leave_one_out else "an image among the queries and one in the gallery"
-        cameras = ", of two cameras" if cross_camera else ""
+        takes = "an image among the queries and one in the gallery" if protocol.divided else "two images"
+        cameras = ", of two cameras" if protocol.cross_camera else ""
         return (
             f"two held-out identities that can be scored are needed, found {scorable} among {len(scored)}, since each "
             f"takes {takes}{cameras}: add images of them or other identities, or raise eval_fraction"
@@ -89,13 +89,13 @@ def lacking(
     return ""
 
 
-def _has_match(images: Sequence[base.Item], leave_one_out: bool, cross_camera: bool) -> bool:
+def _has_match(images: Sequence[base.Item], protocol: protocols.Protocol) -> bool:
     """Whether one of an identity's images finds a right answer, however the undecided ones will be divided."""
-    asking = [item for item in images if leave_one_out or item.split != features.GALLERY.decode()]
-    answering = [item for item in images if leave_one_out or item.split != features.QUERY.decode()]
+    asking = [item for item in images if not protocol.divided or item.split != features.GALLERY.decode()]
+    answering = [item for item in images if not protocol.divided or item.split != features.QUERY.decode()]
     if not asking or not answering or len(images) < 2:
         return False
-    return not cross_camera or len({item.camera for item in images}) > 1
+    return not protocol.cross_camera or len({item.camera for item in images}) > 1
 
 
 def queries(images: Sequence[tuple[str, str]], query_fraction: float, seed: int) -> set[str]:
@@ -104,9 +104,9 @@ def queries(images: Sequence[tuple[str, str]], query_fraction: float, seed: int)
     The gallery has at least one image, and so have the queries where there are two or more images.
 
     Args:
-        images: (path, sha256) each; equal files fall on the same side where they can.
-        query_fraction: share of queries, in (0, 1).
-        seed: another seed, another division.
+      images: (path, sha256) each; equal files fall on the same side where they can.
+      query_fraction: share of queries, in (0, 1).
+      seed: another seed, another division.
     """
     ranked = sorted((unit_hash(seed, sha256), path) for path, sha256 in images)
     count = sum(place < query_fraction for place, _ in ranked)

@@ -41,6 +41,7 @@ _INK_SIDE = 0.72  # longest side of a glyph's ink, as a share of the image
 def master(character: str, font: str, side: int) -> Image.Image:
     """A glyph as grey image [side, side]: centred, scaled to a common size, slightly blurred."""
     glyph = _rendered(character, font, side)
+    assert glyph is not None, f"{font} draws nothing for {character!r}"
     scale = _INK_SIDE * side / max(glyph.size)
     glyph = glyph.resize([max(1, round(edge * scale)) for edge in glyph.size])
     canvas = Image.new("L", (side, side))
@@ -129,7 +130,7 @@ def _shape(character: str) -> np.ndarray | None:
 def _distinct(shapes: np.ndarray) -> list[int]:
     """Rows of unit vectors [n, d] that are no near copy of a kept row before them."""
     alike = shapes @ shapes.T > _SAME_SHAPE
-    kept = []
+    kept: list[int] = []
     for row in range(len(shapes)):
         if not alike[row, kept].any():
             kept.append(row)

@@ -25,13 +25,13 @@ def config(
     """Returns the comparators of all features of `longtail.components.data.features.STATISTICS`.
 
     Args:
-        thresholds: feature -> threshold in [0, 1], as in a recipe. A distance above it is drift; 1
-            lets everything pass, and the distance is still measured. A feature without one has a
-            comparator without a threshold, for the executor to calibrate. Those of other rows of
-            the gate's report may be among them and are left out.
+      thresholds: feature -> threshold in [0, 1], as in a recipe. A distance above it is drift; 1
+        lets everything pass, and the distance is still measured. A feature without one has a
+        comparator without a threshold, for the executor to calibrate. Those of other rows of
+        the gate's report may be among them and are left out.
 
     Raises:
-        errors.UsageError: a feature that is not compared, or a threshold out of range.
+      errors.UsageError: a feature that is not compared, or a threshold out of range.
     """
     settings.check_values(config_lib.Drift, "drift.", thresholds=thresholds)
     chosen = {features.IDENTITY: DEFAULT_IDENTITY, **thresholds}

@@ -7,49 +7,35 @@ from collections.abc import Sequence
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
-from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as keys
 from tfx.utils import json_utils
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.data import features
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor
-
-
-class DistributionValidatorSpec(component_spec.ComponentSpec):
-    """TFX's own channels and parameters, and the samples."""
-
-    PARAMETERS = {
-        **keys.DistributionValidatorSpec.PARAMETERS,
-        executor.THRESHOLDS_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        **keys.DistributionValidatorSpec.INPUTS,
-        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-        executor.BASELINE_SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-    }
-    OUTPUTS = {
-        **keys.DistributionValidatorSpec.OUTPUTS,
-        executor.REPORT_KEY: component_spec.ChannelParameter(type=artifacts.DriftReport),
-    }
 
 
 class DistributionValidator(base_component.BaseComponent):
     """TFX's DistributionValidator with thresholds that fit the size of the spans, and that runs on Kubeflow.
 
     Outputs:
-        anomalies: `SplitPair-<split>_<split>/SchemaDiff.pb`, with every distance measured and an
-            anomaly for each above its threshold. By itself it stops nothing; the drift gate does.
-        report: rows on the data set as a whole, as `overlap` makes them; none at a cold start. Its note says what was
-            not asked, and where thresholds are fixed for want of identities.
+      anomalies: `SplitPair-<split>_<split>/SchemaDiff.pb`, with every distance measured and an
+        anomaly for each above its threshold. By itself it stops nothing; the drift gate does.
+      report: rows on the data set as a whole, as `overlap` makes them; none at a cold start. Its note says what was
+        not asked, and where thresholds are fixed for want of identities.
 
     Cost: 200 deals of at most 20 000 images a side, a few seconds; and 200 of all identities' counts, six
     seconds for 100 000 identities.
     """
 
-    SPEC_CLASS = DistributionValidatorSpec
+    SPEC_CLASS = specs.declare(
+        stock=keys.DistributionValidatorSpec,
+        parameters={executor.THRESHOLDS_KEY: str},
+        inputs={executor.SAMPLE_KEY: artifacts.SpanSample, executor.BASELINE_SAMPLE_KEY: artifacts.SpanSample},
+        outputs={executor.REPORT_KEY: artifacts.DriftReport},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -64,18 +50,18 @@ class DistributionValidator(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            statistics: of the new span.
-            baseline_statistics: of the accepted span.
-            sample: of the new span.
-            baseline_sample: of the accepted span.
-            thresholds: by feature, those that are not to be calibrated.
-            include_split_pairs: what is compared. The train split alone by default: eval holds
-                other identities in each span and too few images to tell drift from chance.
+          statistics: of the new span.
+          baseline_statistics: of the accepted span.
+          sample: of the new span.
+          baseline_sample: of the accepted span.
+          thresholds: by feature, those that are not to be calibrated.
+          include_split_pairs: what is compared. The train split alone by default: eval holds
+            other identities in each span and too few images to tell drift from chance.
 
         Raises:
-            errors.UsageError: a feature that is not compared, or a threshold out of range.
+          errors.UsageError: a feature that is not compared, or a threshold out of range.
         """
-        spec = DistributionValidatorSpec(
+        spec = self.SPEC_CLASS(
             statistics=statistics,
             baseline_statistics=baseline_statistics,
             sample=sample,
@@ -83,7 +69,5 @@ class DistributionValidator(base_component.BaseComponent):
             distribution_validator_config=comparators.config(thresholds),
             include_split_pairs=json_utils.dumps([tuple(pair) for pair in include_split_pairs]),
             thresholds=json.dumps(dict(thresholds), sort_keys=True),
-            anomalies=channel.Channel(type=standard_artifacts.ExampleAnomalies),
-            report=channel.Channel(type=artifacts.DriftReport),
         )
         super().__init__(spec=spec)

@@ -15,15 +15,16 @@ from tfx.types import artifact_utils
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as keys
 
+from longtail.components import drift_report
+from longtail.components import registry
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import samples
+from longtail.components.data import tables
+from longtail.components.distribution_validator import alignment
 from longtail.components.distribution_validator import comparators
-from longtail.components.drift import buckets
 from longtail.components.drift import calibration
 from longtail.components.drift import overlap
 from longtail.components.drift import permutation
-from longtail.components.drift_gate import findings
-from longtail.components.drift_gate import registry
 
 SAMPLE_KEY = "sample"
 BASELINE_SAMPLE_KEY = "baseline_sample"
@@ -44,19 +45,20 @@ class Executor(stock.Executor):
         current = artifact_utils.get_single_instance(input_dict[keys.STATISTICS_KEY])
         baseline = artifact_utils.get_single_instance(input_dict[keys.BASELINE_STATISTICS_KEY])
         anomalies = artifact_utils.get_single_instance(output_dict[keys.ANOMALIES_KEY])
-        tables = [
+        new, old = (
             samples.read_table(artifact_utils.get_single_uri(input_dict[key]))
             for key in (SAMPLE_KEY, BASELINE_SAMPLE_KEY)
-        ]
+        )
         properties = dict(exec_properties)
-        config = _calibrated(properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY], *tables)
+        config = _calibrated(properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY], new, old)
         properties[keys.DISTRIBUTION_VALIDATOR_CONFIG_KEY] = config
-        rows, notes = [], []
+        rows: list[dict[str, Any]] = []
+        notes: list[str] = []
         if not baseline.get_int_custom_property(finder.COLD_START_PROPERTY):
             same = current.span == baseline.get_int_custom_property(finder.BASELINE_SPAN_PROPERTY)
-            rows, note = overlap.rows(*tables, json.loads(properties[THRESHOLDS_KEY]), same)
-            notes = [line for line in (note, calibration.note(*tables)) if line]
-        findings.write_report(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, "; ".join(notes))
+            rows, note = overlap.rows(new, old, json.loads(properties[THRESHOLDS_KEY]), same)
+            notes = [line for line in (note, calibration.note(new, old)) if line]
+        drift_report.write(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, "; ".join(notes))
         scratch = f"{anomalies.uri.rstrip('/')}.aligned"
         try:
             aligned = _align(current, baseline, scratch)
@@ -68,8 +70,8 @@ class Executor(stock.Executor):
 
 def _calibrated(
     config: distribution_validator_pb2.DistributionValidatorConfig | str,
-    current: samples.Table,
-    baseline: samples.Table,
+    current: tables.Table,
+    baseline: tables.Table,
 ) -> distribution_validator_pb2.DistributionValidatorConfig:
     """Returns the configuration with a threshold for every feature; on Kubeflow it comes as JSON text."""
     result = distribution_validator_pb2.DistributionValidatorConfig()
@@ -97,7 +99,7 @@ def _align(current: types.Artifact, baseline: types.Artifact, scratch: str) -> d
     for split in splits:
         pair = [_load(side.uri, split) for side in (current, baseline)]
         if all(side.datasets for side in pair):
-            buckets.align(pair[0].datasets[0], pair[1].datasets[0])
+            alignment.align(pair[0].datasets[0], pair[1].datasets[0])
         for side, statistics in zip(copies.values(), pair, strict=True):
             _save(side[0].uri, split, statistics)
     return copies

@@ -10,53 +10,12 @@ own; an odd image then moves its own share and no more.
 import bisect
 from collections.abc import Sequence
 
-from tensorflow_metadata.proto.v0 import statistics_pb2
-
 # The share of both sides' images, on average, at which a bucket is full. TFDV keeps ten quantiles.
 BUCKET_SHARE = 0.1
 
 _TINY = 1e-9  # Keeps a sum of ten tenths from falling short of one by rounding.
 
 Quantiles = Sequence[tuple[float, float, float]]  # (low, high, count) of each, ascending.
-
-
-def align(
-    current: statistics_pb2.DatasetFeatureStatistics,
-    baseline: statistics_pb2.DatasetFeatureStatistics,
-) -> None:
-    """Gives the numbers that both sides have the same buckets, in place of equally wide ones.
-
-    The buckets are numbered: their ends are 0, 1, 2 and so on, not the feature's values. A feature
-    that one side lacks is left as it is.
-
-    Args:
-        current: statistics of the new span, changed in place.
-        baseline: of the accepted span, changed in place.
-    """
-    others = {tuple(feature.path.step): feature for feature in baseline.features}
-    for feature in current.features:
-        other = others.get(tuple(feature.path.step))
-        if other is None:
-            continue
-        sides = [_quantiles(feature), _quantiles(other)]
-        if not all(sides):
-            continue
-        for side, shares in zip((feature, other), common_shares(*sides), strict=True):
-            _replace(side, shares)
-
-
-def _quantiles(feature: statistics_pb2.FeatureNameStatistics) -> list[tuple[float, float, float]]:
-    """Returns a feature's quantiles; none where it is no number or has no value."""
-    if not feature.HasField("num_stats"):
-        return []
-    for histogram in feature.num_stats.histograms:
-        if histogram.type == statistics_pb2.Histogram.QUANTILES:
-            return [
-                (bucket.low_value, bucket.high_value, bucket.sample_count)
-                for bucket in histogram.buckets
-                if bucket.sample_count > 0
-            ]
-    return []
 
 
 def common_shares(first: Quantiles, second: Quantiles) -> tuple[list[float], list[float]]:
@@ -93,17 +52,3 @@ def _fine_shares(quantiles: Quantiles, ends: Sequence[float]) -> list[float]:
             width = (ends[index + 1] - ends[index]) / (high - low)
             shares[2 * index + 1] += width * count / total
     return shares
-
-
-def _replace(feature: statistics_pb2.FeatureNameStatistics, shares: Sequence[float]) -> None:
-    """Puts the common buckets where TFDV looks: into the equally wide histogram."""
-    for histogram in feature.num_stats.histograms:
-        if histogram.type != statistics_pb2.Histogram.STANDARD:
-            continue
-        del histogram.buckets[:]
-        for index, share in enumerate(shares):
-            histogram.buckets.add(
-                low_value=index,
-                high_value=index + 1,
-                sample_count=share * feature.num_stats.common_stats.num_non_missing,
-            )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from longtail.components.data import features
-from longtail.components.data import samples
+from longtail.components.data import tables
 from longtail.components.drift import buckets
 from longtail.components.drift import permutation
 
@@ -16,12 +16,12 @@ FIXED = 0.5
 _SEED = 0
 
 
-def thresholds(current: samples.Table, baseline: samples.Table) -> dict[str, float]:
-    """Thresholds of every feature of `samples.COLUMNS`, none where a side is empty; `FIXED` for few identities.
+def thresholds(current: tables.Table, baseline: tables.Table) -> dict[str, float]:
+    """Thresholds of every feature of `tables.COLUMNS`, none where a side is empty; `FIXED` for few identities.
 
     Args:
-        current: of the new span.
-        baseline: of the accepted span.
+      current: of the new span.
+      baseline: of the accepted span.
     """
     if not len(current.identity) or not len(baseline.identity):
         return {}
@@ -29,7 +29,7 @@ def thresholds(current: samples.Table, baseline: samples.Table) -> dict[str, flo
     group, _, sides = permutation.deal(identity, is_new, _SEED)
     values = np.concatenate([current.values, baseline.values])
     found = {}
-    for name, column in zip(samples.COLUMNS, values.T, strict=True):
+    for name, column in zip(tables.COLUMNS, values.T, strict=True):
         if name == features.FORMAT:
             found[name] = permutation.threshold(share_changes(column, group, sides), FORMAT_FLOOR, FIXED)
         else:
@@ -38,7 +38,7 @@ def thresholds(current: samples.Table, baseline: samples.Table) -> dict[str, flo
     return found
 
 
-def note(current: samples.Table, baseline: samples.Table) -> str:
+def note(current: tables.Table, baseline: tables.Table) -> str:
     """A line that says why thresholds are `FIXED`, or ""."""
     if not len(current.identity) or not len(baseline.identity):
         return ""
@@ -47,7 +47,7 @@ def note(current: samples.Table, baseline: samples.Table) -> str:
     return f"few identities: chance cannot be measured, the threshold of numbers is {FIXED}"
 
 
-def _identities(current: samples.Table, baseline: samples.Table) -> tuple[np.ndarray, np.ndarray]:
+def _identities(current: tables.Table, baseline: tables.Table) -> tuple[np.ndarray, np.ndarray]:
     """Identities of both spans' images, and which are new."""
     identity = np.concatenate([current.identity, baseline.identity])
     return identity, np.arange(len(identity)) < len(current.identity)
@@ -64,12 +64,12 @@ def divergences(values: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.
     """Jensen-Shannon divergence of the two sides of every deal, over common buckets as the gate's own.
 
     Args:
-        values: [N], one feature of the images.
-        group: int [N], as `deal` gives them.
-        sides: bool [deals, groups].
+      values: [N], one feature of the images.
+      group: int [N], as `deal` gives them.
+      sides: bool [deals, groups].
 
     Returns:
-        [deals], from 0 to 1.
+      [deals], from 0 to 1.
     """
     order = np.argsort(values, kind="stable")
     ordered, group = values[order], group[order]

@@ -7,7 +7,7 @@ from scipy.spatial import distance
 
 from longtail.components.data import features
 from longtail.components.drift import permutation
-from longtail.components.drift_gate import findings
+from longtail.components.drift import rows as rows_lib
 from longtail.models import errors
 
 # The least energy coefficient (0 to 1) that is called drift.
@@ -26,18 +26,18 @@ def compare(
     centre, and no image is held against its own identity.
 
     Args:
-        new: float32 [N, d], of the new span, l2-normalised.
-        new_identity: [N].
-        old: float32 [M, d], of the accepted span.
-        old_identity: [M].
-        thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
+      new: float32 [N, d], of the new span, l2-normalised.
+      new_identity: [N].
+      old: float32 [M, d], of the accepted span.
+      old_identity: [M].
+      thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
 
     Returns:
-        Rows of kind "embedding", of `features.EMBEDDING`. None for a feature of which so few identities could change
-        sides that chance cannot be measured, unless it has an explicit threshold.
+      Rows of kind "embedding", of `features.EMBEDDING`. None for a feature of which so few identities could change
+      sides that chance cannot be measured, unless it has an explicit threshold.
 
     Raises:
-        errors.WorkError: an embedding is not finite.
+      errors.WorkError: an embedding is not finite.
     """
     for side, vectors in (("the span", new), ("the accepted span", old)):
         bad = int((~np.isfinite(vectors)).any(axis=1).sum())
@@ -68,12 +68,12 @@ def energies(points: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.nda
     (2 E|X-Y| - E|X-X'| - E|Y-Y'|) / 2 E|X-Y|: 0 where both sides are of one distribution, at most 1.
 
     Args:
-        points: float [N, d].
-        group: int [N], as `chance.deal` gives them.
-        sides: bool [deals, groups].
+      points: float [N, d].
+      group: int [N], as `chance.deal` gives them.
+      sides: bool [deals, groups].
 
     Returns:
-        float [deals].
+      float [deals].
     """
     count = np.bincount(group, minlength=sides.shape[1])
     order = np.argsort(group, kind="stable")
@@ -95,12 +95,12 @@ def _row(
 ) -> dict[str, Any] | None:
     """Returns the row of one feature, if there is a threshold to hold it against."""
     group, sides, deals = permutation.deal(identity, is_new, _SEED)
-    found, *by_chance = energies(points, group, np.concatenate([sides[np.newaxis], deals]))
-    if feature not in thresholds and not by_chance:
+    found, *others = energies(points, group, np.concatenate([sides[np.newaxis], deals]))
+    if feature not in thresholds and not others:
         return None
-    by_chance = permutation.threshold(np.array(by_chance), FLOORS[feature], permutation.CEILING)
+    by_chance = permutation.threshold(np.array(others), FLOORS[feature], permutation.CEILING)
     threshold = thresholds.get(feature, by_chance)
-    return findings.row(findings.EMBEDDING, feature, "energy", float(found), threshold)
+    return rows_lib.row(rows_lib.EMBEDDING, feature, "energy", float(found), threshold)
 
 
 def _sides(new_identity: np.ndarray, old_identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,12 @@ def common(current: np.ndarray, baseline: np.ndarray) -> dict[str, list[float]]:
     """Shares of both sides.
 
     Args:
-        current: values of one side, [N]; NaN is left out.
-        baseline: of the other, [M].
+      current: values of one side, [N]; NaN is left out.
+      baseline: of the other, [M].
 
     Returns:
-        `ends`, one more than there are buckets, and the shares `current` and `baseline`, which sum to 1, or are all 0
-        where a side is empty.
+      `ends`, one more than there are buckets, and the shares `current` and `baseline`, which sum to 1, or are all 0
+      where a side is empty.
     """
     sides = [np.asarray(side, float) for side in (current, baseline)]
     sides = [side[np.isfinite(side)] for side in sides]

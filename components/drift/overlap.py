@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from longtail.components.data import features
-from longtail.components.data import samples
+from longtail.components.data import tables
 from longtail.components.drift import permutation
-from longtail.components.drift_gate import findings
+from longtail.components.drift import rows as rows_lib
 
 GONE = features.GONE
 SHARES = features.SHARES
@@ -25,7 +25,7 @@ _SEED = 0
 
 
 def rows(
-    current: samples.Table, baseline: samples.Table, thresholds: dict[str, float], same_span: bool = False
+    current: tables.Table, baseline: tables.Table, thresholds: dict[str, float], same_span: bool = False
 ) -> tuple[list[dict[str, Any]], str]:
     """Compares whose images the spans hold, and which.
 
@@ -33,13 +33,13 @@ def rows(
     and copies are looked for in the part that both would hold.
 
     Args:
-        current: of the new span.
-        baseline: of the accepted span.
-        thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
-        same_span: the new span takes the place of the accepted one: its images may come again.
+      current: of the new span.
+      baseline: of the accepted span.
+      thresholds: explicit ones, by feature; the others are beyond what chance does, and beyond `FLOORS`.
+      same_span: the new span takes the place of the accepted one: its images may come again.
 
     Returns:
-        The rows, and a note that says what was not asked and why, or "".
+      The rows, and a note that says what was not asked and why, or "".
     """
     if not len(current.names) or not len(baseline.names):
         return [], ""
@@ -58,7 +58,7 @@ def rows(
 
 
 def _compare_images(
-    current: samples.Table, baseline: samples.Table, thresholds: dict[str, float], same_span: bool
+    current: tables.Table, baseline: tables.Table, thresholds: dict[str, float], same_span: bool
 ) -> list[dict[str, Any]]:
     """Rows of files that are there twice."""
     limit = min(current.limit, baseline.limit)
@@ -71,7 +71,7 @@ def _compare_images(
     return found
 
 
-def _compare_identities(new: samples.Table, old: samples.Table, thresholds: dict[str, float]) -> list[dict[str, Any]]:
+def _compare_identities(new: tables.Table, old: tables.Table, thresholds: dict[str, float]) -> list[dict[str, Any]]:
     """Rows of spans that hold the same identities, beside what the images of both show, dealt anew to two sides.
 
     Each identity's images are dealt one by one: which of a long tail of identities a span happens to hold is chance.
@@ -114,7 +114,7 @@ def _row(
     feature: str, measure: str, distance: float, thresholds: dict[str, float], by_chance: np.ndarray | None = None
 ) -> dict[str, Any]:
     threshold = thresholds.get(feature, FLOORS[feature] if by_chance is None else _threshold(feature, by_chance))
-    return findings.row(findings.DATA, feature, measure, distance, threshold)
+    return rows_lib.row(rows_lib.DATA, feature, measure, distance, threshold)
 
 
 def _threshold(feature: str, by_chance: np.ndarray) -> float:

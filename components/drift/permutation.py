@@ -39,15 +39,15 @@ def deal(
     stay; the groups of the others are shuffled, each side getting as many as it has.
 
     Args:
-        identity: uint64 [N], of the images of both spans.
-        is_new: bool [N], which of them are of the new one.
-        seed: another seed, other deals.
-        deals: how many.
+      identity: uint64 [N], of the images of both spans.
+      is_new: bool [N], which of them are of the new one.
+      seed: another seed, other deals.
+      deals: how many.
 
     Returns:
-        The group of each image, int [N]; bool [groups]: which groups are new; and bool [deals, groups]: which groups
-        a deal gives to the new side. Those that are nearly the split at hand, or its mirror, are left out; there are
-        none where `exchangeable` is below `LEAST_EXCHANGEABLE`.
+      The group of each image, int [N]; bool [groups]: which groups are new; and bool [deals, groups]: which groups
+      a deal gives to the new side. Those that are nearly the split at hand, or its mirror, are left out; there are
+      none where `exchangeable` is below `LEAST_EXCHANGEABLE`.
     """
     group, sides, name, shared, movable = _groups(identity, is_new)
     rng = np.random.default_rng(seed)

@@ -3,36 +3,11 @@
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.drift_gate import executor
-
-
-class DriftGateSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `DriftGate`."""
-
-    PARAMETERS = {
-        executor.SPAN_KEY: component_spec.ExecutionParameter(type=int),
-        executor.REGISTRY_KEY: component_spec.ExecutionParameter(type=str),
-        executor.ACCEPT_DRIFT_KEY: component_spec.ExecutionParameter(type=str),
-        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        executor.STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        executor.BASELINE_STATISTICS_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        executor.SCHEMA_ANOMALIES_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
-        executor.DRIFT_ANOMALIES_KEY: component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
-        executor.SAMPLE_KEY: component_spec.ChannelParameter(type=artifacts.SpanSample),
-        **{
-            key: component_spec.ChannelParameter(type=artifacts.DriftReport, optional=True)
-            for key in executor.REPORT_KEYS
-        },
-    }
-    OUTPUTS = {
-        executor.BLESSING_KEY: component_spec.ChannelParameter(type=artifacts.DataBlessing),
-    }
 
 
 class DriftGate(base_component.BaseComponent):
@@ -47,11 +22,27 @@ class DriftGate(base_component.BaseComponent):
     data was accepted here before, and the registry keeps what was accepted last.
 
     Outputs:
-        blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
-            `baseline_span` (-1 at a cold start), `verdict` and `accept_drift`.
+      blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
+        `baseline_span` (-1 at a cold start), `verdict` and `accept_drift`.
     """
 
-    SPEC_CLASS = DriftGateSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.SPAN_KEY: int,
+            executor.REGISTRY_KEY: str,
+            executor.ACCEPT_DRIFT_KEY: str,
+            executor.MODEL_NAME_KEY: str,
+        },
+        inputs={
+            executor.STATISTICS_KEY: standard_artifacts.ExampleStatistics,
+            executor.BASELINE_STATISTICS_KEY: standard_artifacts.ExampleStatistics,
+            executor.SCHEMA_ANOMALIES_KEY: standard_artifacts.ExampleAnomalies,
+            executor.DRIFT_ANOMALIES_KEY: standard_artifacts.ExampleAnomalies,
+            executor.SAMPLE_KEY: artifacts.SpanSample,
+        },
+        optional_inputs=dict.fromkeys(executor.REPORT_KEYS, artifacts.DriftReport),
+        outputs={executor.BLESSING_KEY: artifacts.DataBlessing},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -70,20 +61,20 @@ class DriftGate(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            statistics: of the span.
-            baseline_statistics: BaselineFinder's, which know the span they come from.
-            schema_anomalies: ExampleValidator's.
-            drift_anomalies: DistributionValidator's.
-            sample: SpanSampler's, of the span; it knows the data's fingerprint, by which BaselineFinder knows the
-                same data again.
-            span: the span's number.
-            registry: folder of accepted baselines and of reports.
-            accept_drift: why drift is accepted this once; kept in the metadata store. It does not
-                excuse a broken schema, whose bounds are to be changed instead.
-            model_name: stands where `{MODEL}` is in `registry`.
-            **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
+          statistics: of the span.
+          baseline_statistics: BaselineFinder's, which know the span they come from.
+          schema_anomalies: ExampleValidator's.
+          drift_anomalies: DistributionValidator's.
+          sample: SpanSampler's, of the span; it knows the data's fingerprint, by which BaselineFinder knows the
+            same data again.
+          span: the span's number.
+          registry: folder of accepted baselines and of reports.
+          accept_drift: why drift is accepted this once; kept in the metadata store. It does not
+            excuse a broken schema, whose bounds are to be changed instead.
+          model_name: stands where `{MODEL}` is in `registry`.
+          **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
         """
-        spec = DriftGateSpec(
+        spec = self.SPEC_CLASS(
             statistics=statistics,
             baseline_statistics=baseline_statistics,
             schema_anomalies=schema_anomalies,
@@ -94,6 +85,5 @@ class DriftGate(base_component.BaseComponent):
             registry=registry,
             model_name=model_name,
             accept_drift=accept_drift,
-            blessing=channel.Channel(type=artifacts.DataBlessing),
         )
         super().__init__(spec=spec)

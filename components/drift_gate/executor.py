@@ -8,12 +8,15 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from longtail.components import drift_report
+from longtail.components import registry as registry_lib
 from longtail.components import runtime
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import samples
-from longtail.components.drift_gate import findings
-from longtail.components.drift_gate import registry as registry_lib
+from longtail.components.drift import rows as rows_lib
+from longtail.components.drift_gate import anomalies
 from longtail.models import errors
+from longtail.models import files
 
 STATISTICS_KEY = "statistics"
 BASELINE_STATISTICS_KEY = "baseline_statistics"
@@ -28,13 +31,19 @@ ACCEPT_DRIFT_KEY = "accept_drift"
 MODEL_NAME_KEY = "model_name"
 BLESSING_KEY = "blessing"
 
+# Custom properties of the blessing, beside `finder.BASELINE_SPAN_PROPERTY`.
+BLESSED_PROPERTY = "blessed"
+SPAN_PROPERTY = "span"
+VERDICT_PROPERTY = "verdict"
+ACCEPT_DRIFT_PROPERTY = "accept_drift"
+
 BLESSING_FILE = "blessing.json"
 
 ACCEPTED = "accepted"
 OVERRIDDEN = "overridden"
 REFUSED = "refused"
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -51,7 +60,7 @@ class Executor(base_executor.BaseExecutor):
         TFX deletes what a failed execution wrote, so all of that lies in the registry.
 
         Raises:
-            errors.WorkError: the span is refused.
+          errors.WorkError: the span is refused.
         """
         registry = runtime.folder(exec_properties[REGISTRY_KEY], exec_properties.get(MODEL_NAME_KEY, ""))
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
@@ -70,7 +79,7 @@ class Executor(base_executor.BaseExecutor):
         replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data, reason)
         registry_lib.report(registry, span, report, replaced)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
-        _LOG.info("%s", _acceptance(report))
+        log.info("%s", _acceptance(report))
 
     def _judge(
         self, input_dict: dict[str, list[types.Artifact]], properties: dict[str, Any], registry: str, data: str
@@ -82,17 +91,17 @@ class Executor(base_executor.BaseExecutor):
         """
         baseline = artifact_utils.get_single_instance(input_dict[BASELINE_STATISTICS_KEY])
         rows, notes = _rows(input_dict)
-        broken = findings.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
+        broken = anomalies.violations(artifact_utils.get_single_uri(input_dict[SCHEMA_ANOMALIES_KEY]))
         span = int(properties[SPAN_KEY])
         cold_start = bool(baseline.get_int_custom_property(finder.COLD_START_PROPERTY))
         if cold_start:  # compared with itself: no distance says anything
-            skew = [row for row in rows if row["kind"] == findings.SKEW]
-            itself = [row for row in rows if row["kind"] != findings.SKEW]
+            skew = [row for row in rows if row["kind"] == rows_lib.SKEW]
+            itself = [row for row in rows if row["kind"] != rows_lib.SKEW]
             rows = [*skew, *({**row, "distance": None, "threshold": None} for row in itself)]
         reason = (properties.get(ACCEPT_DRIFT_KEY) or "").strip()
         known = registry_lib.accepted_reason(registry, span, data)
-        far = [row for row in rows if row["verdict"] != findings.OK]
-        excused = far if reason else [row for row in far if known and row["kind"] != findings.SKEW]
+        far = [row for row in rows if row["verdict"] != rows_lib.OK]
+        excused = far if reason else [row for row in far if known and row["kind"] != rows_lib.SKEW]
         if broken or len(excused) < len(far):
             verdict = REFUSED
         else:
@@ -110,23 +119,23 @@ class Executor(base_executor.BaseExecutor):
 
     def _bless(self, blessing: types.Artifact, report: dict[str, Any]) -> None:
         """Writes the blessing that everything after the gate needs."""
-        registry_lib.write_json(os.path.join(blessing.uri, BLESSING_FILE), report)
-        blessing.set_int_custom_property("blessed", 1)
-        blessing.set_int_custom_property(SPAN_KEY, report["span"])
-        blessing.set_int_custom_property("baseline_span", report["baseline_span"])
-        blessing.set_string_custom_property("verdict", report["verdict"])
-        blessing.set_string_custom_property(ACCEPT_DRIFT_KEY, report["accept_drift"])
+        files.write_json(os.path.join(blessing.uri, BLESSING_FILE), report)
+        blessing.set_int_custom_property(BLESSED_PROPERTY, 1)
+        blessing.set_int_custom_property(SPAN_PROPERTY, report["span"])
+        blessing.set_int_custom_property(finder.BASELINE_SPAN_PROPERTY, report["baseline_span"])
+        blessing.set_string_custom_property(VERDICT_PROPERTY, report["verdict"])
+        blessing.set_string_custom_property(ACCEPT_DRIFT_PROPERTY, report["accept_drift"])
 
 
 def _rows(input_dict: dict[str, list[types.Artifact]]) -> tuple[list[dict[str, Any]], list[str]]:
     """Every row of every validator, the farthest beyond its threshold first; and what they remarked."""
-    rows, notes = findings.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY])), []
+    rows, notes = anomalies.distances(artifact_utils.get_single_uri(input_dict[DRIFT_ANOMALIES_KEY])), []
     for key in REPORT_KEYS:
         if input_dict.get(key):
-            more, note = findings.read_report(artifact_utils.get_single_uri(input_dict[key]))
+            more, note = drift_report.read(artifact_utils.get_single_uri(input_dict[key]))
             rows += more
             notes += [note] if note else []
-    return findings.ordered(rows), notes
+    return rows_lib.ordered(rows), notes
 
 
 _CONSEQUENCE = "nothing was trained or pushed"
@@ -139,9 +148,9 @@ def _refusal(report: dict[str, Any]) -> str:
         broken = dict.fromkeys(f"{row['feature'] or 'the data set'} ({row['problem']})" for row in report["schema"])
         reasons.append(f"breaks the schema in {', '.join(broken)}")
     if not report["accept_drift"]:
-        far = [row for row in report["features"] if row["verdict"] != findings.OK]
-        skewed = [row for row in far if row["kind"] == findings.SKEW]
-        drifted = [row for row in far if row["kind"] != findings.SKEW]
+        far = [row for row in report["features"] if row["verdict"] != rows_lib.OK]
+        skewed = [row for row in far if row["kind"] == rows_lib.SKEW]
+        drifted = [row for row in far if row["kind"] != rows_lib.SKEW]
         reasons += [f"differs from {_baseline(report)} in {_named(drifted)}"] if drifted else []
         reasons += [f"shows skew to what serving is asked about in {_named(skewed)}"] if skewed else []
     return f"stopped by the drift gate: span {report['span']} {' and '.join(reasons)}"
@@ -149,7 +158,7 @@ def _refusal(report: dict[str, Any]) -> str:
 
 def _named(rows: list[dict[str, Any]]) -> str:
     """Returns the features of rows, each once, with the distance that is farthest beyond its threshold."""
-    worst = {}
+    worst: dict[str, str] = {}
     for row in rows:
         worst.setdefault(row["feature"], _distance(row))
     return ", ".join(f"{feature} ({distance})" for feature, distance in worst.items())

@@ -10,13 +10,13 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from longtail.components import drift_report
 from longtail.components import embedding
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
 from longtail.components.data import samples
 from longtail.components.drift import distances
 from longtail.components.drift import permutation
-from longtail.components.drift_gate import findings
 from longtail.models.export import signatures
 
 SAMPLE_KEY = "sample"
@@ -31,7 +31,7 @@ LEAST_IDENTITIES = 5
 # Of a span; distances between all of both sides take 128 MiB. More than `drift.sample` gives by default.
 MOST_IMAGES = 2000
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -46,12 +46,12 @@ class Executor(base_executor.BaseExecutor):
         """Writes the report.
 
         Raises:
-            errors.WorkError: the model cannot be loaded, or fails.
+          errors.WorkError: the model cannot be loaded, or fails.
         """
         rows, note = self._compare(input_dict, json.loads(exec_properties[THRESHOLDS_KEY]))
         if note:
-            _LOG.info("%s", note)
-        findings.write_report(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, note)
+            log.info("%s", note)
+        drift_report.write(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), rows, note)
 
     def _compare(
         self, input_dict: dict[str, list[types.Artifact]], thresholds: dict[str, float]
@@ -76,8 +76,8 @@ class Executor(base_executor.BaseExecutor):
                     f"{len(np.unique(identity))} identities that the last model can embed, fewer than "
                     f"{LEAST_IMAGES} of {LEAST_IDENTITIES}"
                 )
-            sides += [vectors, identity]
-        rows = distances.compare(*sides, thresholds)
+            sides.append((vectors, identity))
+        rows = distances.compare(*sides[0], *sides[1], thresholds)
         return rows, _left_out(rows)
 
 

@@ -3,41 +3,30 @@
 from tfx import types
 from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.gallery_builder import executor
-
-
-class GalleryBuilderSpec(component_spec.ComponentSpec):
-    """Channels and parameters of GalleryBuilder."""
-
-    PARAMETERS = {
-        executor.DESTINATION_KEY: component_spec.ExecutionParameter(type=str),
-        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.PUSHED_MODEL_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.PushedModel
-        ),
-    }
-    OUTPUTS = {
-        executor.GALLERY_KEY: component_spec.ChannelParameter(type=artifacts.Gallery),
-    }
 
 
 class GalleryBuilder(base_beam_component.BaseBeamComponent):
     """Builds the gallery of a pushed model; nothing where the model was not pushed.
 
-    Component `outputs` contains:
-     - `gallery`: `index.faiss`, `items.jsonl` and `gallery.json`, as `longtail.models.export.signatures` describes
-       them; custom property `built` is 0 where there was no pushed model. The same files stand in
-       `<destination>/<model version>/`.
+    Outputs:
+      gallery: `index.faiss`, `items.jsonl` and `gallery.json`, as `longtail.models.export.signatures` describes
+        them; custom property `built` is 0 where there was no pushed model. The same files stand in
+        `<destination>/<model version>/`.
     """
 
-    SPEC_CLASS = GalleryBuilderSpec
+    SPEC_CLASS = specs.declare(
+        parameters={executor.DESTINATION_KEY: str, executor.MODEL_NAME_KEY: str},
+        inputs={
+            executor.EXAMPLES_KEY: standard_artifacts.Examples,
+            executor.PUSHED_MODEL_KEY: standard_artifacts.PushedModel,
+        },
+        outputs={executor.GALLERY_KEY: artifacts.Gallery},
+    )
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
@@ -50,18 +39,17 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         """Names what flows in.
 
         Args:
-            examples: Examples; the gallery rows of its split `eval` are embedded.
-            pushed_model: PushedModel, as Pusher marks it.
-            destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
-                `model_name`.
-            model_name: the name the model is served under, for the gallery's card.
+          examples: Examples; the gallery rows of its split `eval` are embedded.
+          pushed_model: PushedModel, as Pusher marks it.
+          destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
+            `model_name`.
+          model_name: the name the model is served under, for the gallery's card.
         """
         super().__init__(
-            GalleryBuilderSpec(
+            self.SPEC_CLASS(
                 examples=examples,
                 pushed_model=pushed_model,
                 destination=destination,
                 model_name=model_name,
-                gallery=types.Channel(type=artifacts.Gallery),
             )
         )

@@ -39,7 +39,7 @@ _PUSHED_VERSION_PROPERTY = "pushed_version"
 _VECTOR = "vector"
 _STATUS = "status"
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -54,15 +54,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """See `component.GalleryBuilder`.
 
         Raises:
-            errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
-                cannot be loaded or gives values that are not finite.
+          errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
+            cannot be loaded or gives values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         gallery = artifact_utils.get_single_instance(output_dict[GALLERY_KEY])
         pushed = artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY])
         if not pushed.get_int_custom_property(_PUSHED_PROPERTY):
             gallery.set_int_custom_property(BUILT_PROPERTY, 0)
-            _LOG.info("no gallery: no model was pushed")
+            log.info("no gallery: no model was pushed")
             return
         version = int(pushed.get_string_custom_property(_PUSHED_VERSION_PROPERTY))
         vectors, items, refused = self._embed(input_dict[EXAMPLES_KEY], pushed.uri, gallery.uri)
@@ -79,7 +79,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _appear(gallery.uri, destination)
         gallery.set_int_custom_property(BUILT_PROPERTY, 1)
         gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)
-        _LOG.info("gallery of %d images at %s", len(items), destination)
+        log.info("gallery of %d images at %s", len(items), destination)
 
     def _embed(
         self, examples: list[types.Artifact], model_uri: str, uri: str
@@ -87,8 +87,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Embeds the gallery rows.
 
         Returns:
-            vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
-            were left out because the model refused them.
+          vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
+          were left out because the model refused them.
         """
         patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
         # Workers may run anywhere, so rows pass through the artifact's store, not a local folder.

@@ -15,8 +15,8 @@ class Embed(beam.PTransform):
         """Remembers where the model is; it is loaded by the workers.
 
         Args:
-            model_uri: a folder with `saved_model.pb`.
-            batch: images a call, at most.
+          model_uri: a folder with `saved_model.pb`.
+          batch: images a call, at most.
         """
         super().__init__()
         self._model_uri = model_uri
@@ -34,12 +34,13 @@ class Embed(beam.PTransform):
 class _EmbedBatch(beam.DoFn):
     def __init__(self, model_uri: str):
         self._model_uri = model_uri
-        self._embedder = None
+        self._embedder: embedding.Embedder | None = None
 
     def setup(self) -> None:
         self._embedder = embedding.Embedder(self._model_uri)
 
     def process(self, batch: list[tuple[str, bytes]]) -> Iterator[tuple[str, np.ndarray, int]]:
+        assert self._embedder is not None  # made by `setup`
         keys, images = zip(*batch, strict=True)
         embeddings, status = self._embedder(images)
         yield from zip(keys, embeddings, status.tolist(), strict=True)

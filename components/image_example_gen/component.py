@@ -1,49 +1,26 @@
 """ImageExampleGen: turns a source of images into Examples, and sets aside what is bad in it."""
 
-from tfx import types
 from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
 from longtail.components import runtime
+from longtail.components import specs
 from longtail.components.image_example_gen import executor
-
-
-class ImageExampleGenSpec(component_spec.ComponentSpec):
-    """Channels and parameters of ImageExampleGen."""
-
-    PARAMETERS = {
-        executor.SOURCE: component_spec.ExecutionParameter(type=str),
-        executor.SPAN: component_spec.ExecutionParameter(type=int),
-        executor.FINGERPRINT: component_spec.ExecutionParameter(type=str),
-        executor.LAYOUT: component_spec.ExecutionParameter(type=str),
-        executor.CAMERA_PATTERN: component_spec.ExecutionParameter(type=str),
-        executor.EVAL_FRACTION: component_spec.ExecutionParameter(type=float),
-        executor.QUERY_FRACTION: component_spec.ExecutionParameter(type=float),
-        executor.SEED: component_spec.ExecutionParameter(type=int),
-        executor.MAX_PIXELS: component_spec.ExecutionParameter(type=int),
-        executor.MAX_QUARANTINE_FRACTION: component_spec.ExecutionParameter(type=float),
-    }
-    INPUTS = {}
-    OUTPUTS = {
-        executor.EXAMPLES: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.QUARANTINE: component_spec.ChannelParameter(type=artifacts.Quarantine),
-    }
 
 
 class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads images per identity, checks each with the decoder that serves, and splits by identity.
 
     Outputs:
-        examples: gzipped TFRecord of tf.Example (see longtail.components.data.features) in splits `train` and
-            `eval`. No identity is in both, and none changes sides when data is added. Each eval
-            identity has `gallery` images and, if it has two images or more, `query` images.
-            The same data and parameters give the same files, byte for byte. Custom properties:
-            fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
-            train_identities, eval_identities.
-        quarantine: `quarantine.jsonl`: every file set aside, with the reason.
+      examples: gzipped TFRecord of tf.Example (see longtail.components.data.features) in splits `train` and
+        `eval`. No identity is in both, and none changes sides when data is added. Each eval
+        identity has `gallery` images and, if it has two images or more, `query` images.
+        The same data and parameters give the same files, byte for byte. Custom properties:
+        fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
+        train_identities, eval_identities.
+      quarantine: `quarantine.jsonl`: every file set aside, with the reason.
 
     Cost: reading and decoding, all of it in Beam, grow with the pixels and spread over workers. The
     executor's own process lists the files: O(files) time, about 300 bytes of memory a file; and the
@@ -52,7 +29,21 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     eval, or one shard of about 1000 images, at a time.
     """
 
-    SPEC_CLASS = ImageExampleGenSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.SOURCE_KEY: str,
+            executor.SPAN_KEY: int,
+            executor.FINGERPRINT_KEY: str,
+            executor.LAYOUT_KEY: str,
+            executor.CAMERA_PATTERN_KEY: str,
+            executor.EVAL_FRACTION_KEY: float,
+            executor.QUERY_FRACTION_KEY: float,
+            executor.SEED_KEY: int,
+            executor.MAX_PIXELS_KEY: int,
+            executor.MAX_QUARANTINE_FRACTION_KEY: float,
+        },
+        outputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.QUARANTINE_KEY: artifacts.Quarantine},
+    )
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
@@ -71,23 +62,23 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         """Wires an ingestion; nothing is read before it runs.
 
         Args:
-            source: what `sources.open_source` opens: a folder, a .zip or `glyphs:...`; `{SPAN}`
-                in it stands for `span`.
-            span: number of this span of the data.
-            fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
-                have changed; "" leaves it to the executor to take, and the cache to trust the
-                source's name.
-            layout: how paths tell identities: `folder` or `market1501`.
-            camera_pattern: regular expression with one group of digits, searched in file names;
-                "" for none.
-            eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
-                by that.
-            query_fraction: share of a held-out identity's images that are queries, in (0, 1).
-            seed: another seed, another division.
-            max_pixels: larger images (height times width) are set aside.
-            max_quarantine_fraction: more bad files than this share stop the run.
+          source: what `sources.open_source` opens: a folder, a .zip or `glyphs:...`; `{SPAN}`
+            in it stands for `span`.
+          span: number of this span of the data.
+          fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
+            have changed; "" leaves it to the executor to take, and the cache to trust the
+            source's name.
+          layout: how paths tell identities: `folder` or `market1501`.
+          camera_pattern: regular expression with one group of digits, searched in file names;
+            "" for none.
+          eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
+            by that.
+          query_fraction: share of a held-out identity's images that are queries, in (0, 1).
+          seed: another seed, another division.
+          max_pixels: larger images (height times width) are set aside.
+          max_quarantine_fraction: more bad files than this share stop the run.
         """
-        spec = ImageExampleGenSpec(
+        spec = self.SPEC_CLASS(
             source=source,
             span=span,
             fingerprint=fingerprint,
@@ -98,7 +89,5 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             seed=seed,
             max_pixels=max_pixels,
             max_quarantine_fraction=runtime.number(float, max_quarantine_fraction),
-            examples=types.Channel(type=standard_artifacts.Examples),
-            quarantine=types.Channel(type=artifacts.Quarantine),
         )
         super().__init__(spec=spec)

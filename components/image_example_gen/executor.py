@@ -26,19 +26,19 @@ from longtail.components.image_example_gen import steps
 from longtail.models import errors
 from longtail.models import settings
 
-EXAMPLES = "examples"
-QUARANTINE = "quarantine"
+EXAMPLES_KEY = "examples"
+QUARANTINE_KEY = "quarantine"
 
-SOURCE = "source"
-SPAN = "span"
-FINGERPRINT = "fingerprint"
-LAYOUT = "layout"
-CAMERA_PATTERN = "camera_pattern"
-EVAL_FRACTION = "eval_fraction"
-QUERY_FRACTION = "query_fraction"
-SEED = "seed"
-MAX_PIXELS = "max_pixels"
-MAX_QUARANTINE_FRACTION = "max_quarantine_fraction"
+SOURCE_KEY = "source"
+SPAN_KEY = "span"
+FINGERPRINT_KEY = "fingerprint"
+LAYOUT_KEY = "layout"
+CAMERA_PATTERN_KEY = "camera_pattern"
+EVAL_FRACTION_KEY = "eval_fraction"
+QUERY_FRACTION_KEY = "query_fraction"
+SEED_KEY = "seed"
+MAX_PIXELS_KEY = "max_pixels"
+MAX_QUARANTINE_FRACTION_KEY = "max_quarantine_fraction"
 
 QUARANTINE_FILE = "quarantine.jsonl"
 
@@ -46,7 +46,7 @@ _SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
 _IMAGES_A_SHARD = 1000
 _REASONS_SHOWN = 3
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,20 +71,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples and the quarantine.
 
         Raises:
-            errors.UsageError: parameters out of range, or a source with nothing to work with in it.
-            errors.WorkError: too many bad files, too little left without them, or images lost on the way.
+          errors.UsageError: parameters out of range, or a source with nothing to work with in it.
+          errors.WorkError: too many bad files, too little left without them, or images lost on the way.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
-        quarantine = artifact_utils.get_single_instance(output_dict[QUARANTINE])
+        examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
+        quarantine = artifact_utils.get_single_instance(output_dict[QUARANTINE_KEY])
         settings.check(settings.pick(config.Data, exec_properties), prefix="data.")
         settings.check(settings.pick(config.Span, exec_properties))
         plan = _plan(exec_properties)
         quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
         written = self._ingest(plan, examples, quarantine_file, exec_properties)
         counts = _account(plan, quarantine_file, written, exec_properties)
-        fingerprint = exec_properties[FINGERPRINT] or plan.source.fingerprint()
-        _describe(examples, exec_properties[SPAN], counts, fingerprint)
+        fingerprint = exec_properties[FINGERPRINT_KEY] or plan.source.fingerprint()
+        _describe(examples, exec_properties[SPAN_KEY], counts, fingerprint)
         quarantine.set_int_custom_property("quarantined", counts["quarantined"])
         quarantine.set_int_custom_property("dropped", counts["dropped"])
 
@@ -106,7 +106,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 pipeline
                 | "Items" >> beam.Create(plan.listing.items)
                 | "Spread" >> beam.Reshuffle()
-                | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS])
+                | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS_KEY])
             )
             rows = _divide(checked.rows, plan, exec_properties)
             _write_rows(rows, plan.shards, folders, counts_file, partial)
@@ -119,19 +119,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def _plan(exec_properties: dict[str, Any]) -> _Plan:
     source = sources.open_source(
-        exec_properties[SOURCE],
-        exec_properties[LAYOUT],
-        exec_properties[CAMERA_PATTERN],
-        exec_properties[SPAN],
+        exec_properties[SOURCE_KEY],
+        exec_properties[LAYOUT_KEY],
+        exec_properties[CAMERA_PATTERN_KEY],
+        exec_properties[SPAN_KEY],
     )
     listing = source.listing()
-    held_out = splits.held_out_of(listing.items, exec_properties[EVAL_FRACTION], exec_properties[SEED])
+    held_out = splits.held_out_of(listing.items, exec_properties[EVAL_FRACTION_KEY], exec_properties[SEED_KEY])
     images = collections.Counter(splits.output_split(item, held_out) for item in listing.items)
     for split in _SPLITS:
         if not images[split]:
-            raise errors.UsageError(f"{exec_properties[SOURCE]}: no images for split '{split}'")
+            raise errors.UsageError(f"{exec_properties[SOURCE_KEY]}: no images for split '{split}'")
     if lacking := splits.lacking(listing.items, held_out):
-        raise errors.UsageError(f"{exec_properties[SOURCE]}: {lacking}")
+        raise errors.UsageError(f"{exec_properties[SOURCE_KEY]}: {lacking}")
     shards = {split: -(-images[split] // _IMAGES_A_SHARD) for split in _SPLITS}
     return _Plan(source, listing, held_out, shards)
 
@@ -145,9 +145,9 @@ def _divide(
     rows: beam.PCollection, plan: _Plan, exec_properties: dict[str, Any]
 ) -> beam.PCollection:
     """Gives every row its `split`; held-out identities are gathered to be divided as a whole."""
-    train, evaluation = rows | "Sides" >> beam.Partition(_side, len(_SPLITS))
+    train, evaluation = rows | "Sides" >> beam.Partition(_Side(), len(_SPLITS))
     if plan.held_out:
-        divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION], exec_properties[SEED])
+        divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION_KEY], exec_properties[SEED_KEY])
         evaluation = (
             evaluation
             | "Identity" >> beam.Map(_by_identity)
@@ -157,8 +157,9 @@ def _divide(
     return (train, evaluation) | beam.Flatten()
 
 
-def _side(row: steps.Row, _: int) -> int:
-    return _SPLITS.index(row[0])
+class _Side(beam.PartitionFn):
+    def partition_for(self, element: Any, num_partitions: int, *args, **kwargs) -> int:
+        return _SPLITS.index(element[0])
 
 
 def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:
@@ -209,9 +210,9 @@ def _account(
     """Counts what went where, and checks that what was listed was either written or set aside.
 
     Raises:
-        errors.WorkError: too much was set aside, or too little is left or was written.
+      errors.WorkError: too much was set aside, or too little is left or was written.
     """
-    listing, source = plan.listing, exec_properties[SOURCE]
+    listing, source = plan.listing, exec_properties[SOURCE_KEY]
     dropped = set(listing.dropped)
     misplaced = dropped.union(listing.rejected)
     with tf.io.gfile.GFile(quarantine_file) as file:
@@ -243,20 +244,20 @@ def _account(
 
 
 def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, Any]) -> None:
-    share, most = len(bad) / files, exec_properties[MAX_QUARANTINE_FRACTION]
+    share, most = len(bad) / files, exec_properties[MAX_QUARANTINE_FRACTION_KEY]
     if share > most:
         for row in bad:  # the artifact goes with a failed execution; the log stays
             logging.warning("quarantined %s: %s", row["path"], row["reason"])
         reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in bad[:_REASONS_SHOWN])
         raise errors.WorkError(
-            f"{exec_properties[SOURCE]}: {len(bad)} of {files} files ({share:.1%}) are bad, more"
-            f" than {MAX_QUARANTINE_FRACTION}={most:g} allows: {reasons};"
+            f"{exec_properties[SOURCE_KEY]}: {len(bad)} of {files} files ({share:.1%}) are bad, more"
+            f" than {MAX_QUARANTINE_FRACTION_KEY}={most:g} allows: {reasons};"
             " mend or remove them (the log lists all), or raise the limit"
         )
 
 
 def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
-    _log.info(
+    log.info(
         "ingested %d images of %d identities: train %d of %d, eval %d of %d; "
         "%d quarantined, %d left out by the layout, %d other files ignored (%s)",
         counts["images"],

@@ -1,14 +1,12 @@
 """The Beam steps of ingestion. Each is picklable and holds nothing but what it was made with."""
 
 import collections
-import functools
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +16,7 @@ from longtail.components.data import features
 from longtail.components.data import images
 from longtail.components.data import sources
 from longtail.components.data import splits
+from longtail.models import files
 
 BAD = "bad"  # tag of the rows for the quarantine
 
@@ -62,7 +61,7 @@ def to_example(
 ) -> tf.train.Example:
     """The features of longtail.components.data.features; without `split` where `side` is still open."""
     height, width, _ = image.pixels.shape
-    values = {
+    values: dict[str, bytes | int | float] = {
         features.ENCODED: image.encoded,
         features.FORMAT: image.format,
         features.HEIGHT: height,
@@ -113,7 +112,7 @@ def with_split(serialized: bytes, side: bytes) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def shard_key(row: Row, shards: dict[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
+def shard_key(row: Row, shards: Mapping[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
     """((split, shard), (place in the shard, path, example)): both by a hash of the path."""
     split, _, path, _, serialized = row
     place = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
@@ -123,7 +122,7 @@ def shard_key(row: Row, shards: dict[str, int]) -> tuple[tuple[str, int], tuple[
 class WriteShard(beam.DoFn):
     """Writes one gzipped TFRecord file, its records in the order of their hashes."""
 
-    def __init__(self, folders: dict[str, str], shards: dict[str, int], partial: str):
+    def __init__(self, folders: Mapping[str, str], shards: Mapping[str, int], partial: str):
         """Takes folder and number of shards by split, and where unfinished files lie."""
         self._folders = folders
         self._shards = shards
@@ -135,44 +134,24 @@ class WriteShard(beam.DoFn):
         records = sorted(records)
         name = f"data_tfrecord-{shard:05d}-of-{self._shards[split]:05d}.gz"
         path = os.path.join(self._folders[split], name)
-        _write_complete(path, self._partial, functools.partial(_write_records, records=records))
+        # Workers die and are doubled: the file appears under its name complete or not at all.
+        with files.replacing(path, self._partial) as half, tf.io.TFRecordWriter(half, "GZIP") as writer:
+            for _, _, serialized in records:
+                writer.write(serialized)
         yield split, len(records)
-
-
-def _write_records(path: str, records: list[tuple[int, str, bytes]]) -> None:
-    with tf.io.TFRecordWriter(path, "GZIP") as writer:
-        for _, _, serialized in records:
-            writer.write(serialized)
 
 
 def write_counts(counts: list[tuple[str, int]], path: str, partial: str) -> str:
     """Writes what the shards counted, summed by split, as a JSON object."""
-    total = collections.Counter()
+    total: collections.Counter[str] = collections.Counter()
     for split, count in counts:
         total[split] += count
-
-    def write(temporary: str) -> None:
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(json.dumps(total))
-
-    _write_complete(path, partial, write)
+    files.write_json(path, total, unfinished=partial)
     return path
 
 
 def write_quarantine(rows: list[dict], path: str, partial: str) -> str:
     """Writes quarantine.jsonl, sorted by path; where all is well there is one too, empty."""
-
-    def write(temporary: str) -> None:
-        ordered = sorted(rows, key=lambda row: (row["path"], row["reason"]))
-        with tf.io.gfile.GFile(temporary, "w") as file:  # made by the first write: so one, always
-            file.write("".join(json.dumps(row) + "\n" for row in ordered))
-
-    _write_complete(path, partial, write)
+    ordered = sorted(rows, key=lambda row: (row["path"], row["reason"]))
+    files.write(path, "".join(json.dumps(row) + "\n" for row in ordered), partial)
     return path
-
-
-def _write_complete(path: str, partial: str, write: Callable[[str], None]) -> None:
-    """Workers die and are doubled: the file appears under its name complete or not at all."""
-    temporary = os.path.join(partial, uuid.uuid4().hex)
-    write(temporary)
-    tf.io.gfile.rename(temporary, path, overwrite=True)

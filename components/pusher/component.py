@@ -6,20 +6,10 @@ from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import pusher_pb2
 from tfx.types import channel
-from tfx.types import component_spec
-from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs
 
+from longtail.components import specs
 from longtail.components.pusher import executor
-
-
-class PusherSpec(standard_component_specs.PusherSpec):
-    """The stock Pusher's spec, and the model's name."""
-
-    PARAMETERS = {
-        **standard_component_specs.PusherSpec.PARAMETERS,
-        executor.MODEL_NAME_KEY: component_spec.ExecutionParameter(type=str),
-    }
 
 
 class Pusher(base_component.BaseComponent):
@@ -29,10 +19,13 @@ class Pusher(base_component.BaseComponent):
     that a server which watches the folder never sees half a model. Versions are ascending integers.
 
     Outputs:
-        pushed_model: a copy of the model, marked as TFX's Pusher marks it.
+      pushed_model: a copy of the model, marked as TFX's Pusher marks it.
     """
 
-    SPEC_CLASS = PusherSpec
+    SPEC_CLASS = specs.declare(
+        stock=standard_component_specs.PusherSpec,
+        parameters={executor.MODEL_NAME_KEY: str},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -46,18 +39,17 @@ class Pusher(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            model: the Model.
-            model_blessing: the evaluator's.
-            push_destination: a `filesystem.base_directory`.
-            model_name: stands where `{MODEL}` is in the base directory.
-            delivery: another number pushes the same model again, whatever the cache knows.
+          model: the Model.
+          model_blessing: the evaluator's.
+          push_destination: a `filesystem.base_directory`.
+          model_name: stands where `{MODEL}` is in the base directory.
+          delivery: another number pushes the same model again, whatever the cache knows.
         """
-        spec = PusherSpec(
+        spec = self.SPEC_CLASS(
             model=model,
             model_blessing=model_blessing,
             push_destination=push_destination,
             custom_config=json.dumps({"delivery": delivery}),
             model_name=model_name,
-            pushed_model=channel.Channel(type=standard_artifacts.PushedModel),
         )
         super().__init__(spec=spec)

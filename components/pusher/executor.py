@@ -18,15 +18,15 @@ from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
 from longtail.components import runtime
-from longtail.components import versions
 from longtail.models import errors
+from longtail.models.export import versions
 
 MODEL_NAME_KEY = "model_name"
 
 # Of a version folder: which model it is.
 MARK_FILE = os.path.join("assets.extra", "pushed.json")
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(executor.Executor):
@@ -44,8 +44,8 @@ class Executor(executor.Executor):
         before the metadata store heard of it, for the most part. Finding out reads the model once.
 
         Raises:
-            errors.UsageError: the destination is not a folder to be versioned by time.
-            errors.WorkError: there is no SavedModel, or the destination cannot be written.
+          errors.UsageError: the destination is not a folder to be versioned by time.
+          errors.WorkError: there is no SavedModel, or the destination cannot be written.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(
@@ -53,7 +53,7 @@ class Executor(executor.Executor):
         )
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
-            _LOG.info("not pushed: the model is not blessed")
+            log.info("not pushed: the model is not blessed")
             return
         model_path = self.GetModelPath(input_dict)
         if not versions.is_complete(model_path):
@@ -64,7 +64,7 @@ class Executor(executor.Executor):
         destination = _push(model_path, base)
         version = os.path.basename(destination)
         self._MarkPushed(pushed, pushed_destination=destination, pushed_version=version)
-        _LOG.info("pushed to %s", destination)
+        log.info("pushed to %s", destination)
 
 
 def _base_directory(exec_properties: dict[str, Any]) -> str:
@@ -112,7 +112,8 @@ def _find(base: str, mark: bytes) -> str | None:
 
 def _digest(folder: str) -> str:
     """Hex digest of a folder's files and of their names."""
-    files = (os.path.join(parent, name) for parent, _, names in fileio.walk(folder) for name in names)
+    walked = ((os.fsdecode(parent), map(os.fsdecode, names)) for parent, _, names in fileio.walk(folder))
+    files = (os.path.join(parent, name) for parent, names in walked for name in names)
     digest = hashlib.sha256()
     for path in sorted(files):
         content = hashlib.sha256()

@@ -12,7 +12,7 @@ from longtail.components import config
 from longtail.models import errors
 from longtail.models import settings
 
-FILE_NAME = "census.json"
+CENSUS_FILE = "census.json"
 
 NONE, CAP, REPEAT, CARVE = config.STRATEGIES
 
@@ -21,14 +21,14 @@ def read_census(uri: str) -> dict[str, Any]:
     """Reads a ClassCensus artifact.
 
     Args:
-        uri: the artifact's folder.
+      uri: the artifact's folder.
 
     Returns:
-        `strategy`, `images` and `rows` (totals), and `classes`, a list in the order of `class_id`
-        of `identity` (its name), `class_id` (0..C-1), `available` (distinct images found), `images`
-        (distinct images kept: K_i) and `rows` (records written).
+      `strategy`, `images` and `rows` (totals), and `classes`, a list in the order of `class_id`
+      of `identity` (its name), `class_id` (0..C-1), `available` (distinct images found), `images`
+      (distinct images kept: K_i) and `rows` (records written).
     """
-    with tf.io.gfile.GFile(os.path.join(uri, FILE_NAME), "r") as file:
+    with tf.io.gfile.GFile(os.path.join(uri, CENSUS_FILE), "r") as file:
         return json.loads(file.read())
 
 
@@ -36,7 +36,7 @@ def check(asked: config.Rebalance) -> None:
     """Checks what is asked of a rebalancing.
 
     Raises:
-        errors.UsageError: a value out of range, or one that the strategy needs is not given.
+      errors.UsageError: a value out of range, or one that the strategy needs is not given.
     """
     settings.check(asked, prefix="rebalance.")
     needed = {CARVE: "tail_images", CAP: "cap", REPEAT: "repeat_to"}.get(asked.strategy)
@@ -56,19 +56,19 @@ def plan(
     """Decides how many images and rows each identity gets; O(C log C) for C identities.
 
     Args:
-        counts: identity -> (distinct images, files); files that repeat another's bytes are no
-            images of their own.
-        strategy: `none` keeps every file. `cap` keeps at most `cap` images of an identity. `repeat`
-            writes an identity's images again, as evenly as can be, up to `repeat_to` rows. `carve`
-            keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
-            others to `tail_images`. All but `none` write a repeated file once.
+      counts: identity -> (distinct images, files); files that repeat another's bytes are no
+        images of their own.
+      strategy: `none` keeps every file. `cap` keeps at most `cap` images of an identity. `repeat`
+        writes an identity's images again, as evenly as can be, up to `repeat_to` rows. `carve`
+        keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
+        others to `tail_images`. All but `none` write a repeated file once.
 
     Returns:
-        The census, as `read_census` returns it.
+      The census, as `read_census` returns it.
 
     Raises:
-        errors.UsageError: a parameter out of range, or a head that leaves no tail.
-        errors.WorkError: fewer than two identities.
+      errors.UsageError: a parameter out of range, or a head that leaves no tail.
+      errors.WorkError: fewer than two identities.
     """
     check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
     if len(counts) < 2:
@@ -83,8 +83,8 @@ def plan(
             f"choose a head below {len(counts)}"
         )
     ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
-    heads = set(ranked[:head]) if strategy == CARVE else set()
-    classes = []
+    whole = set(ranked[:head]) if strategy == CARVE else set()
+    classes: list[dict[str, Any]] = []
     for class_id, identity in enumerate(sorted(counts)):
         available, files = counts[identity]
         images = rows = available
@@ -92,10 +92,10 @@ def plan(
             rows = files
         elif strategy == REPEAT:
             rows = max(available, repeat_to)
-        elif identity not in heads:
+        elif identity not in whole:
             images = rows = min(available, cap if strategy == CAP else tail_images)
         numbers = {"available": available, "images": images, "rows": rows}
-        classes.append({"identity": identity, "class_id": class_id, "head": identity in heads, **numbers})
+        classes.append({"identity": identity, "class_id": class_id, **numbers})
     totals = {key: sum(one[key] for one in classes) for key in ("images", "rows")}
     return {"strategy": strategy, "classes": classes, **totals}
 
@@ -104,12 +104,12 @@ def check_cloud(census: Mapping[str, Any], variant: str, head_threshold: int) ->
     """Refuses a vanilla cloud that no class would lend its width to.
 
     Args:
-        census: as `plan` returns it.
-        variant: of the feature cloud, `leap.variant`.
-        head_threshold: T; classes with more images than that are head classes.
+      census: as `plan` returns it.
+      variant: of the feature cloud, `leap.variant`.
+      head_threshold: T; classes with more images than that are head classes.
 
     Raises:
-        errors.UsageError: there is no head class.
+      errors.UsageError: there is no head class.
     """
     most = max(one["images"] for one in census["classes"])
     if variant == "vanilla" and most <= head_threshold:

@@ -3,39 +3,14 @@
 from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
 from longtail.components import config
 from longtail.components import runtime
+from longtail.components import specs
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import executor
-
-
-class RebalancerSpec(component_spec.ComponentSpec):
-    """Channels and parameters of `Rebalancer`."""
-
-    PARAMETERS = {
-        executor.STRATEGY_KEY: component_spec.ExecutionParameter(type=str),
-        executor.HEAD_KEY: component_spec.ExecutionParameter(type=int),
-        executor.TAIL_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
-        executor.CAP_KEY: component_spec.ExecutionParameter(type=int),
-        executor.REPEAT_TO_KEY: component_spec.ExecutionParameter(type=int),
-        executor.SEED_KEY: component_spec.ExecutionParameter(type=int),
-        executor.LEAP_VARIANT_KEY: component_spec.ExecutionParameter(type=str),
-        executor.HEAD_THRESHOLD_KEY: component_spec.ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.BLESSING_KEY: component_spec.ChannelParameter(type=artifacts.DataBlessing),
-    }
-    OUTPUTS = {
-        executor.REBALANCED_EXAMPLES_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Examples
-        ),
-        executor.CENSUS_KEY: component_spec.ChannelParameter(type=artifacts.ClassCensus),
-    }
 
 
 class Rebalancer(base_beam_component.BaseBeamComponent):
@@ -47,14 +22,30 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
     process holds the census, O(C).
 
     Outputs:
-        rebalanced_examples: split `train` alone; ingested tf.Examples with `class_id`, in gzip
-            TFRecord files of about 4096 records, shuffled over all files by a seeded hash. The same
-            input and seed give the same files.
-        census: `census.json`, as `census.read_census` returns it. `images` is K_i: distinct images
-            by their sha256, however often each is repeated.
+      rebalanced_examples: split `train` alone; ingested tf.Examples with `class_id`, in gzip
+        TFRecord files of about 4096 records, shuffled over all files by a seeded hash. The same
+        input and seed give the same files.
+      census: `census.json`, as `census.read_census` returns it. `images` is K_i: distinct images
+        by their sha256, however often each is repeated.
     """
 
-    SPEC_CLASS = RebalancerSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.STRATEGY_KEY: str,
+            executor.HEAD_KEY: int,
+            executor.TAIL_IMAGES_KEY: int,
+            executor.CAP_KEY: int,
+            executor.REPEAT_TO_KEY: int,
+            executor.SEED_KEY: int,
+            executor.LEAP_VARIANT_KEY: str,
+            executor.HEAD_THRESHOLD_KEY: int,
+        },
+        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.BLESSING_KEY: artifacts.DataBlessing},
+        outputs={
+            executor.REBALANCED_EXAMPLES_KEY: standard_artifacts.Examples,
+            executor.CENSUS_KEY: artifacts.ClassCensus,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
@@ -73,23 +64,23 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         """Makes the component.
 
         Args:
-            examples: ingested, with a split `train`.
-            blessing: the drift gate's; not read, but without it nothing runs.
-            strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
-            head: carve's H, identities that keep all their images.
-            tail_images: carve's S, images each of the others keeps.
-            cap: images an identity keeps at most.
-            repeat_to: rows an identity gets at least.
-            seed: of the choice and of the shuffle.
-            leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
-            head_threshold: identities with more images than that are its head classes.
+          examples: ingested, with a split `train`.
+          blessing: the drift gate's; not read, but without it nothing runs.
+          strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
+          head: carve's H, identities that keep all their images.
+          tail_images: carve's S, images each of the others keeps.
+          cap: images an identity keeps at most.
+          repeat_to: rows an identity gets at least.
+          seed: of the choice and of the shuffle.
+          leap_variant: of the cloud to be trained with: a vanilla one without a head class is refused.
+          head_threshold: identities with more images than that are its head classes.
 
         Raises:
-            errors.UsageError: a parameter out of range.
+          errors.UsageError: a parameter out of range.
         """
         if runtime.known(strategy, head, tail_images, cap, repeat_to, seed):
             census.check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
-        spec = RebalancerSpec(
+        spec = self.SPEC_CLASS(
             examples=examples,
             blessing=blessing,
             strategy=strategy,
@@ -100,7 +91,5 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             seed=seed,
             leap_variant=leap_variant,
             head_threshold=head_threshold,
-            rebalanced_examples=channel.Channel(type=standard_artifacts.Examples),
-            census=channel.Channel(type=artifacts.ClassCensus),
         )
         super().__init__(spec=spec)

@@ -20,6 +20,7 @@ from longtail.components.data import features
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
+from longtail.models import files
 from longtail.models import settings
 
 EXAMPLES_KEY = "examples"
@@ -35,7 +36,7 @@ HEAD_THRESHOLD_KEY = "head_threshold"
 REBALANCED_EXAMPLES_KEY = "rebalanced_examples"
 CENSUS_KEY = "census"
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -50,8 +51,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the census and the rebalanced train split.
 
         Raises:
-            errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
-            errors.WorkError: no train split, or fewer than two identities in it.
+          errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
+          errors.WorkError: no train split, or fewer than two identities in it.
         """
         asked = settings.pick(config.Rebalance, exec_properties)
         census.check(asked)
@@ -62,14 +63,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         fileio.makedirs(census_uri)
         plan = census.plan(self._count(pattern, census_uri), **dataclasses.asdict(asked))
         census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], int(exec_properties[HEAD_THRESHOLD_KEY]))
-        rows.write_json(os.path.join(census_uri, census.FILE_NAME), plan)
+        files.write_json(os.path.join(census_uri, census.CENSUS_FILE), plan, indent=None)
         self._write(pattern, census_uri, rebalanced.uri, asked.seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])
         rebalanced.span = examples.span
         examples_utils.set_payload_format(
             rebalanced, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
         )
-        _LOG.info(
+        log.info(
             "rebalanced by %s: %d identities, %d images, %d rows",
             *(asked.strategy, len(plan["classes"]), plan["images"], plan["rows"]),
         )
@@ -120,7 +121,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "ByShard" >> beam.GroupByKey()
                 | "WriteShard" >> beam.Map(rows.write_shard, plan, folder)
             )
-        for left in tf.io.gfile.glob(f"{folder}.writing-*"):  # By workers that died.
+        for left in tf.io.gfile.glob(os.path.join(uri, f"{files.UNFINISHED}*")):  # By workers that died.
             fileio.remove(left)
 
 

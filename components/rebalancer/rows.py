@@ -1,9 +1,7 @@
 """The Beam steps of a rebalancing, as plain functions: which images stay, and in which order."""
 
 import hashlib
-import json
 import os
-import uuid
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +10,7 @@ import tensorflow as tf
 
 from longtail.components.data import features
 from longtail.components.rebalancer import census
+from longtail.models import files
 
 # Records a file holds, about: small enough to sort in a worker's memory, large enough to stream.
 SHARD_ROWS = 4096
@@ -28,15 +27,7 @@ def image_of(record: bytes) -> Image:
 
 def write_counts(counts: Iterable[tuple[bytes, tuple[int, int]]], path: str) -> None:
     """Writes identity -> [distinct images, files] as JSON, by rename."""
-    write_json(path, {identity.decode(): pair for identity, pair in counts})
-
-
-def write_json(path: str, value: Any) -> None:
-    """Writes `value` as JSON, by rename."""
-    temporary = f"{path}.writing-{uuid.uuid4().hex}"
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps(value))
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+    files.write_json(path, {identity.decode(): pair for identity, pair in counts}, indent=None)
 
 
 def load_plan(uri: str) -> dict[str, Any]:
@@ -58,12 +49,12 @@ def choose(
     """Chooses which images of one identity stay, and how often each is written.
 
     Args:
-        group: an identity and the (path, sha256) of its files.
-        plan: `load_plan`'s.
-        seed: of the hash that ranks the images by their paths.
+      group: an identity and the (path, sha256) of its files.
+      plan: `load_plan`'s.
+      seed: of the hash that ranks the images by their paths.
 
     Yields:
-        The image and its number of copies, 1 or more.
+      The image and its number of copies, 1 or more.
     """
     identity, files = group
     _, images, rows = plan["classes"][identity]
@@ -71,7 +62,7 @@ def choose(
     if not plan["distinct"]:
         yield from (((identity, path, sha256), 1) for path, sha256 in ranked)
         return
-    first = {}
+    first: dict[bytes, bytes] = {}
     for path, sha256 in ranked:
         first.setdefault(sha256, path)
     each, more = divmod(rows, images)
@@ -85,7 +76,7 @@ def make_rows(
     """Writes `class_id` into an image's records, and places each copy in the global shuffle.
 
     Yields:
-        The shard and, within it, (hash of path and copy, serialised tf.Example).
+      The shard and, within it, (hash of path and copy, serialised tf.Example).
     """
     (identity, path, _), joined = group
     copies = next(iter(joined["copies"]), 0)
@@ -106,11 +97,10 @@ def write_shard(
     """Writes one file in the order of the shuffle, by rename: a retried worker is harmless."""
     shard, rows = group
     name = f"data_tfrecord-{shard:05d}-of-{plan['shards']:05d}.gz"
-    temporary = f"{folder}.writing-{uuid.uuid4().hex}.gz"
-    with tf.io.TFRecordWriter(temporary, options="GZIP") as writer:
+    whole = files.replacing(os.path.join(folder, name), os.path.dirname(folder))
+    with whole as half, tf.io.TFRecordWriter(half, options="GZIP") as writer:
         for _, record in sorted(rows):
             writer.write(record)
-    tf.io.gfile.rename(temporary, os.path.join(folder, name), overwrite=True)
 
 
 def _with_class(record: bytes, class_id: int) -> bytes:

@@ -3,39 +3,11 @@
 from tfx import types
 from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import component_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import runtime
+from longtail.components import specs
 from longtail.components.retrieval_evaluator import executor
-
-
-class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
-    """Channels and parameters of RetrievalEvaluator."""
-
-    PARAMETERS = {
-        executor.PROTOCOL_KEY: component_spec.ExecutionParameter(type=str),
-        executor.CROSS_CAMERA_KEY: component_spec.ExecutionParameter(type=int),
-        executor.TAIL_MAX_IMAGES_KEY: component_spec.ExecutionParameter(type=int),
-        executor.FLOOR_MAP_KEY: component_spec.ExecutionParameter(type=float),
-        executor.MARGIN_KEY: component_spec.ExecutionParameter(type=float),
-        executor.MAX_UNDECODABLE_KEY: component_spec.ExecutionParameter(type=float),
-    }
-    INPUTS = {
-        executor.EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        executor.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
-        executor.BASELINE_MODEL_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Model, optional=True
-        ),
-    }
-    OUTPUTS = {
-        executor.EVALUATION_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ModelEvaluation
-        ),
-        executor.BLESSING_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.ModelBlessing
-        ),
-    }
 
 
 class RetrievalEvaluator(base_component.BaseComponent):
@@ -46,12 +18,26 @@ class RetrievalEvaluator(base_component.BaseComponent):
     does. Both are scored on the images that both can embed. A refusal is no failure: the blessing
     says so, with its `reason`, and Pusher pushes nothing.
 
-    Component `outputs` contains:
-     - `evaluation`: `metrics.json`, the figures of both models over all, head and tail identities.
-     - `blessing`: as TFX's own Evaluator writes it, with a custom property `reason`.
+    Outputs:
+      evaluation: `metrics.json`, the figures of both models over all, head and tail identities.
+      blessing: as TFX's own Evaluator writes it, with a custom property `reason`.
     """
 
-    SPEC_CLASS = RetrievalEvaluatorSpec
+    SPEC_CLASS = specs.declare(
+        parameters={
+            executor.PROTOCOL_KEY: str,
+            executor.HEAD_THRESHOLD_KEY: int,
+            executor.FLOOR_MAP_KEY: float,
+            executor.MARGIN_KEY: float,
+            executor.MAX_UNDECODABLE_KEY: float,
+        },
+        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.MODEL_KEY: standard_artifacts.Model},
+        optional_inputs={executor.BASELINE_MODEL_KEY: standard_artifacts.Model},
+        outputs={
+            executor.EVALUATION_KEY: standard_artifacts.ModelEvaluation,
+            executor.BLESSING_KEY: standard_artifacts.ModelBlessing,
+        },
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -60,8 +46,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         model: types.BaseChannel,
         baseline_model: types.BaseChannel | None,
         protocol: str,
-        cross_camera: int,
-        tail_max_images: int,
+        head_threshold: int,
         floor_map: float,
         margin: float,
         max_undecodable: float,
@@ -69,30 +54,25 @@ class RetrievalEvaluator(base_component.BaseComponent):
         """Names what flows in.
 
         Args:
-            examples: Examples with a split `eval`, its rows marked query or gallery.
-            model: the candidate, a Model.
-            baseline_model: the last blessed Model; custom property `found` 0 says there is none.
-            protocol: `query_gallery`, queries against the gallery; or `leave_one_out`, every image
-                against all others.
-            cross_camera: 1 leaves images of the query's identity by its own camera out of its
-                gallery.
-            tail_max_images: an eval identity with more images than this is head, else tail.
-            floor_map: least mAP to be blessed, a fraction of 1.
-            margin: how far mAP may lie below the last blessed model's, a fraction of 1.
-            max_undecodable: largest share of the eval images that the candidate may fail to embed.
+          examples: Examples with a split `eval`, its rows marked query or gallery.
+          model: the candidate, a Model.
+          protocol: a name of `longtail.models.metrics.protocols.PROTOCOLS`.
+          head_threshold: T, the run's `leap.head_threshold`: an eval identity with more distinct
+            images is head, the others are tail.
+          baseline_model: the last blessed Model; custom property `found` 0 says there is none.
+          floor_map: least mAP to be blessed, a fraction of 1.
+          margin: how far mAP may lie below the last blessed model's, a fraction of 1.
+          max_undecodable: largest share of the eval images that the candidate may fail to embed.
         """
         super().__init__(
-            RetrievalEvaluatorSpec(
+            self.SPEC_CLASS(
                 examples=examples,
                 model=model,
                 baseline_model=baseline_model,
                 protocol=protocol,
-                cross_camera=runtime.number(int, cross_camera),
-                tail_max_images=tail_max_images,
+                head_threshold=head_threshold,
                 floor_map=runtime.number(float, floor_map),
                 margin=runtime.number(float, margin),
                 max_undecodable=runtime.number(float, max_undecodable),
-                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
-                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
             )
         )

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -19,12 +18,15 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
-from longtail.components import config
 from longtail.components import embedding
+from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
 from longtail.models import errors
-from longtail.models import settings
+from longtail.models import files as files_lib
+from longtail.models import head_tail
 from longtail.models.export import signatures
+from longtail.models.metrics import metric
+from longtail.models.metrics import protocols
 from longtail.models.metrics import retrieval
 
 EXAMPLES_KEY = "examples"
@@ -33,19 +35,15 @@ BASELINE_MODEL_KEY = "baseline_model"
 EVALUATION_KEY = "evaluation"
 BLESSING_KEY = "blessing"
 PROTOCOL_KEY = "protocol"
-CROSS_CAMERA_KEY = "cross_camera"
-TAIL_MAX_IMAGES_KEY = "tail_max_images"
+HEAD_THRESHOLD_KEY = "head_threshold"
 FLOOR_MAP_KEY = "floor_map"
 MARGIN_KEY = "margin"
 MAX_UNDECODABLE_KEY = "max_undecodable"
 
-QUERY_GALLERY, LEAVE_ONE_OUT = config.PROTOCOLS
-
 METRICS_FILE = "metrics.json"
-FOUND_PROPERTY = "found"  # of the baseline: 0 where there is none yet
 REASON_PROPERTY = "reason"  # of the blessing: why not
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +51,7 @@ class _EvalRows:
     """What is known of each eval image but its pixels, in the order of the files."""
 
     identity: np.ndarray  # bytes [N]
+    digest: np.ndarray  # bytes [N], sha256 of the file
     camera: np.ndarray  # int64 [N]
     split: np.ndarray  # bytes [N], query or gallery
 
@@ -69,16 +68,17 @@ class Executor(base_executor.BaseExecutor):
         """See `component.RetrievalEvaluator`.
 
         Raises:
-            errors.UsageError: a parameter out of range.
-            errors.WorkError: there is nothing to score, cameras are crossed but unknown, or a model
-                cannot be loaded, embeds no image, or gives values that are not finite.
+          errors.UsageError: a parameter out of range.
+          errors.WorkError: there is nothing to score, the protocol crosses cameras that are unknown,
+            or a model cannot be loaded, embeds no image, or gives values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         baseline = _baseline(input_dict)
+        protocol = protocols.find(exec_properties[PROTOCOL_KEY], "evaluation.protocol")
         files = _eval_files(input_dict[EXAMPLES_KEY])
         rows = _read_rows(files)
-        _check(rows, exec_properties, files)
+        _check(rows, protocol, files)
 
         candidate_scores, baseline_scores = _compare(model, baseline, files, rows, exec_properties)
         reason = _reason_against(candidate_scores, baseline_scores, exec_properties)
@@ -95,14 +95,14 @@ def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | N
     if not input_dict.get(BASELINE_MODEL_KEY):
         return None
     artifact = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
-    if artifact.has_custom_property(FOUND_PROPERTY):
-        return artifact if artifact.get_int_custom_property(FOUND_PROPERTY) else None
+    if artifact.has_custom_property(finder.FOUND_PROPERTY):
+        return artifact if artifact.get_int_custom_property(finder.FOUND_PROPERTY) else None
     return artifact
 
 
 def _eval_files(examples: list[types.Artifact]) -> list[str]:
     patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
-    return sorted(path for pattern in patterns for path in fileio.glob(pattern))
+    return sorted(os.fsdecode(path) for pattern in patterns for path in fileio.glob(pattern))
 
 
 def _records(files: list[str]) -> Iterator[tf.train.Example]:
@@ -116,27 +116,28 @@ def _read_rows(files: list[str]) -> _EvalRows:
     rows = [
         (
             row.features.feature[features.IDENTITY].bytes_list.value[0],
+            row.features.feature[features.SHA256].bytes_list.value[0],
             row.features.feature[features.CAMERA].int64_list.value[0],
             row.features.feature[features.SPLIT].bytes_list.value[0],
         )
         for row in _records(files)
     ]
-    identity, camera, split = zip(*rows, strict=True) if rows else ((), (), ())
-    return _EvalRows(np.array(identity, "S"), np.array(camera, np.int64), np.array(split, "S"))
+    identity, digest, camera, split = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return _EvalRows(
+        np.array(identity, "S"), np.array(digest, "S"), np.array(camera, np.int64), np.array(split, "S")
+    )
 
 
-def _check(rows: _EvalRows, properties: dict[str, Any], files: list[str]) -> None:
-    flags = {CROSS_CAMERA_KEY: bool(properties[CROSS_CAMERA_KEY])}
-    settings.check(settings.pick(config.Evaluation, {**properties, **flags}), prefix="evaluation.")
+def _check(rows: _EvalRows, protocol: protocols.Protocol, files: list[str]) -> None:
     if not len(rows.identity):
         raise errors.WorkError(
             f"the eval split is empty ({len(files)} files): raise the share of identities held out"
         )
     unknown = int((rows.camera < 0).sum())
-    if properties[CROSS_CAMERA_KEY] and unknown:
+    if protocol.cross_camera and unknown:
         raise errors.WorkError(
-            f"cross_camera is on, but {unknown} of {len(rows.camera)} eval images have no camera: "
-            "turn it off, or give the pattern that reads cameras from file names"
+            f"evaluation.protocol: {protocol.name} crosses cameras, but {unknown} of {len(rows.camera)} eval images "
+            "have none: give data.camera_pattern, which reads it from file names, or another protocol"
         )
 
 
@@ -177,11 +178,11 @@ def _score(
     vectors: np.ndarray, own: np.ndarray, usable: np.ndarray, rows: _EvalRows, properties: dict[str, Any]
 ) -> dict:
     """Retrieval figures over the `usable` images: overall, `head`, `tail`; and how many are not the model's `own`."""
-    everyone = properties[PROTOCOL_KEY] == LEAVE_ONE_OUT
+    protocol = protocols.PROTOCOLS[properties[PROTOCOL_KEY]]
+    everyone, crossed = not protocol.divided, protocol.cross_camera
     query = usable & (everyone | (rows.split == features.QUERY))
     gallery = usable & (everyone | (rows.split == features.GALLERY))
-    head = _head(rows, properties[TAIL_MAX_IMAGES_KEY])[query]
-    crossed = bool(properties[CROSS_CAMERA_KEY])
+    head = _of_head(rows, properties[HEAD_THRESHOLD_KEY])[query]
     scores = retrieval.evaluate_retrieval(
         vectors[query],
         rows.identity[query],
@@ -196,10 +197,11 @@ def _score(
     return {**scores, **slices, "images": len(own), "undecodable": int((~own).sum())}
 
 
-def _head(rows: _EvalRows, tail_max_images: int) -> np.ndarray:
-    """bool [N]: images of identities with more than `tail_max_images` eval images."""
-    count = collections.Counter(rows.identity.tolist())
-    return np.array([count[name] > tail_max_images for name in rows.identity.tolist()])
+def _of_head(rows: _EvalRows, threshold: int) -> np.ndarray:
+    """bool [N]: images of head identities; the same file twice is one image, as it is in training."""
+    names = rows.identity.tolist()
+    images = collections.Counter(name for name, _ in set(zip(names, rows.digest.tolist(), strict=True)))
+    return head_tail.is_head([images[name] for name in names], threshold)
 
 
 def _reason_against(candidate: dict, baseline: dict | None, properties: dict[str, Any]) -> str:
@@ -230,8 +232,7 @@ def _write_metrics(
 ) -> None:
     metrics = {
         "protocol": properties[PROTOCOL_KEY],
-        "cross_camera": bool(properties[CROSS_CAMERA_KEY]),
-        "tail_max_images": properties[TAIL_MAX_IMAGES_KEY],
+        "head_threshold": properties[HEAD_THRESHOLD_KEY],
         "floor_map": properties[FLOOR_MAP_KEY],
         "margin": properties[MARGIN_KEY],
         "max_undecodable": properties[MAX_UNDECODABLE_KEY],
@@ -241,9 +242,7 @@ def _write_metrics(
         "blessed": not reason,
         "reason": reason,
     }
-    path = os.path.join(uri, METRICS_FILE)
-    io_utils.write_string_file(path + ".tmp", json.dumps(metrics, indent=1))
-    fileio.rename(path + ".tmp", path, overwrite=True)
+    files_lib.write_json(os.path.join(uri, METRICS_FILE), metrics)
 
 
 def _write_blessing(
@@ -275,13 +274,8 @@ def _write_blessing(
 
 
 def _log_outcome(candidate: dict, baseline: dict | None, reason: str) -> None:
-    against = f"last blessed model {baseline['mAP']:.4f}" if baseline else "no blessed model yet"
+    against = f"last blessed model: {metric.line(baseline)}" if baseline else "no blessed model yet"
     verdict = f"not blessed: {reason}" if reason else "blessed"
-    _LOG.info(
-        "mAP %.4f, rank-1 %.4f over %d queries (%s): %s",
-        candidate["mAP"],
-        candidate["rank1"],
-        candidate["queries"],
-        against,
-        verdict,
+    log.info(
+        "%s over %d queries (%s): %s", metric.line(candidate), candidate["queries"], against, verdict
     )

@@ -10,12 +10,14 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from longtail.components import drift_report
 from longtail.components.data import features
 from longtail.components.data import images as images_lib
 from longtail.components.data import samples
+from longtail.components.data import tables
 from longtail.components.drift import calibration
 from longtail.components.drift import histograms
-from longtail.components.drift_gate import findings
+from longtail.components.drift import rows as rows_lib
 from longtail.components.serving_skew import requests as requests_lib
 from longtail.models import errors
 
@@ -31,7 +33,7 @@ LEAST_IMAGES = 20
 COMPARED = (*features.SCALARS, features.HEIGHT, features.WIDTH, features.FORMAT)  # requests name no camera
 
 _SIDES = np.array([[False, True]])  # for calibration's functions: training, requests
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -46,13 +48,13 @@ class Executor(base_executor.BaseExecutor):
         """Writes the report.
 
         Raises:
-            errors.UsageError: there is no such folder, or nothing in it.
-            errors.WorkError: nothing in it is an image that was asked about.
+          errors.UsageError: there is no such folder, or nothing in it.
+          errors.WorkError: nothing in it is an image that was asked about.
         """
         folder = exec_properties[REQUEST_LOG_KEY]
         report = artifact_utils.get_single_uri(output_dict[REPORT_KEY])
         if not folder:
-            findings.write_report(report, [])
+            drift_report.write(report, [])
             return
         requests, remarks = _read(folder, int(exec_properties[IMAGES_KEY]), int(exec_properties[MAX_PIXELS_KEY]))
         rows = []
@@ -62,17 +64,18 @@ class Executor(base_executor.BaseExecutor):
         else:
             remarks.append(f"too few to be compared with training, {LEAST_IMAGES} are needed")
         note = f"request log {folder}: {len(requests.digest)} images; {'; '.join(remarks)}".rstrip("; ")
-        _LOG.info("%s", note)
-        findings.write_report(report, rows, note)
+        log.info("%s", note)
+        drift_report.write(report, rows, note)
 
 
-def _read(folder: str, most: int, max_pixels: int) -> tuple[samples.Table, list[str]]:
+def _read(folder: str, most: int, max_pixels: int) -> tuple[tables.Table, list[str]]:
     """The numbers of the newest `most` images, without identities; and what is to be said of the log."""
-    values, digests, undecodable, remarks = [], [], 0, []
+    values, digests, undecodable = [], [], 0
+    remarks: list[str] = []
     for encoded in requests_lib.images(requests_lib.files(folder), remarks, most):
         try:
             found = requests_lib.numbers(encoded, max_pixels)
-            values.append([found[name] for name in samples.COLUMNS])
+            values.append([found[name] for name in tables.COLUMNS])
             digests.append(samples.hash_of(encoded))
         except images_lib.BadImage:
             undecodable += 1
@@ -85,11 +88,11 @@ def _read(folder: str, most: int, max_pixels: int) -> tuple[samples.Table, list[
         remarks.append(f"{undecodable} more cannot be decoded")
     digest = np.array(digests, np.uint64)
     unknown = np.zeros_like(digest)
-    table = samples.Table(identity=unknown, folder=unknown, digest=digest, values=np.array(values, np.float32))
+    table = tables.Table(identity=unknown, folder=unknown, digest=digest, values=np.array(values, np.float32))
     return table, remarks
 
 
-def _grouped(requests: samples.Table, training: samples.Table) -> samples.Table:
+def _grouped(requests: tables.Table, training: tables.Table) -> tables.Table:
     """The requests with groups in place of identities, which nobody knows, so that chance is not thought too small.
 
     Images that follow one another are often of one person: as many as training has of an identity are a group. A file
@@ -102,14 +105,14 @@ def _grouped(requests: samples.Table, training: samples.Table) -> samples.Table:
 
 
 def _compare(
-    folder: str, requests: samples.Table, training: samples.Table, chosen: dict[str, float]
+    folder: str, requests: tables.Table, training: tables.Table, chosen: dict[str, float]
 ) -> list[dict[str, Any]]:
     """A row for each feature, by the gate's own measures and thresholds."""
     thresholds = {**calibration.thresholds(requests, training), **chosen}
     is_request = np.repeat([1, 0], [len(requests.digest), len(training.digest)])
     rows = []
     for name in COMPARED:
-        column = samples.COLUMNS.index(name)
+        column = tables.COLUMNS.index(name)
         sides = [table.values[:, column] for table in (requests, training)]
         values = np.concatenate(sides)
         if name == features.FORMAT:
@@ -118,6 +121,6 @@ def _compare(
         else:
             [distance] = calibration.divergences(values, is_request, _SIDES)
             measure = "Jensen-Shannon"
-        row = findings.row(findings.SKEW, name, measure, round(float(distance), 6), thresholds.get(name))
+        row = rows_lib.row(rows_lib.SKEW, name, measure, round(float(distance), 6), thresholds.get(name))
         rows.append({**row, "histogram": histograms.common(*sides), "request_log": folder})
     return rows

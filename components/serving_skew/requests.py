@@ -20,7 +20,7 @@ def files(folder: str) -> list[str]:
     """The complete files of a request log, the newest first by their names.
 
     Raises:
-        errors.UsageError: there is none, or no such folder.
+      errors.UsageError: there is none, or no such folder.
     """
     if not tf.io.gfile.isdir(folder):
         raise errors.UsageError(f"request log {folder} is no folder; give what `longtail serve --request-log` has")
@@ -38,7 +38,7 @@ def listing(folder: str) -> str:
     """A digest of a request log's files, by name and size; "" for no folder.
 
     Raises:
-        errors.UsageError: there is no file.
+      errors.UsageError: there is no file.
     """
     if not folder:
         return ""
@@ -50,9 +50,9 @@ def images(paths: list[str], remarks: list[str], most: int) -> Iterator[bytes]:
     """The last encoded images that were asked about, file by file; each file is read twice, one record at a time.
 
     Args:
-        paths: the files, the newest first.
-        remarks: gets a line for each file that is not what it should be; what comes before the trouble is good.
-        most: how many images; no file is opened beyond them.
+      paths: the files, the newest first.
+      remarks: gets a line for each file that is not what it should be; what comes before the trouble is good.
+      most: how many images; no file is opened beyond them.
     """
     for path in paths:
         if most <= 0:
@@ -87,10 +87,10 @@ def _images_of(record: bytes) -> list[bytes]:
 
 
 def numbers(encoded: bytes, max_pixels: int) -> dict[str, float]:
-    """An image's numbers as ingestion and the span's sample have them: `longtail.components.data.samples.COLUMNS`.
+    """An image's numbers as ingestion and the span's sample have them: `longtail.components.data.tables.COLUMNS`.
 
     Raises:
-        images.BadImage: it cannot be decoded, or is too large.
+      images.BadImage: it cannot be decoded, or is too large.
     """
     image = images_lib.check(encoded, max_pixels)
     height, width, _ = image.pixels.shape

@@ -1,5 +1,6 @@
 """Draws the sample of a span."""
 
+import os
 from typing import Any
 
 from tfx import types
@@ -15,6 +16,8 @@ EXAMPLES_KEY = "examples"
 SAMPLE_KEY = "sample"
 IMAGES_KEY = "images"
 
+IMAGES_PROPERTY = "images"  # of the sample: how many it holds
+
 
 class Executor(base_executor.BaseExecutor):
     """See `component.SpanSampler`."""
@@ -27,12 +30,16 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Writes sample and table."""
         images = int(exec_properties[IMAGES_KEY])
-        sides = []
-        for split in (features.TRAIN_SPLIT, features.EVAL_SPLIT):
-            patterns = examples_utils.get_split_file_patterns(input_dict[EXAMPLES_KEY], split)
-            sides.append(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
+        train, held_out = (
+            _files(input_dict[EXAMPLES_KEY], split) for split in (features.TRAIN_SPLIT, features.EVAL_SPLIT)
+        )
         sample = artifact_utils.get_single_instance(output_dict[SAMPLE_KEY])
-        sample.set_int_custom_property(IMAGES_KEY, samples.draw(*sides, sample.uri, images))
+        sample.set_int_custom_property(IMAGES_PROPERTY, samples.draw(train, held_out, sample.uri, images))
         [examples] = input_dict[EXAMPLES_KEY]
         fingerprint = examples.get_string_custom_property(samples.FINGERPRINT_PROPERTY)
         sample.set_string_custom_property(samples.FINGERPRINT_PROPERTY, fingerprint)
+
+
+def _files(examples: list[types.Artifact], split: str) -> list[str]:
+    patterns = examples_utils.get_split_file_patterns(examples, split)
+    return sorted(os.fsdecode(path) for pattern in patterns for path in fileio.glob(pattern))

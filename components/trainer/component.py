@@ -9,43 +9,31 @@ from tfx.dsl.components.base import executor_spec
 from tfx.orchestration import data_types
 from tfx.proto import trainer_pb2
 from tfx.types import channel
-from tfx.types import component_spec
-from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs
 
 from longtail.components import artifacts
+from longtail.components import specs
 from longtail.components.data import features
 from longtail.components.trainer import executor
 from longtail.models import config as config_lib
 
-_TYPES = {bool: int}  # of execution properties: there is no bool among them
-
-
-class TrainerSpec(standard_component_specs.TrainerSpec):
-    """The stock Trainer's spec, the census, and whichever settings are left open until a run starts."""
-
-    PARAMETERS = {
-        **standard_component_specs.TrainerSpec.PARAMETERS,
-        **{
-            name: component_spec.ExecutionParameter(type=_TYPES.get(kind, kind), optional=True)
-            for name, (_, kind) in executor.SETTINGS.items()
-        },
-    }
-    INPUTS = {
-        **standard_component_specs.TrainerSpec.INPUTS,
-        executor.CENSUS_KEY: component_spec.ChannelParameter(type=artifacts.ClassCensus),
-    }
+_TYPES: dict[type, type] = {bool: int}  # of execution properties: there is no bool among them
 
 
 class Trainer(base_component.BaseComponent):
     """Trains an embedder with `longtail.models.training.loop.run_fn` and exports its SavedModel.
 
     Outputs:
-        model: the SavedModel, with the signatures of `longtail.models.export.signatures`.
-        model_run: TensorBoard's event files.
+      model: the SavedModel, with the signatures of `longtail.models.export.signatures`.
+      model_run: TensorBoard's event files.
     """
 
-    SPEC_CLASS = TrainerSpec
+    SPEC_CLASS = specs.declare(
+        stock=standard_component_specs.TrainerSpec,
+        # Whichever settings are left open until a run starts.
+        optional_parameters={name: _TYPES.get(kind, kind) for name, (_, kind) in executor.SETTINGS.items()},
+        inputs={executor.CENSUS_KEY: artifacts.ClassCensus},
+    )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
@@ -60,16 +48,16 @@ class Trainer(base_component.BaseComponent):
         """Makes the component.
 
         Args:
-            examples: the rebalanced examples; only a train split is read.
-            census: the classes of `examples`.
-            transform_graph: decodes and normalises.
-            config: the settings; a runtime parameter in place of a value leaves it open until a run starts.
-            checkpoints: folder where a killed training finds its last epoch.
-            card: JSON object written beside the model; the span of `examples` joins it.
+          examples: the rebalanced examples; only a train split is read.
+          census: the classes of `examples`.
+          transform_graph: decodes and normalises.
+          config: the settings; a runtime parameter in place of a value leaves it open until a run starts.
+          checkpoints: folder where a killed training finds its last epoch.
+          card: JSON object written beside the model; the span of `examples` joins it.
         """
         text, left_open = _split(config)
         train_only = [features.TRAIN_SPLIT]
-        spec = TrainerSpec(
+        spec = self.SPEC_CLASS(
             examples=examples,
             census=census,
             transform_graph=transform_graph,
@@ -77,8 +65,6 @@ class Trainer(base_component.BaseComponent):
             train_args=trainer_pb2.TrainArgs(splits=train_only),
             eval_args=trainer_pb2.EvalArgs(splits=train_only),
             custom_config=json.dumps({"config": text, "checkpoints": checkpoints, "card": card}),
-            model=channel.Channel(type=standard_artifacts.Model),
-            model_run=channel.Channel(type=standard_artifacts.ModelRun),
             **left_open,
         )
         super().__init__(spec=spec)

@@ -25,9 +25,9 @@ class Executor(stock.GenericExecutor):
     """Adds `census_path` to what `run_fn` is given, and completes the rest."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
-        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args: Any = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         uri = artifact_utils.get_single_uri(input_dict[CENSUS_KEY])
-        fn_args.census_path = os.path.join(uri, census.FILE_NAME)
+        fn_args.census_path = os.path.join(uri, census.CENSUS_FILE)
         examples = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
         custom = fn_args.custom_config
         custom["config"] = complete(custom["config"], exec_properties)
@@ -39,7 +39,7 @@ def complete(config: str, exec_properties: Mapping[str, Any]) -> str:
     """Puts what was left open until the run into a `TrainConfig` as JSON.
 
     Raises:
-        errors.UsageError: a value that its key, or another, does not allow.
+      errors.UsageError: a value that its key, or another, does not allow.
     """
     given = {name: exec_properties[name] for name in SETTINGS if exec_properties.get(name) is not None}
     if not given:

@@ -6,6 +6,7 @@ from longtail.models.heads import fixed
 
 Head = base.Head
 Own = base.Own
+Start = base.Start
 COSINE_LIMIT = base.COSINE_LIMIT
 shifted_cosine = base.shifted_cosine
 

@@ -42,6 +42,7 @@ class CurricularFace(base.Head):
     """
 
     OPTIONS = {"momentum": base.Option(0.99, 0.0, 0.999999)}
+    START = base.Start(16.0, 0.2)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -122,6 +123,7 @@ class MagFace(base.Head):
         "most_length": base.Option(110.0, 1e-2, 1e4),
         "length_weight": base.Option(35.0, 0.0, 1e4),
     }
+    START = base.Start(16.0, 0.15, {"upper_margin": 0.45, "least_length": 5.0, "most_length": 55.0})
 
     @classmethod
     def check_options(cls, margin, options):

@@ -1,5 +1,6 @@
 """The base of the heads: it owns the flow from embedding to logits; a head overrides a hook or two."""
 
+import types
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import ClassVar
@@ -59,6 +60,14 @@ class Option(NamedTuple):
         return settings.Number(self.least, self.most, self.whole)
 
 
+class Start(NamedTuple):
+    """Scale, margin and options from which a study tries a head that its recipe does not set."""
+
+    scale: float
+    margin: float
+    options: Mapping[str, float] = types.MappingProxyType({})
+
+
 class Head(tf.keras.layers.Layer):
     """Base of the heads: weights W [d, C], cosines, the cloud, and the target replaced by what `target` answers.
 
@@ -89,6 +98,9 @@ class Head(tf.keras.layers.Layer):
     MARGINS: ClassVar[tuple[float, float]] = (0.0, 1.6)
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
     TUNED: ClassVar[tuple[str, ...]] = ("scale", "margin")  # which of them the head's equation has
+    # CosFace's in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.2). A head of another paper has the scale
+    # of the one it varies and a margin of that size: its own paper's are for a million faces.
+    START: ClassVar[Start] = Start(24.0, 0.2)
     takes_cloud = True
 
     def __init__(

@@ -26,6 +26,7 @@ class Softmax(base.Head):
 
     takes_cloud = False
     TUNED: ClassVar[tuple[str, ...]] = ()
+    START = base.Start(1.0, 0.0)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -51,6 +52,7 @@ class L2Softmax(Softmax):
     """
 
     TUNED = ("scale",)
+    START = base.Start(24.0, 0.0)
 
     def call(self, inputs, training=False):
         features, labels = inputs
@@ -72,6 +74,7 @@ class NormFace(base.Head):
     """
 
     TUNED = ("scale",)
+    START = base.Start(24.0, 0.0)
 
 
 class SphereFace(base.Head):
@@ -91,6 +94,7 @@ class SphereFace(base.Head):
     """
 
     MARGINS = (1.0, 4.0)
+    START = base.Start(24.0, 1.5)
 
     def target(self, own):
         cosine = shifted_cosine(own.cosine, own.alpha)
@@ -132,6 +136,8 @@ class ArcFace(base.Head):
 
     Reference: Deng et al., ArcFace, CVPR 2019, Eq. 3; with a cloud Liu et al., CVPR 2020, Eq. 8.
     """
+
+    START = base.Start(16.0, 0.2)  # LEAP's, in the same section as CosFace's
 
     def target(self, own):
         return shifted_cosine(own.cosine, own.alpha + self.margin)
@@ -186,6 +192,8 @@ class LDAM(base.Head):
     Reference: Cao et al., Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 13.
     """
 
+    START = base.Start(24.0, 0.3)
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.counts is None or self.counts.min() < 1:
@@ -217,6 +225,7 @@ class Triplet(base.Head):
 
     takes_cloud = False
     TUNED = ("margin",)
+    START = base.Start(1.0, 0.2)
 
     def build(self, input_shape):
         tf.keras.layers.Layer.build(self, input_shape)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from longtail.models import config
 from longtail.models import errors
+from longtail.models import head_tail
 from longtail.models import settings
 from longtail.models.training import workers
 
@@ -141,7 +142,7 @@ class AngleMemory(tf.keras.layers.Layer):
             self._offsets = tf.constant(np.cumsum(sizes) - sizes, tf.int64)
             self._bin = tf.constant(sizes.sum(), tf.int64)
             self._weight = tf.constant(self.counts - 1, tf.float64)
-            self.is_head = tf.constant(self.counts > self.head_threshold)
+            self.is_head = tf.constant(head_tail.is_head(self.counts, self.head_threshold))
         self.centres = add_state(self, "centres", [classes, input_shape[-1]], tf.float32)
         # One place more than the memories need: what does not stay is written there.
         self.angles = add_state(self, "angles", [int(sizes.sum()) + 1], tf.float32)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from longtail.models import config
 from longtail.models import errors
+from longtail.models import head_tail
 from longtail.models import settings
 from longtail.models.leap import angle_memory
 from longtail.models.leap import cloud_noise
@@ -63,7 +64,7 @@ class FeatureCloud(tf.keras.layers.Layer):
         self.memory = angle_memory.AngleMemory(
             counts, images_kept, centre_momentum, angle_order, head_threshold, name="angle_memory"
         )
-        if variant == "vanilla" and not (self.memory.counts > head_threshold).any():
+        if variant == "vanilla" and not head_tail.is_head(self.memory.counts, head_threshold).any():
             raise errors.UsageError(
                 f"`leap.head_threshold` must leave a head class (K_i > T). Received: T={head_threshold}, "
                 f"largest K_i={self.memory.counts.max()}; lower it, or set leap.variant to full"

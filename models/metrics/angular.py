@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.ndarray]:
+def class_angles(features: np.ndarray, labels: Sequence | np.ndarray) -> Mapping[object, np.ndarray]:
     """Angles between features and the mean direction of their class.
 
     Args:
-        features: float [N, d], of any length but zero; normalised here, in float64.
-        labels: [N] class labels.
+      features: float [N, d], of any length but zero; normalised here, in float64.
+      labels: [N] class labels.
 
     Returns:
-        label -> float64 [images of the class], radians; pi / 2 for a feature of length zero, and
-        where a class's directions cancel out.
+      label -> float64 [images of the class], radians; pi / 2 for a feature of length zero, and
+      where a class's directions cancel out.
 
     Raises:
-        ValueError: shapes do not fit.
+      ValueError: shapes do not fit.
 
     Example: two directions at right angles; their mean is 45 degrees from both.
 
@@ -42,24 +42,24 @@ def class_angles(features: np.ndarray, labels: Sequence) -> Mapping[object, np.n
     return angles
 
 
-def angular_spread(features: np.ndarray, labels: Sequence, head: Collection) -> dict:
+def angular_spread(features: np.ndarray, labels: Sequence | np.ndarray, head: Collection) -> dict:
     """Mean angle and angular variance of head and of tail classes.
 
     Each class counts once, however many images it has. A class with fewer than two images has no
     variance and is left out of both figures.
 
     Args:
-        features: float [N, d].
-        labels: [N] class labels.
-        head: the labels of the head classes; every other class is tail.
+      features: float [N, d].
+      labels: [N] class labels.
+      head: the labels of the head classes; every other class is tail.
 
     Returns:
-        {"head": {...}, "tail": {...}}, each with `mean` (radians), `variance` (radians squared,
-        over the images of a class, not corrected for its size) and `classes` (how many were
-        averaged); None for figures of no class.
+      {"head": {...}, "tail": {...}}, each with `mean` (radians), `variance` (radians squared,
+      over the images of a class, not corrected for its size) and `classes` (how many were
+      averaged); None for figures of no class.
 
     Raises:
-        ValueError: shapes do not fit.
+      ValueError: shapes do not fit.
 
     Example: class "a" has two images 45 degrees from its mean, class "b" a single one, which has no spread.
 

@@ -1,13 +1,14 @@
 """How good a model is at "who is this": CMC, mAP and mINP of queries ranked against a gallery."""
 
-import dataclasses
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from longtail.models import errors
+from longtail.models.metrics import metric
 
 # Cosines closer than this are one cosine: float32 products differ by about as much with the block a
 # row falls in, and a collapsed model must score as the tie it is, not as its rounding noise.
@@ -15,65 +16,6 @@ TIE = 1e-6
 
 # Similarities held at once: 16 Mi float32, 64 MiB.
 _CHUNK_CELLS = 1 << 24
-
-
-@dataclasses.dataclass(frozen=True)
-class QueryScores:
-    """What became of each query, one row a query.
-
-    Attributes:
-        identity: int64 [Q], dense code of the query's identity.
-        matches: int64 [Q], gallery images that are right answers; 0 where the query has none.
-        first: int64 [Q], rank from 1 of the nearest right answer; 0 where there is none.
-        average_precision: float64 [Q], NaN where there is none.
-        inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
-            is none.
-
-    Example: right answers at the ranks 1 and 3 of the query at 0 degrees, whose gallery lies at 0, 37 and 90.
-
-    >>> gallery = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]
-    >>> scores = retrieval.score_queries([[1.0, 0.0]], ["a"], gallery, ["a", "b", "a"])
-    >>> scores.average_precision, scores.inverse_penalty  # (1/1 + 2/3) / 2 and 2/3
-    (array([0.8333]), array([0.6667]))
-    """
-
-    identity: np.ndarray
-    matches: np.ndarray
-    first: np.ndarray
-    average_precision: np.ndarray
-    inverse_penalty: np.ndarray
-
-    def summary(self, ranks: Sequence[int] = (1, 5, 10), mask: np.ndarray | None = None) -> dict:
-        """Means over the queries that have a match.
-
-        Args:
-            ranks: the k of each rank-k.
-            mask: bool [Q], the queries to take; all of them by default.
-
-        Returns:
-            `mAP`, `rank<k>`, `mINP` as fractions of 1, None where no query is left; `queries`
-            (scored), `identities` (theirs) and `unmatched` (left out for want of a match).
-        """
-        taken = np.ones(len(self.first), bool) if mask is None else np.asarray(mask, bool)
-        if taken.shape != self.first.shape:
-            raise ValueError(
-                f"`mask` must have one entry a query, {len(self.first)}. "
-                f"Received: shape {taken.shape}"
-            )
-        scored = taken & (self.matches > 0)
-        values = {"mAP": self.average_precision}
-        values.update({f"rank{k}": self.first <= k for k in ranks})
-        values["mINP"] = self.inverse_penalty
-        some = bool(scored.any())
-        return {
-            **{
-                name: float(value[scored].mean()) if some else None
-                for name, value in values.items()
-            },
-            "queries": int(scored.sum()),
-            "identities": len(np.unique(self.identity[scored])),
-            "unmatched": int(taken.sum() - scored.sum()),
-        }
 
 
 def evaluate_retrieval(
@@ -85,22 +27,20 @@ def evaluate_retrieval(
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
     exclude_self: bool = False,
-    ranks: Sequence[int] = (1, 5, 10),
     slices: Mapping[str, np.ndarray] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Ranks the gallery for every query and averages over the queries that have a match.
 
     See `score_queries` for the ranking, its arguments and its errors.
 
     Args:
-        ranks: the k of each rank-k.
-        slices: name -> bool [Q]: queries to be averaged by themselves too. The gallery stays whole.
+      slices: name -> bool [Q]: queries to be averaged by themselves too. The gallery stays whole.
 
     Returns:
-        `QueryScores.summary`'s values, `gallery` (its size), and `slices`: name -> the same values.
+      `metric.summarise`'s values, `gallery` (its size), and `slices`: name -> the same values.
 
     Raises:
-        errors.WorkError: no query has a match in the gallery.
+      errors.WorkError: no query has a match in the gallery.
 
     Example: one query finds its own at once, the other at the second rank.
 
@@ -118,13 +58,13 @@ def evaluate_retrieval(
         gallery_cameras=gallery_cameras,
         exclude_self=exclude_self,
     )
-    overall = scores.summary(ranks)
+    overall = metric.summarise(scores)
     if not overall["queries"]:
         raise errors.WorkError(
             f"none of {len(scores.first)} queries has a match among {len(gallery)} gallery images: "
             "give each identity an image in both, seen by two cameras where cameras are crossed"
         )
-    named = {name: scores.summary(ranks, mask) for name, mask in (slices or {}).items()}
+    named = {name: metric.summarise(scores, mask) for name, mask in (slices or {}).items()}
     return {**overall, "gallery": len(gallery), "slices": named}
 
 
@@ -137,7 +77,7 @@ def score_queries(
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
     exclude_self: bool = False,
-) -> QueryScores:
+) -> metric.QueryScores:
     """Ranks the gallery by cosine for every query, a row a query for paired tests.
 
     A right answer's rank counts the wrong ones that are as similar or more (ties, to 1e-6, are
@@ -149,18 +89,18 @@ def score_queries(
     queries times the gallery, at most 64 MiB or one row.
 
     Args:
-        query: float [Q, d], any length but zero; normalised here in float32.
-        query_ids: [Q] identities: integers, str or bytes.
-        gallery: float [G, d].
-        gallery_ids: [G] identities, of the same kind.
-        query_cameras: int [Q]. With `gallery_cameras`: images of the query's identity by the
-            query's camera are neither right nor wrong, as in Market-1501's protocol.
-        gallery_cameras: int [G].
-        exclude_self: gallery and queries are the same images in the same order, and each query is
-            left out of its own gallery.
+      query: float [Q, d], any length but zero; normalised here in float32.
+      query_ids: [Q] identities: integers, str or bytes.
+      gallery: float [G, d].
+      gallery_ids: [G] identities, of the same kind.
+      query_cameras: int [Q]. With `gallery_cameras`: images of the query's identity by the
+        query's camera are neither right nor wrong, as in Market-1501's protocol.
+      gallery_cameras: int [G].
+      exclude_self: gallery and queries are the same images in the same order, and each query is
+        left out of its own gallery.
 
     Raises:
-        ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
+      ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
 
     Example: the right answer ties with a wrong one, and ties are lost.
 
@@ -191,10 +131,10 @@ def score_queries(
         matches[row], first[row] = len(rank), rank[0]
         precision[row] = np.mean(np.arange(1, len(rank) + 1) / rank)
         penalty[row] = len(rank) / rank[-1]
-    return QueryScores(identity, matches, first, precision, penalty)
+    return metric.QueryScores(identity, matches, first, precision, penalty)
 
 
-def identity_precision(scores: QueryScores) -> np.ndarray:
+def identity_precision(scores: metric.QueryScores) -> np.ndarray:
     """Mean average precision of each identity, for tests paired by identity: float64 [identities].
 
     Entry c belongs to dense code c (identities in sorted order, the gallery's among them, as far as

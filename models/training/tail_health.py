@@ -10,6 +10,7 @@ from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.histogram import summary_v2 as histogram_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 
+from longtail.models import head_tail
 from longtail.models import heads
 
 
@@ -36,7 +37,7 @@ def _groups(head, counts, head_threshold) -> dict[str, tuple[int, dict[str, np.m
 
     O(C d) for the lengths of the weights, O(C) for all else.
     """
-    is_head = np.asarray(counts) > head_threshold
+    is_head = head_tail.is_head(counts, head_threshold)
     values = {}
     lengths = head.prototype_lengths()
     if lengths is not None:

@@ -1,5 +1,6 @@
 """`longtail embed` and `identify`: questions to a model server."""
 
+import io
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from longtail.serving import gallery as gallery_lib
     from longtail.serving import security
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES", show_default=False)]
 Server = Annotated[
@@ -69,7 +70,10 @@ def embed(
     An image that cannot be decoded is named and its row is zeros.
     The others are embedded all the same.
     """
+    import numpy as np
+
     from longtail.models import errors
+    from longtail.models import files
     from longtail.pipeline import console
     from longtail.serving import client
 
@@ -81,7 +85,9 @@ def embed(
     with client.Client(server, model_name, timeout, batch_size, proof) as connection:
         embedded = connection.embed(images)
     if output:
-        _write_array(output, embedded)
+        array = io.BytesIO()
+        np.save(array, embedded.embedding)
+        files.write(output, array.getvalue())
     if as_json:
         typer.echo(json.dumps(_embeddings_json(images, embedded, model_name, output)))
     else:
@@ -109,26 +115,6 @@ def _embeddings_json(images: list[str], embedded: "client.Embedded", model_name:
     return {**about, "images": rows}
 
 
-def _write_array(path: str, embedded: "client.Embedded") -> None:
-    """Appears complete, by rename."""
-    import numpy as np
-    import tensorflow as tf
-
-    from longtail.models import errors
-
-    half = f"{path}.partial"
-    try:
-        with tf.io.gfile.GFile(half, "wb") as file:
-            np.save(file, embedded.embedding)
-        tf.io.gfile.rename(half, path, overwrite=True)
-    except tf.errors.OpError as error:
-        why = error.message.rpartition("; ")[2]  # what stands before it is the temporary name
-        raise errors.WorkError(f"--output {path} cannot be written: {why}") from error
-    finally:
-        if tf.io.gfile.exists(half):
-            tf.io.gfile.remove(half)
-
-
 def _print_embeddings(images: list[str], embedded: "client.Embedded", output: str) -> None:
     for path, code, embedding in zip(images, embedded.status.tolist(), embedded.embedding, strict=True):
         if code == signatures.STATUS_OK and not output:
@@ -144,7 +130,7 @@ def _report_unreadable(images: list[str], status: list[int]) -> None:
 
     unreadable = [(path, code) for path, code in zip(images, status, strict=True) if code != signatures.STATUS_OK]
     for path, code in unreadable:
-        _log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
+        log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
     if len(unreadable) == len(images):
         raise errors.WorkError(f"none of the {len(images)} images could be embedded; the server could decode none")
 
@@ -193,7 +179,7 @@ def identify(
         _print_matches(images, status, found)
     with console.lines():
         if note:
-            _log.warning("%s", note)
+            log.warning("%s", note)
         _report_unreadable(images, status)
 
 

@@ -46,12 +46,12 @@ def compile_(
     """
     from longtail.pipeline import beam
     from longtail.pipeline import recipe as recipe_lib
-    from longtail.pipeline.local import root_folder
 
     loaded = recipe_lib.load(recipe, set_ or (), files=local)
     beam_args = beam.split(beam_pipeline_args or ())
     beam.check(beam_args)
     from longtail.models import errors
+    from longtail.models import files
     from longtail.pipeline.kubeflow.compile import compiler as compile_lib
     from longtail.pipeline.kubeflow.compile import lint
     from longtail.pipeline.kubeflow.compile import resources as resources_lib
@@ -75,7 +75,7 @@ def compile_(
         for finding in refused.findings:
             typer.echo(f"longtail: error: {finding}", err=True)
         raise typer.Exit(refused.exit_status) from None
-    root_folder.write_text(output, text)
+    files.write(output, text)
     typer.echo(f"{output}: rehearse it with: longtail rehearse {output} --root DIR")
 
 

@@ -21,14 +21,14 @@ def drift(
 
     Exit status 0 where the span was accepted, 1 where it was refused.
     """
-    from longtail.pipeline.local import root_folder
+    from longtail.models import files
     from longtail.pipeline.report import drift_page
     from longtail.pipeline.report import drift_view
 
     place = drift_view.find(root, recipe, span)
     view = drift_view.load(place)
     page = html or os.path.join(root, "drift", f"{place.recipe}-span-{place.span}.html")
-    root_folder.write_text(page, drift_page.render(view))
+    files.write(page, drift_page.render(view))
     if as_json:
         print(json.dumps({"recipe": place.recipe, **view.report, "report": place.path, "html": page}))
     else:

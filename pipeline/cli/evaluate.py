@@ -16,20 +16,17 @@ from typing import NamedTuple
 import typer
 
 from longtail.models import errors
+from longtail.models.metrics import protocols
 
 if TYPE_CHECKING:
     from longtail.components.data import sources
-
-RETRIEVAL = "retrieval"
-REID = "reid"
 
 _READERS = 8
 _READ_AHEAD = 256
 _REPORT_EVERY = 5000
 _PNG_OR_JPEG = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-_SHARES = ("mAP", "rank1", "rank5", "rank10", "mINP")  # printed as per cent
 
-_LOG = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class _Image(NamedTuple):
@@ -40,6 +37,7 @@ class _Image(NamedTuple):
 class _Task(NamedTuple):
     """What is ranked against what."""
 
+    protocol: protocols.Protocol
     queries: list[_Image]
     gallery: list[_Image] | None  # None: every query against all the others
 
@@ -58,55 +56,60 @@ def evaluate(
         str, typer.Option(help="And what they are sought in; a file that is byte for byte the query is left out.")
     ] = "",
     protocol: Annotated[
-        str, typer.Option(help="retrieval; or reid, which crosses cameras.")
-    ] = RETRIEVAL,
+        str,
+        typer.Option(
+            help="; ".join(f"{each.name}: {each.meaning}" for each in protocols.PROTOCOLS.values())
+            + ". By default query_gallery where the data tells queries from gallery, else retrieval; for reid all "
+            "images are both where it does not."
+        ),
+    ] = "",
     layout: Annotated[str, typer.Option(help="How paths tell identities.")] = "folder",
     camera_pattern: Annotated[
         str, typer.Option(help="Regular expression; its group is the camera in a file's name.")
     ] = "",
-    cross_camera: Annotated[
-        bool, typer.Option(help="Leave a query's identity by its own camera out.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Score a model: every image a query against all others, or --query against --gallery."""
+    """Score a model: every image a query against all others, or queries against a gallery."""
     begin = time.perf_counter()
-    _check_arguments(protocol, data, query, gallery)
+    asked = protocols.find(protocol, "--protocol") if protocol else None
+    _check_arguments(asked, data, query, gallery)
     # Here, since TensorFlow takes seconds to import.
     from longtail.components import embedding
     from longtail.pipeline import console
 
     with console.lines():
         embedder = embedding.Embedder(_model_folder(model))
-        task = _task(data, query, gallery, layout, camera_pattern)
-        _check_task(task, crossed := cross_camera or protocol == REID)
-        _LOG.info("embedding %d images with %s", len(task.images), embedder.uri)
+        task = _task(data, query, gallery, layout, camera_pattern, asked)
+        _check_task(task)
+        log.info("embedding %d images with %s", len(task.images), embedder.uri)
         files: list[str] = []
         vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
         _say_what_was_refused(task, files, status)
-        figures = _figures(task, files, vectors, status, crossed)
+        figures = {"protocol": task.protocol.name, **_figures(task, files, vectors, status)}
     figures["seconds"] = round(time.perf_counter() - begin, 3)
     _print(figures, as_json)
 
 
-def _check_arguments(protocol: str, data: str, query: str, gallery: str) -> None:
-    if protocol not in (RETRIEVAL, REID):
-        raise errors.UsageError(f"--protocol must be {RETRIEVAL} or {REID}, not '{protocol}'")
+def _check_arguments(asked: protocols.Protocol | None, data: str, query: str, gallery: str) -> None:
     if bool(query) != bool(gallery):
         raise errors.UsageError("--query and --gallery go together; give both, or --data alone")
     if bool(data) == bool(query):
         raise errors.UsageError("give either --data, or --query and --gallery")
+    if query and asked is protocols.RETRIEVAL:
+        raise errors.UsageError(
+            f"--protocol {asked.name}: {asked.meaning}, so there is no gallery; give --data, or take query_gallery"
+        )
 
 
 def _model_folder(model: str) -> str:
     """The folder with the SavedModel: `model`, an artifact's serving model, or the last version.
 
     Raises:
-        errors.UsageError: there is none.
+      errors.UsageError: there is none.
     """
     import tensorflow as tf
 
-    from longtail.components import versions
+    from longtail.models.export import versions
 
     for folder in (model, os.path.join(model, "Format-Serving")):
         if tf.io.gfile.exists(os.path.join(folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)):
@@ -119,10 +122,13 @@ def _model_folder(model: str) -> str:
     return next(iter(complete.values()))
 
 
-def _task(data: str, query: str, gallery: str, layout: str, camera_pattern: str) -> _Task:
-    """Lists the images.
+def _task(
+    data: str, query: str, gallery: str, layout: str, camera_pattern: str, asked: protocols.Protocol | None
+) -> _Task:
+    """Lists the images, and chooses the protocol where none is asked for.
 
-    A layout that tells queries from gallery by itself is followed.
+    Raises:
+      errors.UsageError: the protocol needs queries and a gallery, and the data does not tell them apart.
     """
     from longtail.components.data import sources
 
@@ -131,15 +137,20 @@ def _task(data: str, query: str, gallery: str, layout: str, camera_pattern: str)
         return [_Image(source, item) for item in source.listing(min_identities=1).items]
 
     if not data:
-        return _Task(images(query), images(gallery))
+        return _Task(asked or protocols.QUERY_GALLERY, images(query), images(gallery))
     listed = images(data)
-    queries = [image for image in listed if image.item.split == "query"]
-    if queries:
-        return _Task(queries, [image for image in listed if image.item.split == "gallery"])
-    return _Task(listed, None)
+    queries, others = ([image for image in listed if image.item.split == split] for split in ("query", "gallery"))
+    if queries and asked is not protocols.RETRIEVAL:
+        return _Task(asked or protocols.QUERY_GALLERY, queries, others)
+    if asked is protocols.QUERY_GALLERY:
+        raise errors.UsageError(
+            f"--protocol {asked.name}: {data} does not tell queries from gallery; give --query and --gallery, or take "
+            f"{protocols.RETRIEVAL.name}"
+        )
+    return _Task(asked or protocols.RETRIEVAL, queries + others if queries else listed, None)
 
 
-def _check_task(task: _Task, crossed: bool) -> None:
+def _check_task(task: _Task) -> None:
     identities = {image.item.identity for image in task.images}
     if len(identities) < 2:
         raise errors.UsageError(
@@ -147,7 +158,7 @@ def _check_task(task: _Task, crossed: bool) -> None:
             "each a folder of images"
         )
     unknown = sum(image.item.camera < 0 for image in task.images)
-    if crossed and unknown:
+    if task.protocol.cross_camera and unknown:
         raise errors.UsageError(
             f"{unknown} of {len(task.images)} images have no camera to cross: give "
             r"--camera-pattern, such as '_c(\d+)', that finds it in every file's name"
@@ -156,14 +167,14 @@ def _check_task(task: _Task, crossed: bool) -> None:
 
 def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
     """Yields the images' bytes in order, while threads read the next ones."""
-    pending = collections.deque()
+    pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for count, image in enumerate(images, start=1):
             pending.append(pool.submit(_encoded, image))
             if len(pending) == _READ_AHEAD:
                 yield pending.popleft().result()
             if count % _REPORT_EVERY == 0:
-                _LOG.info("%d images read", count)
+                log.info("%d images read", count)
         while pending:
             yield pending.popleft().result()
 
@@ -180,7 +191,7 @@ def _encoded(image: _Image) -> bytes:
             return data
         return images.check(data, config.MAX_PIXELS).encoded
     except (sources.ReadError, images.BadImage) as error:
-        _LOG.warning("left out: %s: %s", image.item.path, error)
+        log.warning("left out: %s: %s", image.item.path, error)
         return b""
 
 
@@ -197,14 +208,15 @@ def _say_what_was_refused(task: _Task, files: list[str], status) -> None:
 
     for image, file, state in zip(task.images, files, status.tolist(), strict=True):
         if file and state != signatures.STATUS_OK:
-            _LOG.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
+            log.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
 
 
-def _figures(task: _Task, files: list[str], vectors, status, crossed: bool) -> dict:
+def _figures(task: _Task, files: list[str], vectors, status) -> dict:
     """Ranks what could be embedded. `files`, `vectors` [N, d] and `status` [N] follow `task.images`."""
     import numpy as np
 
     from longtail.models.export import signatures
+    from longtail.models.metrics import metric
     from longtail.models.metrics import retrieval
 
     usable = status == signatures.STATUS_OK
@@ -212,7 +224,7 @@ def _figures(task: _Task, files: list[str], vectors, status, crossed: bool) -> d
     # What shares a query's identity and this is left out of its gallery: where cameras are not crossed, the query's
     # own file. Where they are, it is left out by its camera.
     own = None
-    if crossed:
+    if task.protocol.cross_camera:
         own = np.array([image.item.camera for image in task.images])
     elif task.gallery is not None:
         own = np.unique(files, return_inverse=True)[1]
@@ -228,7 +240,7 @@ def _figures(task: _Task, files: list[str], vectors, status, crossed: bool) -> d
         gallery_cameras=None if own is None else own[gallery],
         exclude_self=task.gallery is None,
     )
-    kept = (*_SHARES, "queries", "gallery", "unmatched")
+    kept = (*(each.name for each in metric.METRICS), "queries", "gallery", "unmatched")
     return {**{name: scores[name] for name in kept}, "undecodable": int((~usable).sum())}
 
 
@@ -238,9 +250,12 @@ def _print(figures: dict, as_json: bool) -> None:
         return
     import rich.table
 
+    from longtail.models.metrics import metric
     from longtail.pipeline import console
 
     table = rich.table.Table(show_header=False)
+    metrics = {each.name: each for each in metric.METRICS}
     for name, value in figures.items():
-        table.add_row(name, f"{100 * value:.2f} %" if name in _SHARES else f"{value}")
+        known = metrics.get(name)
+        table.add_row(*((known.caption, f"{known.show(value)} {known.unit}".rstrip()) if known else (name, f"{value}")))
     console.out().print(table)

@@ -9,7 +9,7 @@ from typing import Any
 
 from longtail.models import errors
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def asked_to_stop() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(number, before[number])
         name = signal.Signals(number).name
-        _log.info("%s: finishing the requests under way; once more ends at once", name)
+        log.info("%s: finishing the requests under way; once more ends at once", name)
 
     for number in before:
         signal.signal(number, ask_to_stop)

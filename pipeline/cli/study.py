@@ -18,10 +18,9 @@ def study(
     methods: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: softmax, l2_softmax, normface, sphereface, cosface, arcface, subcentre_arcface, "
-            "curricularface, adaface, magface, ldam, triplet; with + leap_v or leap_f (the vanilla or full cloud), "
-            "class_balanced, balanced_softmax, centre; leap-cv, leap-cf, leap-av, leap-af are CosFace and ArcFace with "
-            "a cloud. Another scale or margin as in leap-cv:s=32 or cosface:m=0.3."
+            help="Comma-separated: heads, by the names that head.name takes; with + leap_v or leap_f (the vanilla or "
+            "full cloud), class_balanced, balanced_softmax, centre; leap-cv, leap-cf, leap-av, leap-af are CosFace and "
+            "ArcFace with a cloud. Another scale or margin as in leap-cv:s=32 or cosface:m=0.3."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,
@@ -36,11 +35,12 @@ def study(
 
     loaded = recipe_lib.load(recipe, set_ or ())
     with signals.stops(), _kept(json_path), console.lines() as screen, console.Steps(screen):
-        from longtail.pipeline.study import experiment as study_lib
+        from longtail.pipeline.study import experiment
+        from longtail.pipeline.study import table
 
-        results = study_lib.study(loaded, data, settings.split(","), _split(methods), seeds, json_path)
-    _print(results["summary"])
-    console.out().print("mAP ± standard deviation over seeds; paired mAP ± its standard error; variances in rad²")
+        results = experiment.study(loaded, data, settings.split(","), _split(methods), seeds, json_path)
+    console.out().print(table.render(results["summary"]))
+    console.out().print(table.caption(results["head_threshold"], results["protocol"]))
 
 
 @contextlib.contextmanager
@@ -67,29 +67,3 @@ def _split(methods: str) -> list[str]:
         else:
             found.append(part)
     return found
-
-
-def _print(rows) -> None:
-    import rich.table
-
-    from longtail.pipeline import console
-
-    columns = ("setting", "method", "mAP", "Rank-1", "mINP", "paired mAP", "var head", "var tail", "var held out")
-    table = rich.table.Table(*columns)
-    for row in rows:
-        paired = ""
-        if row["paired_mAP"] is not None:
-            paired = f"{100 * row['paired_mAP']:+.2f}"
-            if row["paired_spread"] is not None:
-                paired += f" ± {100 * row['paired_spread']:.2f}"
-        spread = "" if row["mAP_spread"] is None else f" ± {100 * row['mAP_spread']:.2f}"
-        table.add_row(
-            row["setting"],
-            row["method"],
-            f"{100 * row['mAP']:.2f}{spread}",
-            f"{100 * row['rank1']:.2f}",
-            f"{100 * row['mINP']:.2f}",
-            paired,
-            *(f"{row[key]:.4f}" for key in ("head_variance", "tail_variance", "held_out_variance")),
-        )
-    console.out().print(table)

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer import core
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 _TRUE = ("true", "1", "yes", "t")
 _FALSE = ("false", "0", "no", "f", "")
@@ -95,7 +95,7 @@ def translated(arguments: list[str]) -> list[str]:
 
 def _left_out(name: str, flag: str, value: str) -> None:
     if flag in _NOTED:
-        _log.warning("%s makes no difference here: %s", name, _NOTED[flag])
+        log.warning("%s makes no difference here: %s", name, _NOTED[flag])
         return
     nothing, why = _REFUSED[flag]
     if value.lower() not in nothing:

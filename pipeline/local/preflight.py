@@ -8,6 +8,7 @@ from longtail.components.data import sources
 from longtail.components.data import splits
 from longtail.components.rebalancer import census
 from longtail.models import errors
+from longtail.models.metrics import protocols
 from longtail.pipeline import recipe as recipe_lib
 
 
@@ -19,10 +20,10 @@ def check(recipe: recipe_lib.Recipe, source: str, span: int) -> None:
     Raises:
       errors.UsageError: no images, too few identities, no query that has a match, no head class for a vanilla cloud.
     """
-    data, scoring = recipe.data, recipe.evaluation
+    data, protocol = recipe.data, protocols.PROTOCOLS[recipe.evaluation.protocol]
     items = sources.open_source(source, data.layout, data.camera_pattern, span).items()
     held_out = splits.held_out_of(items, data.eval_fraction, data.seed)
-    if lacking := splits.lacking(items, held_out, scoring.protocol == "leave_one_out", scoring.cross_camera):
+    if lacking := splits.lacking(items, held_out, protocol):
         raise errors.UsageError(f"{source}: {lacking}")
     trained = (item.identity for item in items if splits.output_split(item, held_out) == features.TRAIN_SPLIT)
     files = {identity: (count, count) for identity, count in collections.Counter(trained).items()}

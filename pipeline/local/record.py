@@ -7,6 +7,7 @@ from typing import Any
 
 from longtail.components.baseline_finder import component as baseline_finder
 from longtail.components.serving_skew import requests
+from longtail.models import files
 from longtail.models.training import position as position_lib
 from longtail.pipeline import graph
 from longtail.pipeline.local import root_folder
@@ -42,7 +43,7 @@ class Record:
             content |= {"delivery": content["delivery"] + 1, "delivered": []}
         self._content = content
         self._before: dict[str, float] = content.get("seconds", {})
-        root_folder.write_json(self._path, content)
+        files.write_json(self._path, content)
 
     def pins(self, request_log: str) -> dict[str, Any]:
         """What decides the run beside its data and recipe: fields of `graph.Span`.
@@ -62,12 +63,12 @@ class Record:
     def accept(self, request_log: str, listing: str) -> None:
         """Marks that the gate let the run pass: from now on its pins stay."""
         self._content |= {"accepted": True, "requests": {request_log: listing}}
-        root_folder.write_json(self._path, self._content)
+        files.write_json(self._path, self._content)
 
     def spend(self, seconds: dict[str, float]) -> None:
         """Notes what this session has spent on each component so far: who is killed next has spent it too."""
         self._content["seconds"] = self.spent(seconds)
-        root_folder.write_json(self._path, self._content)
+        files.write_json(self._path, self._content)
 
     def spent(self, seconds: dict[str, float]) -> dict[str, float]:
         """What this session and those before it, none of which finished, have spent on each component."""
@@ -77,7 +78,7 @@ class Record:
     def finish(self, delivered: list[str]) -> None:
         """Notes what the finished run pushed, if anything; whoever runs it again starts a new account of seconds."""
         self._content |= {"delivered": delivered or self._content["delivered"], "seconds": {}}
-        root_folder.write_json(self._path, self._content)
+        files.write_json(self._path, self._content)
 
 
 class Account:

@@ -1,4 +1,4 @@
-"""A root folder: held by one run at a time, its files replaced whole, its faults said. Imports nothing heavy."""
+"""A root folder: held by one run at a time, its faults said. Imports nothing heavy."""
 
 import contextlib
 import fcntl
@@ -7,7 +7,6 @@ import os
 import re
 import sqlite3
 import urllib.parse
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,33 +108,6 @@ def finished(root: str) -> dict[str, Any]:
     if summary["pushed_model"] is None:
         raise errors.UsageError(f"--root {root}: its last run pushed no model ({summary['reason']})")
     return summary
-
-
-def write_json(path: str, content: Any) -> None:
-    """Writes JSON that appears complete, by rename; makes the folder.
-
-    Raises:
-      errors.UsageError: the file cannot be written there.
-    """
-    write_text(path, f"{json.dumps(content, indent=1)}\n")
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a text that appears complete, by rename; makes the folder.
-
-    Raises:
-      errors.UsageError: the file cannot be written there.
-    """
-    half = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(half, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(half, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(half)
-        raise errors.UsageError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 
 
 def read_json(path: str) -> Any:

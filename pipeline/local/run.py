@@ -14,10 +14,13 @@ import rich.table
 from tfx import v1 as tfx
 from tfx.utils import path_utils
 
-from longtail.components import versions
 from longtail.components.data import sources
 from longtail.models import errors
+from longtail.models import files
+from longtail.models import head_tail
 from longtail.models.export import signatures
+from longtail.models.export import versions
+from longtail.models.metrics import metric
 from longtail.models.training import position as position_lib
 from longtail.pipeline import beam
 from longtail.pipeline import console as console_lib
@@ -125,7 +128,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     delivered = []
     if summary["pushed_model"]:
         delivered = [summary["pushed_model"], os.path.join(summary["gallery"], str(summary["version"]))]
-    root_folder.write_json(summary_file, summary)
+    files.write_json(summary_file, summary)
     record.finish(delivered)
     return summary
 
@@ -147,6 +150,8 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "recipe": recipe.name,
         "span": span,
         "run_id": run_id,
+        "protocol": scored["protocol"],
+        "head_threshold": scored["head_threshold"],
         "metrics": scored["candidate"],
         "baseline": scored["baseline"],
         "blessed": whole("RetrievalEvaluator", "blessing", "blessed") == 1,
@@ -191,21 +196,14 @@ def _anomalies(blessing: dict[str, Any]) -> list[Any]:
 def print_table(summary: dict[str, Any], root: str) -> None:
     """Prints what a run came to: scores by slice, blessing, seconds, and where things are."""
     console = console_lib.out()
-    scores = summary["metrics"]
-    table = rich.table.Table("", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries")
-    slices = {"all": scores, "head": scores["head"], "tail": scores["tail"], "baseline": summary["baseline"]}
-    for name, row in slices.items():
-        if row and row["queries"]:
-            figures = (row[key] for key in ("mAP", "rank1", "rank5", "rank10", "mINP"))
-            table.add_row(name, *(f"{100 * figure:.2f}" for figure in figures), str(row["queries"]))
-    console.print(table)
+    _print_scores(summary, console)
     examples, classes = summary["examples"], summary["classes"]
     console.print(
         f"trained on {examples['trained_on']} images of {classes['train']} identities, scored on {examples['eval']} "
         f"of {classes['eval']} others; {examples['quarantined']} files quarantined"
     )
     if summary["tail_health"]:
-        _print_health(summary["tail_health"], console)
+        _print_health(summary["tail_health"], summary["head_threshold"], console)
     steps = "  ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items() if seconds)
     console.print(f"seconds: {steps or 'all cached'}", soft_wrap=True)
     if summary["blessed"]:
@@ -222,7 +220,23 @@ def print_table(summary: dict[str, Any], root: str) -> None:
         console.print(f"serve it: {serve_command(summary)}", soft_wrap=True, markup=False)
 
 
-def _print_health(health: dict[str, Any], console: rich.console.Console) -> None:
+def _print_scores(summary: dict[str, Any], console: rich.console.Console) -> None:
+    """Prints every metric over all held-out identities and of head and tail, which where one is all are no rows."""
+    scores, rule = summary["metrics"], head_tail.rule(summary["head_threshold"], "held-out identities")
+    slices = {name: scores[name] for name in ("head", "tail") if scores[name]["queries"]}
+    if len(slices) == 1:
+        rule += f"; all that are scored are {next(iter(slices))} by this rule"
+        slices = {}
+    table = rich.table.Table("", *(each.title for each in metric.METRICS), "queries")
+    for name, row in {"all": scores, **slices, "baseline": summary["baseline"]}.items():
+        if row:
+            figures = (each.show(row[each.name]) for each in metric.METRICS)
+            table.add_row(name, *figures, str(row["queries"]))
+    console.print(table)
+    console.print(f"protocol {summary['protocol']}; {rule}")
+
+
+def _print_health(health: dict[str, Any], head_threshold: int, console: rich.console.Console) -> None:
     """Prints how training left its head and tail classes: only what is known of either."""
     groups = {name: health[name] for name in ("head", "tail") if name in health}
     shown = [column for column in _HEALTH if any(column[1] in group for group in groups.values())]
@@ -230,6 +244,7 @@ def _print_health(health: dict[str, Any], console: rich.console.Console) -> None
     for name, group in groups.items():
         table.add_row(name, *(f"{group[key]:.{digits}f}" if key in group else "-" for _, key, digits in shown))
     console.print(table)
+    console.print(head_tail.rule(head_threshold, "trained identities"))
     if "samples_with_cloud" in health:
         console.print(f"{100 * health['samples_with_cloud']:.1f}% of the last epoch's samples had a cloud")
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import constants
@@ -70,7 +71,7 @@ class LocalRunner(tfx_runner.IrBasedRunner):
         self._on_start = on_start
         self._on_end = on_end
         operator = functools.partial(_BeamOperator, beam_args=beam_args)
-        self._operators = {executable_spec_pb2.BeamExecutableSpec: operator}
+        self._operators: dict[Any, Any] = {executable_spec_pb2.BeamExecutableSpec: operator}
 
     def run_with_ir(self, pipeline, run_options=None) -> None:
         """Runs a compiled pipeline.
@@ -98,6 +99,7 @@ class LocalRunner(tfx_runner.IrBasedRunner):
                 custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
                 custom_executor_operators=self._operators,
             ).launch()
+            assert execution is not None  # a node without one has a condition; the graph has none
             with metadata.Metadata(connection) as handle:
                 state, outputs = _look_up(handle.store, execution.execution_id)
             if state not in _DONE:
@@ -108,7 +110,7 @@ class LocalRunner(tfx_runner.IrBasedRunner):
             self._on_end(StepResult(name, time.monotonic() - started, cached, outputs))
 
 
-def _look_up(store, execution_id: int):
+def _look_up(store, execution_id: int | None):
     [execution] = store.get_executions_by_id([execution_id])
     events = store.get_events_by_execution_ids([execution_id])
     ids = [event.artifact_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT]

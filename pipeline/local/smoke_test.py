@@ -1,11 +1,13 @@
 """Puts a pushed model to use: a real server, real requests, and whether the answers are right."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -80,26 +82,17 @@ def _queries(examples: str, images: int) -> tuple[list[bytes], list[str]]:
     return [image for image, _ in chosen], [identity for _, identity in chosen]
 
 
-def _serve(summary: dict[str, Any], log) -> "_Stopped":
+@contextlib.contextmanager
+def _serve(summary: dict[str, Any], log) -> Iterator[subprocess.Popen]:
+    """A server that is asked to stop when the block ends."""
     command = [sys.executable, "-m", "longtail.pipeline.cli", "serve", "--grpc-port", "0", "--rest-port", "0"]
     command += ["--model", os.path.dirname(summary["pushed_model"]), "--gallery", summary["gallery"]]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    return _Stopped(process)
-
-
-class _Stopped:
-    """A server that is asked to stop when the block ends."""
-
-    def __init__(self, process: subprocess.Popen):
-        self.process = process
-
-    def __enter__(self) -> subprocess.Popen:
-        return self.process
-
-    def __exit__(self, *exception) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=30)
-        self.process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 def _wait(server: subprocess.Popen, log) -> dict[str, str]:

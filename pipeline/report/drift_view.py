@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from longtail.components import registry as registry_lib
 from longtail.components.data import features
 from longtail.components.data import images
 from longtail.components.data import samples
+from longtail.components.data import tables
 from longtail.components.drift import histograms
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.components.serving_skew import requests
 from longtail.models import config
 from longtail.models import errors
@@ -102,12 +103,12 @@ class Side:
         """A number of each image; none where it is not kept."""
         if feature not in features.NUMBERS:
             return np.zeros(0)
-        return self.table.values[:, samples.COLUMNS.index(feature)]
+        return self.table.values[:, tables.COLUMNS.index(feature)]
 
     def shares(self, feature: str) -> dict[str, float]:
         """Word -> its share of the images; empty where the feature is none of words."""
         if feature == features.FORMAT:
-            jpeg = float(np.nanmean(self.table.values[:, samples.COLUMNS.index(feature)]))
+            jpeg = float(np.nanmean(self.table.values[:, tables.COLUMNS.index(feature)]))
             return {"jpeg": jpeg, "png": 1.0 - jpeg}
         if feature != features.IDENTITY:
             return {}
@@ -159,7 +160,7 @@ def load(place: Place) -> View:
     root = os.path.dirname(os.path.dirname(place.registry))
     history = [root_folder.read_json(other.path) for other in _judged(root) if other.registry == place.registry]
     [report] = [one for one in history if one["span"] == place.span]
-    registry, other, missing = place.registry, report["baseline_span"], []
+    registry, other, missing = place.registry, report["baseline_span"], list[str]()
     current = _side(place.span, lambda: registry_lib.kept_folder(registry, place.span, report["kept"]), missing)
     baseline = None
     if other == place.span and report["verdict"] in ACCEPTED:
@@ -264,7 +265,7 @@ def _requests(folder: str) -> list[Picture]:
         return found
     for encoded in requests.images(paths, [], _LOOKED_AT):
         with contextlib.suppress(images.BadImage):
-            values = requests.numbers(encoded, config.MAX_PIXELS)
+            values: dict[str, Any] = dict(requests.numbers(encoded, config.MAX_PIXELS))
             values[features.FORMAT] = "jpeg" if values[features.FORMAT] else "png"
             found.append(Picture(encoded, f"request {len(found) + 1}", values))
     return found

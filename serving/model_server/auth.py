@@ -18,7 +18,7 @@ from longtail.serving.model_server import metrics
 from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import tls as tls_lib
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 VARIABLE = "LONGTAIL_SERVE_TOKENS"  # blanks or line ends between them
 
@@ -84,9 +84,9 @@ class Tokens:
                 return
             self._seen = seen
             self._digests = _digests(token_file.read(self._path), f"token file {self._path}")
-            _log.info("token file %s: read again, %d tokens", self._path, len(self._digests))
+            log.info("token file %s: read again, %d tokens", self._path, len(self._digests))
         except errors.UsageError as error:
-            _log.error("%s; the tokens read before stay", error)
+            log.error("%s; the tokens read before stay", error)
         finally:
             self._lock.release()
 
@@ -140,10 +140,10 @@ def warn_if_open(host: str, asked: Tokens | Anyone, tls: tls_lib.Server | None) 
     if _is_loopback(host):
         return
     if asked is ANYONE and (tls is None or tls.client_ca is None):
-        _log.warning(
+        log.warning(
             "whoever reaches %s may ask this server; let in only who has a token (--token-file) or a certificate "
             "(--tls-client-ca), or listen on 127.0.0.1",
             host,
         )
     elif tls is None:
-        _log.warning("tokens and requests pass %s in clear; give a --tls-certificate and its --tls-key", host)
+        log.warning("tokens and requests pass %s in clear; give a --tls-certificate and its --tls-key", host)

@@ -20,7 +20,7 @@ from longtail.serving.model_server import metrics
 from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import servable as servable_lib
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 _NEVER = float("inf")
 
@@ -63,7 +63,7 @@ class Ticket:
 def _told(error: Exception) -> request_errors.RequestError:
     if isinstance(error, request_errors.RequestError):
         return error
-    _log.error("a request failed: %s", request_errors.first_line(error), exc_info=error)
+    log.error("a request failed: %s", request_errors.first_line(error), exc_info=error)
     return request_errors.internal()
 
 
@@ -290,7 +290,7 @@ class Scheduler:
         try:
             ticket.done(result)
         except Exception as error:  # one front end's fault must not take the others' answers along
-            _log.exception("an answer could not be given: %s", request_errors.first_line(error))
+            log.exception("an answer could not be given: %s", request_errors.first_line(error))
 
     def stop(self) -> None:
         """Takes no more requests; what it has is run, then its threads end. Does not wait for them."""

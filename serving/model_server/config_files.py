@@ -24,7 +24,7 @@ from longtail.serving.model_server import batching as batching_lib
 from longtail.serving.model_server import metrics
 from longtail.serving.model_server import tls
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _INT64, _STRING, _BOOL = _FIELD.TYPE_INT64, _FIELD.TYPE_STRING, _FIELD.TYPE_BOOL
@@ -134,7 +134,7 @@ def batching(path: str) -> batching_lib.Options:
         elif field.name in known:
             found[field.name] = getattr(value, "value", value)
         else:
-            _log.warning("%s %s: %s makes no difference here", option, path, field.name)
+            log.warning("%s %s: %s makes no difference here", option, path, field.name)
     try:
         return batching_lib.Options(**found)
     except ValueError as error:

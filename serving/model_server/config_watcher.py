@@ -9,7 +9,7 @@ from longtail.serving.model_server import config_files
 from longtail.serving.model_server import models as models_lib
 from longtail.serving.model_server import request_errors
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class ConfigFile:
@@ -46,8 +46,8 @@ class ConfigFile:
             self._models.reload(config_files.models(text, self._path))
             self._taken = text
             self._said = ""
-            _log.info("--model_config_file %s: taken up, %d models", self._path, len(self._models.names()))
+            log.info("--model_config_file %s: taken up, %d models", self._path, len(self._models.names()))
         except (errors.UsageError, request_errors.RequestError) as error:
             if str(error) != self._said:
                 self._said = str(error)
-                _log.error("--model_config_file %s is not taken up: %s", self._path, error)
+                log.error("--model_config_file %s is not taken up: %s", self._path, error)

@@ -20,7 +20,7 @@ from longtail.serving.model_server import request_errors
 if TYPE_CHECKING:
     from longtail.serving.model_server import grpc_core
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 HEADERS = cygrpc.SendInitialMetadataOperation((), 0)
 _LIGHT_BYTES = 1 << 20  # to which a packed request is unpacked that asks the model nothing
@@ -205,7 +205,7 @@ class Call:
             self._fail_of_itself(error)
 
     def _fail_of_itself(self, error: Exception) -> None:
-        _log.error("a gRPC call failed: %s", request_errors.first_line(error), exc_info=error)
+        log.error("a gRPC call failed: %s", request_errors.first_line(error), exc_info=error)
         self.fail(request_errors.internal())
 
     def _on_end(self) -> None:

@@ -24,7 +24,7 @@ from longtail.serving.model_server import grpc_waiting
 from longtail.serving.model_server import metrics
 from longtail.serving.model_server import request_errors
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 _ARMED = 64  # calls the core may take up before this loop sees the first
 _SWEEP_S = 1.0  # between two looks for clients that neither send nor read
@@ -163,7 +163,7 @@ class Server:
             try:
                 self._handle(event)
             except Exception as error:  # one call must not end the others
-                _log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
+                log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
             del event  # the call in it would live on until the next one
         self._server.destroy()
         self._pool.shutdown(wait=False)

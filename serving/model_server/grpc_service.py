@@ -28,7 +28,7 @@ from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import request_log as request_log_lib
 from longtail.serving.model_server import tls as tls_lib
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -122,7 +122,7 @@ class _Prediction:
                 name = self._request.model_spec.signature_name
                 self._call.reply(inference.response_of(self._servable, name, result))
         except Exception as error:  # whatever it was, the client must not wait for it
-            _log.exception("an answer could not be written: %s", request_errors.first_line(error))
+            log.exception("an answer could not be written: %s", request_errors.first_line(error))
             code = grpc.StatusCode.INTERNAL
             self._call.fail(request_errors.internal())
         self._service.count(self._servable.name, code, self._began)
@@ -180,7 +180,7 @@ class Services:
             except request_errors.RequestError as error:
                 call.fail(error)
             except Exception as error:  # whatever it was, this call alone fails
-                _log.exception("a gRPC call failed: %s", request_errors.first_line(error))
+                log.exception("a gRPC call failed: %s", request_errors.first_line(error))
                 call.fail(request_errors.internal())
 
         self._aside.submit(work)
@@ -268,6 +268,6 @@ class GrpcServer:
         """Takes no more requests, and returns when those under way are done or `grace_s` seconds are over."""
         self._health.stop()
         if not self._server.stop(grace_s):
-            _log.error("a gRPC call did not end within %g s", grace_s)
+            log.error("a gRPC call did not end within %g s", grace_s)
         self._services.close()
         self._ungauge()

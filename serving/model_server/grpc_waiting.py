@@ -13,7 +13,7 @@ from longtail.serving.model_server import request_errors
 if TYPE_CHECKING:
     from longtail.serving.model_server import grpc_call
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 _STALLED_S = 1.0  # in which a client should have taken its reply, where others wait for room
 
@@ -80,4 +80,4 @@ class Soon:
             try:
                 self._functions.popleft()()
             except Exception as error:  # one of them must not take the others along
-                _log.exception("a gRPC call was lost: %s", request_errors.first_line(error))
+                log.exception("a gRPC call was lost: %s", request_errors.first_line(error))

@@ -11,7 +11,7 @@ import grpc
 import tensorflow as tf
 
 from longtail.models import errors
-from longtail.serving import versions
+from longtail.models.export import versions
 from longtail.serving.model_server import inference
 from longtail.serving.model_server import memory
 from longtail.serving.model_server import metrics
@@ -19,7 +19,7 @@ from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import servable as servable_lib
 from longtail.serving.model_server import version_states
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 _STATE = version_states.STATE
 
 
@@ -105,7 +105,7 @@ def _load(name: str, version: int, path: str, options: Options) -> servable_lib.
         metrics.warmed(path, request_errors.told(error)[0], warmed, time.monotonic() - loaded)
         raise
     metrics.warmed(path, grpc.StatusCode.OK, warmed, time.monotonic() - loaded)
-    _log.info("model %s version %d is loaded, %d warm-up requests run", name, version, warmed)
+    log.info("model %s version %d is loaded, %d warm-up requests run", name, version, warmed)
     return servable
 
 
@@ -205,14 +205,14 @@ class ModelSource:
         missing = (self.policy.specific or frozenset()) - set(found)
         if missing - self._missing:
             numbers = ", ".join(map(str, sorted(missing)))
-            _log.warning("model %s: version %s is to serve, but is not in %s", self.name, numbers, self.folder)
+            log.warning("model %s: version %s is to serve, but is not in %s", self.name, numbers, self.folder)
         self._missing = missing
 
     def _tell_available(self, version: int) -> None:
         if self._states.state(version) != _STATE.AVAILABLE:
             # Not before it answers: who waits for it may ask at once.
             self._states.set(version_states.VersionState(version, _STATE.AVAILABLE))
-            _log.info("model %s version %d serves", self.name, version)
+            log.info("model %s version %d serves", self.name, version)
 
     def _end_unless_needed(self, version: int) -> None:
         if version in self._wanted or version in self._held or version not in self._loaded:
@@ -234,7 +234,7 @@ class ModelSource:
         servable.close()
         memory.give_back()
         self._states.end(servable.version)
-        _log.debug("model %s version %d is unloaded", self.name, servable.version)
+        log.debug("model %s version %d is unloaded", self.name, servable.version)
 
     def _is_loaded(self, version: int, path: str) -> bool:
         """Whether `version` is in memory; loads it where it is not, but not again what failed and is not due."""
@@ -261,7 +261,7 @@ class ModelSource:
         except Exception as error:  # a model folder may be broken in any way; whichever, the old version serves on
             code, line = request_errors.told(error)
             line = line if path in line else f"{line} (loading {path})"  # TensorFlow names a file now and then only
-            _log.error("model %s version %d does not load: %s", self.name, version, line)
+            log.error("model %s version %d does not load: %s", self.name, version, line)
             self._states.set(version_states.VersionState(version, _STATE.END, code.value[0], line))
             return False
         self._loaded[version] = servable

@@ -14,7 +14,7 @@ from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import servable as servable_lib
 from longtail.serving.model_server import version_states
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 PLATFORM = "tensorflow"
 _CLOSE_S = 1.0  # for unloads under way at the end; one whose requests hang is not waited for
@@ -160,7 +160,7 @@ class Models:
         sources: dict[str, loader.ModelSource] = {}
         for config in configs:
             if config.HasField("logging_config"):
-                _log.warning("model %s: logging_config is not used; --request-log keeps requests", config.name)
+                log.warning("model %s: logging_config is not used; --request-log keeps requests", config.name)
             source = self._sources.get(config.name)
             if source is None:
                 source = loader.ModelSource(config.name, config.base_path, _policy(config), self._load)
@@ -187,7 +187,7 @@ class Models:
                     why = f"looking for versions in {source.folder} failed: {request_errors.told(error)[1]}"
                     if self._out_of_reach.get(source.name) != why:
                         self._out_of_reach[source.name] = why
-                        _log.error("model %s: %s; trying again", source.name, why)
+                        log.error("model %s: %s; trying again", source.name, why)
 
     def names(self) -> Collection[str]:
         """What there is to ask for."""

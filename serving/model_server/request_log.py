@@ -29,7 +29,7 @@ from longtail.serving.model_server import metrics
 from longtail.serving.model_server import servable as servable_lib
 from longtail.serving.model_server import tensors
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 SUFFIX = ".tfrecord"
 PARTIAL = ".partial"  # what a file that is being written is called, after its name
@@ -152,7 +152,7 @@ class RequestLog:
             if signatures.IMAGE_BYTES in request.inputs:
                 self._put(servable, request)
         except Exception:  # the request was answered well; only its record is lost
-            _log.exception("a request could not be logged")
+            log.exception("a request could not be logged")
             with self._changed:
                 self.dropped += 1
 
@@ -189,12 +189,12 @@ class RequestLog:
             self._say_dropped()
 
     def _record(self, name: str, version: int, request: predict_pb2.PredictRequest) -> bytes:
-        log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-        answered = log.log_metadata.model_spec
+        record = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+        answered = record.log_metadata.model_spec
         answered.name, answered.version.value = name, version
         answered.signature_name = request.model_spec.signature_name or servable_lib.DEFAULT_SIGNATURE
-        log.log_metadata.sampling_config.sampling_rate = self.options.rate
-        return log.SerializeToString()
+        record.log_metadata.sampling_config.sampling_rate = self.options.rate
+        return record.SerializeToString()
 
     def _write(self, file: _File | None, waiting: _Waiting | None) -> _File | None:
         """Adds a request, if any, to the file or a new one; returns the file where it is to go on."""
@@ -221,7 +221,7 @@ class RequestLog:
     def _say_dropped(self) -> None:
         now = time.monotonic()
         if self.dropped > self._said and now >= self._say_again:
-            _log.warning("request log %s: %d requests dropped: %s", self.options.folder, self.dropped, self._why)
+            log.warning("request log %s: %d requests dropped: %s", self.options.folder, self.dropped, self._why)
             self._said, self._say_again = self.dropped, now + _NOW_AND_THEN_S
 
     def stop(self, timeout_s: float) -> None:
@@ -233,5 +233,5 @@ class RequestLog:
             return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            _log.error("request log %s: not finished within %g s; its end is lost", self.options.folder, timeout_s)
-        _log.info("request log %s: %d requests written, %d dropped", self.options.folder, self.written, self.dropped)
+            log.error("request log %s: not finished within %g s; its end is lost", self.options.folder, timeout_s)
+        log.info("request log %s: %d requests written, %d dropped", self.options.folder, self.written, self.dropped)

@@ -22,7 +22,7 @@ from longtail.serving.model_server import rest_bodies
 from longtail.serving.model_server import rest_paths
 from longtail.serving.model_server import retrieval as retrieval_lib
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -146,7 +146,7 @@ class Application:
         except Exception as error:  # whatever it was, this request alone fails
             if isinstance(error, rest_bodies.GoneError):
                 raise
-            _log.exception("%s %s failed", scope["method"], path)
+            log.exception("%s %s failed", scope["method"], path)
             failure = request_errors.internal()
         return _failed(failure)
 

@@ -5,7 +5,7 @@ import functools
 import re
 import urllib.parse
 
-from longtail.serving import versions
+from longtail.models.export import versions
 from longtail.serving.model_server import request_errors
 
 _ROOT = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)

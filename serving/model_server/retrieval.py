@@ -9,8 +9,8 @@ import grpc
 
 from longtail.models import errors
 from longtail.models.export import signatures
+from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
-from longtail.serving import versions
 from longtail.serving.model_server import json_tensors
 from longtail.serving.model_server import json_values
 from longtail.serving.model_server import loader
@@ -18,7 +18,7 @@ from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import request_log as request_log_lib
 from longtail.serving.model_server import servable as servable_lib
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 DEFAULT_K = 5
 _EMBEDDED = {signatures.EMBEDDING, signatures.STATUS}
@@ -104,7 +104,7 @@ class Retrieval:
             if self._waiting is not None:
                 self._take_up(self._waiting)
         except errors.UsageError as error:
-            _log.error("%s", error)
+            log.error("%s", error)
 
     def _take_up(self, gallery: gallery_lib.Gallery) -> None:
         """Answers from `gallery` from now on, if the version that built it is there; else leaves it waiting."""
@@ -122,7 +122,7 @@ class Retrieval:
             raise
         if old is not None:
             self._release(old.servable, keep=self._pair)
-        _log.info("gallery %s serves, %d images, with version %d", gallery.path, gallery.count, gallery.model_version)
+        log.info("gallery %s serves, %d images, with version %d", gallery.path, gallery.count, gallery.model_version)
 
     def _is_of_this_model(self, gallery: gallery_lib.Gallery) -> bool:
         # Clients may call a model otherwise than its folder, after which the gallery calls it.
@@ -145,7 +145,7 @@ class Retrieval:
         )
         if line != self._refusal:
             self._refusal = line
-            _log.error("%s", line)
+            log.error("%s", line)
 
     def identify(self, document: dict[str, Any]) -> dict[str, Any]:
         """Answers {"instances": [{"b64": ...}, ...], "k": 5}.

@@ -10,7 +10,7 @@ from tensorflow.core.framework import graph_pb2
 from longtail.serving.model_server import constants
 from longtail.serving.model_server import tf_library
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 # Begin the names of operations that are added to a graph: constants, and what stands for others of the same name.
 _VALUES, _COPIES = "longtail_values", "longtail_copies"
@@ -50,7 +50,7 @@ def add(session: int, graph: int, meta_graph: memoryview, fetched: Collection[st
     try:
         size = sum(map(tf_library.bytes_of, values))
         if size > _MOST_BYTES:
-            _log.info("variables of %d MiB stay variables: constants take several times as much", size >> 20)
+            log.info("variables of %d MiB stay variables: constants take several times as much", size >> 20)
             return frozenset()
         made = {
             name: _constant(graph, number, value)

@@ -23,7 +23,7 @@ from longtail.serving.model_server import tf_constants
 from longtail.serving.model_server import tf_library
 from longtail.serving.model_server import tf_tensors
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 _SAVER_FIELD, _SIGNATURE_FIELD = 3, 5  # of MetaGraphDef
 
@@ -72,7 +72,7 @@ class Session:
         except _NoConstantsError as error:  # they make it quicker, and must not keep it from serving
             cause = error.__cause__
             assert isinstance(cause, Exception)
-            _log.warning(
+            log.warning(
                 "%s is served with its variables, as no constants can be made of them: %s",
                 *(path, request_errors.first_line(cause)),
                 exc_info=cause,

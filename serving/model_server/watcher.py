@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 
-_log = logging.getLogger("longtail")
+log = logging.getLogger("longtail")
 
 
 class Watcher:
@@ -28,7 +28,7 @@ class Watcher:
                 try:
                     poll()
                 except Exception:  # a folder out of reach now may be back in the next round
-                    _log.exception("looking for new versions failed; trying again in %g s", self._seconds)
+                    log.exception("looking for new versions failed; trying again in %g s", self._seconds)
 
     def start(self) -> None:
         """Starts the thread."""

@@ -15,6 +15,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import registry as registry_lib
 from longtail.components.baseline_finder import executor as baseline_finder
 from longtail.components.curated_schema import executor as curated_schema
 from longtail.components.data import features
@@ -22,7 +23,6 @@ from longtail.components.data import samples
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor as distribution_executor
 from longtail.components.drift_gate import executor as drift_gate
-from longtail.components.drift_gate import registry as registry_lib
 
 # The last one keeps TFX from packing itself up for every component.
 BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none"]

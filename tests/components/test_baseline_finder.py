@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+from longtail.components import registry as registry_lib
 from longtail.components.baseline_finder import component
 from longtail.components.data import samples
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.models import errors
 from tests.components import examples
 

@@ -10,7 +10,7 @@ from tfx.utils import io_utils
 from longtail.components.curated_schema import component
 from longtail.components.curated_schema import content
 from longtail.components.data import features
-from longtail.components.drift_gate import findings
+from longtail.components.drift_gate import anomalies
 from longtail.models import errors
 from tests.components import examples
 
@@ -22,7 +22,7 @@ def clean(tmp_path_factory):
 
 def _problems(folder, statistics, bounds="{}"):
     schema = examples.schemas(str(folder), bounds)[1]
-    return findings.violations(examples.validate_schema(str(folder), statistics, schema)[0].uri)
+    return anomalies.violations(examples.validate_schema(str(folder), statistics, schema)[0].uri)
 
 
 def test_transform_reads_every_feature_at_a_fixed_length(tmp_path):

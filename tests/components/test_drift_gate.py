@@ -8,11 +8,12 @@ import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from longtail.components import artifacts
+from longtail.components import drift_report
+from longtail.components import registry as registry_lib
 from longtail.components.data import features
 from longtail.components.data import samples
+from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import executor as drift_gate
-from longtail.components.drift_gate import findings
-from longtail.components.drift_gate import registry as registry_lib
 from longtail.models import errors
 from tests.components import examples
 
@@ -250,15 +251,15 @@ def test_a_refused_retry_of_an_accepted_span_leaves_both_what_was_accepted_and_w
 
 @pytest.mark.parametrize("key", drift_gate.REPORT_KEYS[1:])
 def test_a_row_of_any_report_stops_a_span(gate, tmp_path, key):
-    rows = [findings.row("skew", "image/contrast", "Jensen-Shannon", 0.4, 0.1)]
-    findings.write_report(str(tmp_path / "more"), rows)
+    rows = [rows_lib.row("skew", "image/contrast", "Jensen-Shannon", 0.4, 0.1)]
+    drift_report.write(str(tmp_path / "more"), rows)
     reports = {key: examples.artifact(artifacts.DriftReport, tmp_path / "more")}
     with pytest.raises(errors.WorkError, match=r"image/contrast \(Jensen-Shannon 0.4 > 0.1\)"):
         gate(1, "clean", reports=reports)
 
 
 def test_a_note_of_a_report_is_in_the_gates(gate, tmp_path):
-    findings.write_report(str(tmp_path / "more"), [], "no model yet")
+    drift_report.write(str(tmp_path / "more"), [], "no model yet")
     gate(1, "clean", reports={"embedding_report": examples.artifact(artifacts.DriftReport, tmp_path / "more")})
     assert _report(gate, 1)["notes"] == ["no model yet"]
 
@@ -287,7 +288,7 @@ def test_an_entry_of_an_earlier_release_says_how_to_begin_anew(gate):
 
 
 def test_a_distance_that_is_no_number_is_not_ok():
-    assert findings.row(findings.EMBEDDING, "x", "m", float("nan"), 0.3)["verdict"] == findings.NOT_COMPARED
+    assert rows_lib.row(rows_lib.EMBEDDING, "x", "m", float("nan"), 0.3)["verdict"] == rows_lib.NOT_COMPARED
 
 
 def test_the_very_data_that_was_accepted_for_a_reason_stays_accepted_for_it(gate):
@@ -302,7 +303,7 @@ def test_the_very_data_that_was_accepted_for_a_reason_stays_accepted_for_it(gate
 def test_a_reason_for_drift_is_none_for_skew_that_came_later(gate, tmp_path):
     gate(1, "clean")
     gate(2, "drifted", accept_drift="new cameras", fingerprint="d2")
-    findings.write_report(str(tmp_path / "more"), [findings.row(findings.SKEW, "image/ink", "m", 0.9, 0.1)])
+    drift_report.write(str(tmp_path / "more"), [rows_lib.row(rows_lib.SKEW, "image/ink", "m", 0.9, 0.1)])
     with pytest.raises(errors.WorkError, match="shows skew"):
         more = {"skew_report": examples.artifact(artifacts.DriftReport, tmp_path / "more")}
         gate(2, "drifted", fingerprint="d2", reports=more)

@@ -10,6 +10,7 @@ from tfx.types import standard_artifacts
 
 from longtail.components.retrieval_evaluator import executor
 from longtail.models import errors
+from longtail.models.metrics import metric
 
 # Two identities of two images; each query's right answer is the nearest in the gallery.
 SEPARATED = [
@@ -47,8 +48,7 @@ def evaluate(tmp_path, eval_examples, vector_model):
             inputs["baseline_model"] = [baseline]
         settings = {
             "protocol": "query_gallery",
-            "cross_camera": 0,
-            "tail_max_images": 2,
+            "head_threshold": 2,
             "floor_map": 0.0,
             "margin": 0.1,
             "max_undecodable": 0.05,
@@ -72,28 +72,41 @@ def test_each_query_is_ranked_against_the_gallery(evaluate):
     assert metrics["baseline"] is None
 
 
-def test_leave_one_out_ranks_every_image_against_all_others(evaluate):
-    metrics, _ = evaluate(SEPARATED, protocol="leave_one_out")
+def test_retrieval_ranks_every_image_against_all_others(evaluate):
+    metrics, _ = evaluate(SEPARATED, protocol="retrieval")
     assert (metrics["queries"], metrics["gallery"]) == (4, 4)
     assert metrics["candidate"]["mAP"] == 1.0
 
 
-def test_crossing_cameras_leaves_the_querys_own_camera_out(evaluate):
+def test_reid_leaves_the_querys_own_camera_out(evaluate):
     rows = [
         (b"1,0", "a", "query", 1),
         (b"1,0", "a", "gallery", 1),
         (b"0.9,0.1", "b", "gallery", 1),
         (b"0.8,0.2", "a", "gallery", 2),
     ]
-    metrics, _ = evaluate(rows, cross_camera=1)
+    metrics, _ = evaluate(rows, protocol="reid")
     assert metrics["candidate"]["mAP"] == 0.5
 
 
-def test_identities_of_more_images_than_the_bound_are_head(evaluate):
+def test_identities_of_more_images_than_the_runs_threshold_are_head(evaluate):
     rows = [*SEPARATED, (b"0.8,0.2", "a", "gallery")]
     metrics, _ = evaluate(rows)
     counts = {name: metrics["candidate"][name]["identities"] for name in ("head", "tail")}
-    assert counts == {"head": 1, "tail": 1}
+    assert counts == {"head": 1, "tail": 1} and metrics["head_threshold"] == 2
+
+
+def test_the_same_file_twice_makes_no_identity_head(evaluate):
+    metrics, _ = evaluate([*SEPARATED, SEPARATED[1]])
+    assert (metrics["candidate"]["head"]["identities"], metrics["candidate"]["tail"]["identities"]) == (0, 2)
+
+
+def test_a_metric_that_is_added_is_told_of_both_models_and_of_every_slice(evaluate, monkeypatch):
+    extra = metric.Metric("late", "Late", lambda scores: scores.first > 1)
+    monkeypatch.setattr(metric, "METRICS", (*metric.METRICS, extra))
+    metrics, _ = evaluate(CROSSED, baseline=evaluate.model_artifact(""))
+    candidate = metrics["candidate"]
+    assert (candidate["late"], candidate["tail"]["late"], metrics["baseline"]["late"]) == (1.0, 1.0, 1.0)
 
 
 def test_a_slice_without_identities_is_null(evaluate):
@@ -194,8 +207,8 @@ def test_a_diverged_model_is_an_error(evaluate):
 
 
 def test_crossing_unknown_cameras_is_an_error(evaluate):
-    with pytest.raises(errors.WorkError, match="4 of 4 eval images have no camera"):
-        evaluate(SEPARATED, cross_camera=1)
+    with pytest.raises(errors.WorkError, match="crosses cameras, but 4 of 4 eval images have none"):
+        evaluate(SEPARATED, protocol="reid")
 
 
 def test_an_empty_eval_split_is_an_error(evaluate):
@@ -209,5 +222,5 @@ def test_queries_without_any_match_are_an_error(evaluate):
 
 
 def test_an_unknown_protocol_is_named(evaluate):
-    with pytest.raises(errors.UsageError, match="protocol must be one of query_gallery, leave_one_out, not 'reid'"):
-        evaluate(SEPARATED, protocol="reid")
+    with pytest.raises(errors.UsageError, match="evaluation.protocol: unknown 'gallery'; did you mean 'query_gallery'"):
+        evaluate(SEPARATED, protocol="gallery")

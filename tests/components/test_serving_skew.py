@@ -9,10 +9,11 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from longtail.components import artifacts
+from longtail.components import drift_report
 from longtail.components.data import features
 from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
-from longtail.components.drift_gate import findings
+from longtail.components.drift import rows as rows_lib
 from longtail.components.serving_skew import component
 from longtail.components.serving_skew import executor
 from longtail.components.serving_skew import requests
@@ -80,7 +81,7 @@ def compare(sample, folder, tmp_path, **parameters):
     given = {"listing": "", "max_pixels": config.MAX_PIXELS, "thresholds": "{}", **parameters}
     made = component.ServingSkew(sample=channel(sample), request_log=str(folder), **given)
     executor.Executor().Do({"sample": sample}, {"report": report}, made.exec_properties)
-    return findings.read_report(report[0].uri)
+    return drift_report.read(report[0].uri)
 
 
 def channel(found):
@@ -90,7 +91,7 @@ def channel(found):
 
 
 def drifted(rows):
-    return {row["feature"] for row in rows if row["verdict"] != findings.OK}
+    return {row["feature"] for row in rows if row["verdict"] != rows_lib.OK}
 
 
 def write_log(path, *records):
@@ -102,7 +103,7 @@ def write_log(path, *records):
 def test_a_server_asked_about_darkened_images_shows_skew(sample, images, asked, tmp_path):
     rows, _ = compare(sample, asked([darkened(image) for image in images]), tmp_path)
     assert {features.BRIGHTNESS, features.INK} <= drifted(rows)
-    assert {row["kind"] for row in rows} == {findings.SKEW}
+    assert {row["kind"] for row in rows} == {rows_lib.SKEW}
 
 
 def test_a_server_asked_about_the_same_images_shows_none(sample, same_log, images, tmp_path):

@@ -12,6 +12,8 @@ from longtail.models import check
 from longtail.models import errors
 from longtail.models import heads
 from longtail.models import settings
+from longtail.models.metrics import metric
+from longtail.models.metrics import protocols
 from longtail.pipeline import recipe
 
 
@@ -119,9 +121,9 @@ def test_both_ends_of_a_range_belong_to_it(one):
         ("leap.head_threshold=-5", "must be a whole number from 0 to 1000000000, not -5"),
         ("evaluation.floor_map=7", "must be a number from 0 to 1, not 7.0"),
         ("evaluation.margin=-3", "must be a number from 0 to 1, not -3.0"),
-        ("evaluation.tail_max_images=-1", "must be a whole number from 0 to 1000000000, not -1"),
+        ("evaluation.tail_max_images=-1", "unknown key 'evaluation.tail_max_images'"),
         ("evaluation.max_undecodable=-1", "must be a number from 0 to 1, not -1.0"),
-        ("evaluation.protocol=nope", "must be one of query_gallery, leave_one_out, not 'nope'"),
+        ("evaluation.protocol=nope", "must be one of retrieval, query_gallery, reid, not 'nope'"),
         ("data.eval_fraction=3", "must be a number from 0 to 1 other than 0 and 1, not 3.0"),
         ("data.query_fraction=0", "must be a number from 0 to 1 other than 0 and 1, not 0.0"),
         ("data.max_pixels=0", "must be a whole number from 1 to 1000000000, not 0"),
@@ -167,6 +169,13 @@ def test_floats_are_written_as_anyone_would(tmp_path, number):
     assert recipe.load(str(path)).training == dataclasses.replace(recipe.Recipe("x").training, rate=0.001, batch=100)
 
 
+def test_a_carve_whose_tail_would_be_head_by_the_runs_threshold_is_refused():
+    carve = ["rebalance.strategy=carve", "rebalance.head=20", "leap.head_threshold=10"]
+    recipe.load("glyphs", [*carve, "rebalance.tail_images=10"])
+    with pytest.raises(errors.UsageError, match="rebalance.tail_images: 11 is more than leap.head_threshold=10"):
+        recipe.load("glyphs", [*carve, "rebalance.tail_images=11"])
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_passes_its_own_check(name):
     recipe.check(recipe.load(name))
@@ -206,6 +215,14 @@ def test_every_key_of_a_recipe_is_explained_with_its_default():
         for key, value in dataclasses.asdict(section).items()
     }
     assert told == real
+
+
+def test_every_protocol_and_every_metric_is_explained():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", text, re.M))
+    assert told == {name: each.meaning for name, each in protocols.PROTOCOLS.items()}
+    section = text.split("| metric | in tables |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M) == [(m.name, m.title) for m in metric.METRICS]
 
 
 def test_every_head_is_explained_with_its_options():

@@ -10,7 +10,6 @@ from typer import testing
 
 from longtail.models import errors
 from longtail.pipeline.cli import app as cli
-from longtail.pipeline.cli import clients
 from longtail.pipeline.cli import serve
 from longtail.serving import client
 from longtail.serving.model_server import server as server_lib
@@ -74,14 +73,6 @@ def test_embedding_nothing_but_broken_images_is_failed_work(longtail, images):
 def test_output_onto_a_folder_is_bad_usage(longtail, images, tmp_path):
     with pytest.raises(errors.UsageError, match="is a folder"):
         longtail("embed", *images, "--model-name", "tiny", "--output", str(tmp_path))
-
-
-def test_an_output_that_cannot_be_renamed_into_place_leaves_nothing_and_names_the_target(tmp_path):
-    (tmp_path / "e.npy").mkdir()
-    embedded = client.Embedded(np.zeros((1, 2), np.float32), np.zeros(1, np.int32), 1)
-    with pytest.raises(errors.WorkError, match=f"--output {tmp_path / 'e.npy'} cannot be written: Is a directory$"):
-        clients._write_array(str(tmp_path / "e.npy"), embedded)
-    assert [path.name for path in tmp_path.iterdir()] == ["e.npy"]
 
 
 def test_output_into_a_missing_folder_is_bad_usage(longtail, images, tmp_path):

@@ -64,15 +64,20 @@ def compile_recipe(recipe: recipe_lib.Recipe, target: Target) -> str:
     open_recipe = exposed.leave_open(recipe, (*exposed.DEFAULT, *target.parameters))
     root = target.root.rstrip("/")
     span = graph.Span(
-        source=data_types.RuntimeParameter("data", str, target.data or None),
-        number=data_types.RuntimeParameter("span", int, 1),
-        accept_drift=data_types.RuntimeParameter("accept_drift", str, ""),
-        request_log=data_types.RuntimeParameter("request_log", str, ""),
+        source=_left_open("data", str, target.data or None),
+        number=_left_open("span", int, 1),
+        accept_drift=_left_open("accept_drift", str, ""),
+        request_log=_left_open("request_log", str, ""),
     )
-    model_name = data_types.RuntimeParameter("model_name", str, recipe.name)
+    model_name = _left_open("model_name", str, recipe.name)
     components = graph.build(open_recipe, run.places(root, runtime.MODEL), span, model_name)
     pipeline = tfx.dsl.Pipeline(graph.pipeline_name(recipe.name), root, components=components, enable_cache=True)
     return dump(compile_pipeline(pipeline, target))
+
+
+def _left_open(name: str, kind: type, default: Any) -> Any:
+    """What stands for a value until a run starts; a component takes it in the place of that value."""
+    return data_types.RuntimeParameter(name, kind, default)
 
 
 def compile_pipeline(pipeline: tfx.dsl.Pipeline, target: Target) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from longtail.models import errors
+from longtail.models import files
 from longtail.pipeline.local import root_folder
 
 FOLDER = "rehearsals"
@@ -37,7 +38,7 @@ class Record:
 
     def save(self) -> None:
         """Writes the record, by rename."""
-        root_folder.write_json(os.path.join(self.folder, _FILE), self.content)
+        files.write_json(os.path.join(self.folder, _FILE), self.content)
 
     def finished(self, name: str) -> bool:
         """Whether a step needs no more work."""

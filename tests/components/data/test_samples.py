@@ -7,6 +7,7 @@ import pytest
 
 from longtail.components.data import features
 from longtail.components.data import samples
+from longtail.components.data import tables
 from longtail.components.span_sampler import component
 from longtail.models import errors
 from tests.components import examples
@@ -81,7 +82,7 @@ def test_a_table_knows_the_top_folder_of_an_identity(tmp_path):
 def test_a_feature_that_is_missing_is_nan_in_the_table(tmp_path):
     span = [{key: value for key, value in row.items() if key != features.INK} for row in examples.images(1)]
     values = samples.read_table(draw(tmp_path, span)).values
-    assert np.isnan(values[:, samples.COLUMNS.index(features.INK)]).all()
+    assert np.isnan(values[:, tables.COLUMNS.index(features.INK)]).all()
 
 
 def test_half_of_a_sample_is_held_out(tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import strategies
 
 from longtail.components.data import base
 from longtail.components.data import splits
+from longtail.models.metrics import protocols
 
 _NAMES = strategies.sets(strategies.text(min_size=1, max_size=5), min_size=2, max_size=30)
 _FRACTIONS = strategies.floats(0.01, 0.99)
@@ -68,30 +69,29 @@ def held(*images):
     return [*TRAIN, *asked("x", *images), *asked("y", *images)]
 
 
-@pytest.mark.parametrize("leave_one_out", [True, False])
+@pytest.mark.parametrize("protocol", [protocols.RETRIEVAL, protocols.QUERY_GALLERY])
 @pytest.mark.parametrize("side", [None, "query"])
-def test_two_images_that_may_ask_and_answer_are_enough(leave_one_out, side):
+def test_two_images_that_may_ask_and_answer_are_enough(protocol, side):
     items = held((side, 1), (side and "gallery", 1))
-    assert splits.lacking(items, frozenset("xy"), leave_one_out) == ""
+    assert splits.lacking(items, frozenset("xy"), protocol) == ""
 
 
 def test_queries_without_an_answer_in_the_gallery_are_too_little_unless_each_image_is_asked_for():
     items = held(("query", 1), ("query", 2)) + asked("z", ("gallery", 1))
-    assert "found 0 among 3" in splits.lacking(items, frozenset(), leave_one_out=False)
-    assert splits.lacking(items, frozenset(), leave_one_out=True) == ""
+    assert "found 0 among 3" in splits.lacking(items, frozenset(), protocols.QUERY_GALLERY)
+    assert splits.lacking(items, frozenset(), protocols.RETRIEVAL) == ""
 
 
 @pytest.mark.parametrize("side", [None, "query"])
 def test_across_cameras_an_identity_seen_by_one_alone_cannot_be_scored(side):
     same, other = (held((side, 1), (side and "gallery", camera)) for camera in (1, 2))
-    for leave_one_out in (True, False):
-        assert "of two cameras" in splits.lacking(same, frozenset("xy"), leave_one_out, cross_camera=True)
-        assert splits.lacking(other, frozenset("xy"), leave_one_out, cross_camera=True) == ""
+    assert "of two cameras" in splits.lacking(same, frozenset("xy"), protocols.REID)
+    assert splits.lacking(other, frozenset("xy"), protocols.REID) == ""
 
 
 def test_across_cameras_every_held_out_image_needs_one():
-    said = splits.lacking(held((None, -1), (None, 2)), frozenset("xy"), cross_camera=True)
-    assert "2 held-out images have no camera" in said
+    said = splits.lacking(held((None, -1), (None, 2)), frozenset("xy"), protocols.REID)
+    assert "crosses cameras, but 2 held-out images have none" in said
 
 
 @hypothesis.given(

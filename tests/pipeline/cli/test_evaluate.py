@@ -10,6 +10,7 @@ from PIL import PngImagePlugin
 from typer import testing
 
 from longtail.models import errors
+from longtail.models.metrics import metric
 from longtail.pipeline.cli import evaluate
 
 IMAGES_A_CAMERA = 2
@@ -61,6 +62,13 @@ def test_the_promised_figures_are_printed(run, images):
     assert promised <= set(run("--data", images))
 
 
+def test_a_metric_that_is_added_is_in_the_figures_and_in_the_table(run, images, tiny_saved_model, monkeypatch):
+    extra = metric.Metric("late", "Late", lambda scores: scores.first > 1, unit="", format=".3f")
+    monkeypatch.setattr(metric, "METRICS", (*metric.METRICS, extra))
+    assert run("--data", images)["late"] == 0.0
+    assert ("Late", "0.000") in _table(images, tiny_saved_model)
+
+
 def test_queries_are_sought_in_a_gallery_of_their_own(run, images, tmp_path):
     (tmp_path / "query" / "a").mkdir(parents=True)
     source = images / "a" / "c1_0.png"
@@ -84,6 +92,7 @@ def test_a_folder_against_itself_scores_as_every_image_against_all_others(run, t
         Image.fromarray(random.integers(0, 255, (20, 20), np.uint8)).save(tmp_path / f"{name}.png")
     twice, once = run("--query", tmp_path, "--gallery", tmp_path), run("--data", tmp_path)
     assert twice["mAP"] < 1.0
+    assert (twice.pop("protocol"), once.pop("protocol")) == ("query_gallery", "retrieval")
     assert twice | {"seconds": 0} == once | {"seconds": 0}
 
 
@@ -97,6 +106,36 @@ def test_reid_leaves_out_images_by_the_querys_camera(run, images, tmp_path):
             (tmp_path / identity / f"c{camera}_{number}.png").write_bytes(source.read_bytes())
     figures = run("--data", tmp_path, "--protocol", "reid", "--camera-pattern", r"c(\d)_")
     assert (figures["queries"], figures["unmatched"]) == (2, 2)
+
+
+def _market(folder, images):
+    """Queries and gallery as Market-1501 has them, of identities 1 to 3 by two cameras."""
+    for number, identity in enumerate(("a", "b", "c"), start=1):
+        picture = Image.open(images / identity / "c1_0.png")
+        for part, camera in (("query", 1), ("bounding_box_test", 2), ("bounding_box_train", 1)):
+            (folder / part).mkdir(exist_ok=True)
+            picture.save(folder / part / f"{number:04d}_c{camera}s1_000001_00.jpg", quality=90 + camera)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "protocol", "queries", "gallery"),
+    [
+        ((), "query_gallery", 3, 3),
+        (("--protocol", "reid"), "reid", 3, 3),
+        (("--protocol", "retrieval"), "retrieval", 6, 6),
+    ],
+)
+def test_a_layout_that_tells_queries_from_gallery_is_followed_but_by_retrieval(
+    run, images, tmp_path, asked, protocol, queries, gallery
+):
+    figures = run("--data", _market(tmp_path, images), "--layout", "market1501", *asked)
+    assert (figures["protocol"], figures["queries"], figures["gallery"]) == (protocol, queries, gallery)
+
+
+def test_a_folder_that_does_not_tell_queries_from_gallery_is_no_query_gallery(run, images):
+    with pytest.raises(errors.UsageError, match="does not tell queries from gallery; give --query and --gallery"):
+        run("--data", images, "--protocol", "query_gallery")
 
 
 def test_reid_without_cameras_is_bad_usage(run, images):
@@ -148,13 +187,17 @@ def test_a_version_folder_or_an_artifact_is_taken(run, images, tiny_saved_model,
     assert run("--data", images, model=folder)["queries"] == 12
 
 
-def test_the_table_shows_the_figures(images, tiny_saved_model):
+def _table(images, model):
+    """The rows that the command prints without --json."""
     app = typer.Typer()
     app.command()(evaluate.evaluate)
-    arguments = ["--model", str(tiny_saved_model), "--data", str(images)]
-    output = testing.CliRunner().invoke(app, arguments).stdout
-    rows = {tuple(line.strip("│ ").split("│")) for line in output.splitlines()}
-    assert ("mAP", "100.00 %") in {tuple(cell.strip() for cell in row) for row in rows}
+    output = testing.CliRunner().invoke(app, ["--model", str(model), "--data", str(images)]).stdout
+    return {tuple(cell.strip() for cell in line.strip("│ ").split("│")) for line in output.splitlines()}
+
+
+def test_the_table_shows_the_figures(images, tiny_saved_model):
+    shown = _table(images, tiny_saved_model)
+    assert {("protocol", "retrieval"), ("mAP", "100.00 %"), ("Rank-1", "100.00 %"), ("queries", "12")} <= shown
 
 
 @pytest.mark.parametrize(
@@ -163,7 +206,8 @@ def test_the_table_shows_the_figures(images, tiny_saved_model):
         ([], "give either --data, or --query and --gallery"),
         (["--data", "x", "--query", "y", "--gallery", "z"], "give either --data"),
         (["--query", "y"], "--query and --gallery go together"),
-        (["--data", "x", "--protocol", "guess"], "must be retrieval or reid, not 'guess'"),
+        (["--data", "x", "--protocol", "guess"], "--protocol: unknown 'guess'; one of retrieval, query_gallery, reid"),
+        (["--query", "x", "--gallery", "y", "--protocol", "retrieval"], "so there is no gallery; give --data"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
     ],
 )

@@ -2,14 +2,19 @@
 
 import pytest
 
-from longtail.pipeline.local import record as record_lib
+from longtail.models.metrics import metric
 from longtail.pipeline.local import run
 
+FIGURES = {each.name: 0.5 for each in metric.METRICS}
 SUMMARY = {
-    "metrics": {"queries": 0, "head": None, "tail": None},
+    "protocol": "query_gallery",
+    "head_threshold": 10,
+    "metrics": {**FIGURES, "queries": 9, "head": {**FIGURES, "queries": 4}, "tail": {**FIGURES, "queries": 5}},
     "baseline": None,
+    "span": 1,
     "blessed": False,
     "pushed_model": None,
+    "version": None,
     "examples": {"trained_on": 40, "eval": 20, "quarantined": 0},
     "classes": {"train": 10, "eval": 4},
     "seconds": {},
@@ -33,23 +38,46 @@ def printed(monkeypatch, capsys):
     return show
 
 
-def row(lines, name):
-    [line] = [line for line in lines if line.startswith(f"│ {name}")]
-    return [cell.strip() for cell in line.strip("│").split("│")]
+def rows(lines, name):
+    found = [line for line in lines if line.startswith(f"│ {name}")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in found]
+
+
+def test_scores_are_those_of_every_metric_by_slice(printed):
+    lines = printed(baseline={**FIGURES, "queries": 9}, tail_health=None)
+    titles = [cell.strip() for cell in lines[1].strip("┃").split("┃")]
+    assert titles == ["", *(each.title for each in metric.METRICS), "queries"]
+    shown = ["50.00"] * len(metric.METRICS)
+    for name, queries in (("all", "9"), ("head", "4"), ("tail", "5"), ("baseline", "9")):
+        assert rows(lines, name) == [[name, *shown, queries]]
+
+
+def test_both_tables_say_by_one_rule_who_is_head(printed):
+    lines = printed(head_threshold=12)
+    said = "head: {} identities with more than 12 images; tail: all others"
+    assert f"protocol query_gallery; {said.format('held-out')}" in lines
+    assert said.format("trained") in lines
+
+
+def test_where_all_are_tail_the_table_says_so_instead_of_printing_them_twice(printed):
+    everyone, nobody = {**FIGURES, "queries": 9}, {**dict.fromkeys(FIGURES), "queries": 0}
+    lines = printed(metrics={**everyone, "head": nobody, "tail": everyone}, tail_health=None)
+    assert len(rows(lines, "all")) == 1 and not rows(lines, "tail") and not rows(lines, "head")
+    assert any(line.endswith("all that are scored are tail by this rule") for line in lines)
 
 
 def test_tail_health_of_head_and_tail_is_in_the_table(printed):
     lines = printed()
     assert any("weight norm" in line for line in lines)
-    assert row(lines, "head") == ["head", "3", "0.2500", "0.01230", "-", "-", "0.500"]
-    assert row(lines, "tail") == ["tail", "7", "-", "-", "1.000", "0.0400", "0.750"]
+    assert rows(lines, "head")[1] == ["head", "3", "0.2500", "0.01230", "-", "-", "0.500"]
+    assert rows(lines, "tail")[1] == ["tail", "7", "-", "-", "1.000", "0.0400", "0.750"]
     assert any("62.5% of the last epoch's samples had a cloud" in line for line in lines)
 
 
 def test_a_plain_heads_table_has_its_weights_alone(printed):
     health = {"tail": {"classes": 7, "weight_norm": 0.75}}
     lines = printed(tail_health=health)
-    assert row(lines, "tail") == ["tail", "7", "0.750"]
+    assert rows(lines, "tail")[1] == ["tail", "7", "0.750"]
     assert not any("cloud" in line for line in lines)
 
 
@@ -57,31 +85,9 @@ def test_a_model_trained_before_there_was_tail_health_has_no_table_of_it(printed
     assert not any("weight norm" in line for line in printed(tail_health=None))
 
 
-def log_into(folder, name):
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_bytes(b"requests")
-
-
-def test_a_request_log_that_grew_is_read_anew_but_by_a_run_that_was_cut_after_the_gate_passed_it(tmp_path):
-    log, where = tmp_path / "log", run.places(str(tmp_path), "small")
-    log_into(log, "1.tfrecord")
-    before = record_lib.Record(str(tmp_path), "id", where, 1, "f").pins(str(log))
-    log_into(log, "2.tfrecord")
-    record = record_lib.Record(str(tmp_path), "id", where, 1, "f")
-    passed = record.pins(str(log))
-    assert passed["request_log"] == str(log) and passed != before
-    record.accept(str(log), passed["request_listing"])
-    log_into(log, "3.tfrecord")
-    cut = record_lib.Record(str(tmp_path), "id", where, 1, "f")
-    assert cut.pins(str(log)) == passed
-    cut.deliver([str(log)])
-    assert cut.pins(str(log))["request_listing"] != passed["request_listing"]  # a finished run looks again
-
-
-def test_another_request_log_than_the_gate_passed_is_read(tmp_path):
-    where = run.places(str(tmp_path), "small")
-    record = record_lib.Record(str(tmp_path), "id", where, 1, "f")
-    assert record.pins("")["request_listing"] == ""
-    record.accept("", "")
-    log_into(tmp_path / "log", "1.tfrecord")
-    assert record.pins(str(tmp_path / "log"))["request_listing"]
+def test_an_old_span_that_is_run_again_names_its_version_and_the_one_that_is_served(printed):
+    pushed = {"blessed": True, "pushed_model": "root/models/m/7", "gallery": "root/galleries/m", "version": 7}
+    lines = printed(**pushed, served={"version": 9, "span": 2})
+    assert "blessed; pushed root/models/m/7" in lines
+    assert "this is version 7, of span 1; served is the highest, version 9, of span 2" in lines
+    assert not any("served is" in line for line in printed(**pushed, served={"version": 7, "span": 1}))

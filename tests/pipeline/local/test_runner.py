@@ -70,7 +70,8 @@ def test_other_beam_arguments_are_answered_from_the_cache_and_other_settings_are
 
 def test_a_store_of_types_by_other_names_is_run_cold(run, tmp_path):
     run([])
-    with sqlite3.connect(tmp_path / "db") as store:  # as releases wrote it whose rooms were imported without `longtail.`
+    # As releases wrote it whose rooms were imported without `longtail.`
+    with sqlite3.connect(tmp_path / "db") as store:
         store.execute("UPDATE Type SET name = 'components.DriftReport' WHERE name = 'longtail.DriftReport'")
         store.execute("UPDATE Type SET name = 'components.Component' WHERE name LIKE '%.Component'")
         store.execute(

@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from longtail.components import artifacts
+from longtail.components import drift_report
 from longtail.components.data import features
-from longtail.components.drift_gate import findings
+from longtail.components.drift import rows as rows_lib
 from longtail.models import errors
 from longtail.pipeline.report import drift_page
 from longtail.pipeline.report import drift_view
@@ -189,10 +190,10 @@ def skewed(tmp_path_factory):
     request = request_log.of_tensors("", {"image_bytes": tf.constant([ingestion.png(3), ingestion.png(90)])})
     log.offer(type("Answered", (), {"name": "small", "version": 1}), lambda: request)
     log.stop(60)
-    found = findings.row(findings.SKEW, features.BRIGHTNESS, "Jensen-Shannon", 0.9, 0.1)
+    found = rows_lib.row(rows_lib.SKEW, features.BRIGHTNESS, "Jensen-Shannon", 0.9, 0.1)
     shares = {"ends": [0, 0.5, 1], "current": [1.0, 0.0], "baseline": [0.0, 1.0]}
     report = examples.artifact(artifacts.DriftReport, root / "report")
-    findings.write_report(report[0].uri, [{**found, "histogram": shares, "request_log": str(root / "log")}])
+    drift_report.write(report[0].uri, [{**found, "histogram": shares, "request_log": str(root / "log")}])
     first = examples.statistics(str(root / "1"), span(1))
 
     def judge(accept_drift=""):

@@ -7,8 +7,13 @@ from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
 from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import heads
+from longtail.models.metrics import metric
 from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.study import carve
 from longtail.pipeline.study import experiment
+from longtail.pipeline.study import methods
+from longtail.pipeline.study import table
 
 SMALL = [
     "model.image=[12,12,1]",
@@ -29,20 +34,20 @@ def recipe():
 
 
 def test_an_alias_is_a_head_and_its_cloud(recipe):
-    method = experiment.parse_method("leap-af:s=24", recipe.head)
+    method = methods.parse("leap-af:s=24", recipe.head)
     assert method.plain == "arcface:s=24" and method.head.scale == 24.0
     assert method.config(recipe, 3).leap.variant == "full" and method.config(recipe, 3).training.seed == 3
 
 
 def test_additions_add_up_and_work_as_the_recipe_has_it(recipe):
-    both = experiment.parse_method("adaface+leap_v+class_balanced", recipe.head)
+    both = methods.parse("adaface+leap_v+class_balanced", recipe.head)
     assert both.plain == "adaface" and both.config(recipe, 0).loss == config_lib.Loss("class_balanced", beta=0.9)
     assert both.config(recipe, 0).leap.variant == "vanilla"
-    assert experiment.parse_method("leap-cv+class_balanced", recipe.head).added == ("leap_v", "class_balanced")
+    assert methods.parse("leap-cv+class_balanced", recipe.head).added == ("leap_v", "class_balanced")
 
 
 def test_a_plain_method_has_nothing_of_the_recipes_own_loss_and_cloud(recipe):
-    plain = experiment.parse_method("cosface", recipe.head).config(recipe, 0)
+    plain = methods.parse("cosface", recipe.head).config(recipe, 0)
     assert (plain.loss.name, plain.leap.variant) == ("cross_entropy", "none")
 
 
@@ -59,33 +64,94 @@ def test_a_plain_method_has_nothing_of_the_recipes_own_loss_and_cloud(recipe):
 )
 def test_a_method_that_cannot_be_is_refused(recipe, text, said):
     with pytest.raises(errors.UsageError, match=said):
-        experiment.parse_method(text, recipe.head)
+        methods.parse(text, recipe.head)
 
 
 def test_settings_that_do_not_go_with_a_method_are_refused_with_its_name(recipe):
     odd = recipe_lib.load("omniglot_lt", [*SMALL, "training.images_per_class=0", "training.batch=30"])
     with pytest.raises(errors.UsageError, match="--methods: triplet: training.batch: 30 is not a multiple"):
-        experiment.parse_method("triplet", odd.head).config(odd, 0)
+        methods.parse("triplet", odd.head).config(odd, 0)
 
 
 def test_the_recipes_own_head_keeps_its_scale(recipe):
     tuned = recipe_lib.load("omniglot_lt", [*SMALL, "head.scale=11"])
-    assert experiment.parse_method("leap-cv", tuned.head).head.scale == 11.0
+    assert methods.parse("leap-cv", tuned.head).head.scale == 11.0
 
 
 def test_a_cloud_for_a_head_without_angles_is_refused_before_anything_is_read(recipe):
     with pytest.raises(errors.UsageError, match="no angles for a cloud"):
-        experiment.parse_method("softmax+leap_v", recipe.head).config(recipe, 0)
+        methods.parse("softmax+leap_v", recipe.head).config(recipe, 0)
+
+
+def test_a_head_that_is_added_is_a_method_with_its_own_start(recipe, monkeypatch):
+    own = type("Own", (heads.CosFace,), {"START": heads.Start(12.0, 0.1)})
+    monkeypatch.setitem(heads.HEADS, "own", own)
+    method = methods.parse("own+leap_v:m=0.3", recipe.head)
+    assert (method.head.name, method.head.scale, method.head.margin) == ("own", 12.0, 0.3)
+    assert "own" in methods.names()
+
+
+@pytest.mark.parametrize("name", heads.HEADS)
+def test_every_heads_start_is_one_that_a_training_takes(recipe, name):
+    assert methods.parse(name, config_lib.Head("none of them")).config(recipe, 0).head.name == name
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("H6", "'H6' is not H<head identities>S<tail images>"),
+        ("H6S5", "H6S5: rebalance.tail_images: 5 is more than leap.head_threshold=4"),
+        ("H6S0", "H6S0: .*tail_images of 1 image"),
+    ],
+)
+def test_a_carve_that_cannot_be_is_refused(recipe, setting, said):
+    with pytest.raises(errors.UsageError, match=f"--settings: {said}"):
+        carve.parse(setting, recipe)
+
+
+def _study(recipe, folder, names, *settings):
+    if not (folder / "d").exists():
+        glyph_source.write_folder(glyphs.GlyphSet(24, 6, 8, 4, 16, 0), 1, str(folder / "d"))
+    return experiment.study(recipe, str(folder / "d"), settings, names, 1, str(folder / "s.json"))
+
+
+def test_head_and_tail_of_a_study_are_by_the_threshold_and_not_by_the_carve(tmp_path):
+    # With T = 8 nobody of those kept whole, 8 images each, is head.
+    nobody = recipe_lib.load("omniglot_lt", [*SMALL, "leap.head_threshold=8"])
+    found = _study(nobody, tmp_path, ["cosface"], "H6S3")
+    [row] = found["summary"]
+    assert row["head_variance"] is None and row["tail_variance"] > 0.0
+    assert "head: trained identities with more than 8 images" in table.caption(found["head_threshold"], "retrieval")
+    assert list(table.render([row]).columns[-3].cells) == ["-"]
+
+
+def test_a_metric_that_is_added_is_in_runs_summary_and_table(tmp_path, recipe, monkeypatch):
+    extra = metric.Metric("late", "Late", lambda scores: scores.first > 1, unit="", format=".3f")
+    monkeypatch.setattr(metric, "METRICS", (*metric.METRICS, extra))
+    found = _study(recipe, tmp_path, ["cosface"], "H6S3")
+    [row], [run] = found["summary"], found["runs"]
+    assert row["late"] == run["late"] == pytest.approx(1.0 - run["rank1"])
+    columns = {column.header: list(column.cells) for column in table.render([row]).columns}
+    assert columns["Late"] == [f"{row['late']:.3f}"]
+    assert list(columns)[2:] == [
+        *(each.title for each in metric.METRICS), "paired mAP, %", "var head", "var tail", "var held out"
+    ]  # fmt: skip
+
+
+def test_a_study_with_other_metrics_is_another_study(tmp_path, recipe, monkeypatch):
+    _study(recipe, tmp_path, ["cosface"], "H6S3")
+    monkeypatch.setattr(metric, "METRICS", metric.METRICS[:2])
+    with pytest.raises(errors.UsageError, match="holds another study"):
+        _study(recipe, tmp_path, ["cosface"], "H6S3")
 
 
 def test_every_method_trains_and_is_scored_and_paired(tmp_path, recipe):
-    glyph_source.write_folder(glyphs.GlyphSet(24, 6, 8, 4, 16, 0), 1, str(tmp_path / "d"))
     added = [f"cosface+{name}" for name in ("leap_f", "class_balanced", "balanced_softmax", "centre")]
-    methods = [*experiment.METHODS, *added]
-    found = experiment.study(recipe, str(tmp_path / "d"), ["H6S3"], methods, 1, str(tmp_path / "s.json"))
-    assert [row["method"] for row in found["summary"]] == methods
+    names = [*methods.names(), *added]
+    found = _study(recipe, tmp_path, names, "H6S3")
+    assert [row["method"] for row in found["summary"]] == names
     assert all(0.0 < row["mAP"] <= 1.0 for row in found["summary"])
     paired = {row["method"] for row in found["summary"] if row["paired_mAP"] is not None}
-    assert paired == {*experiment.ALIASES, *added}
-    assert len({round(row["mAP"], 9) for row in found["summary"]}) > len(methods) // 2
+    assert paired == {*methods.ALIASES, *added}
+    assert len({round(row["mAP"], 9) for row in found["summary"]}) > len(names) // 2
     assert np.isfinite([row["held_out_variance"] for row in found["summary"]]).all()

@@ -1,8 +1,8 @@
-"""Which folders are versions of a model: the same as for the servers."""
+"""Which folders are versions of a model or a gallery."""
 
 import pytest
 
-from longtail.components import versions
+from longtail.models.export import versions
 
 
 def _version(folder, name, complete=True):
@@ -32,6 +32,11 @@ def test_of_two_names_of_one_version_the_plain_one_is_taken(tmp_path):
 def test_only_decimal_ascii_digits_within_int64_name_a_version(tmp_path, name):
     _version(tmp_path, name)
     assert versions.find(str(tmp_path)) == {}
+
+
+def test_the_largest_int64_is_a_version(tmp_path):
+    _version(tmp_path, str(2**63 - 1))
+    assert list(versions.find(str(tmp_path))) == [2**63 - 1]
 
 
 def test_a_file_is_no_version(tmp_path):

@@ -1,7 +1,5 @@
-"""What the validators found, as plain rows, for the report and for the one line of an error."""
+"""What TFX's validators found, read from their anomalies as plain rows."""
 
-import json
-import math
 import os
 from typing import Any
 
@@ -9,16 +7,9 @@ import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from longtail.components.data import features
-from longtail.components.drift_gate import registry
+from longtail.components.drift import rows as rows_lib
 
-REPORT_FILE = "drift.json"
 _ANOMALIES_FILE = "SchemaDiff.pb"
-
-# Kinds of rows: a feature's distribution, what the last model sees, what serving saw, and the data set as a whole.
-DRIFT = "drift"
-EMBEDDING = "embedding"
-SKEW = "skew"
-DATA = "data"
 
 # What TFDV calls its measures, and what a reader does.
 _MEASURES = {
@@ -27,19 +18,15 @@ _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.NORMALIZED_ABSOLUTE_DIFFERENCE: "absolute difference",
 }
 
-OK = "ok"
-DRIFTED = "drifted"
-NOT_COMPARED = "not compared"
-
-
 def distances(uri: str) -> list[dict[str, Any]]:
     """Reads a DistributionValidator's output.
 
     Args:
-        uri: the artifact's folder, `SplitPair-<current>_<baseline>/SchemaDiff.pb`.
+      uri: the artifact's folder, `SplitPair-<current>_<baseline>/SchemaDiff.pb`.
 
     Returns:
-        A row, as `row` makes it, for each feature and split. The farthest beyond its threshold first.
+      A row, as `longtail.components.drift.rows.row` makes it, for each feature and split, the farthest
+      beyond its threshold first.
     """
     rows = []
     for split, anomalies in _read(uri, "SplitPair-"):
@@ -50,60 +37,19 @@ def distances(uri: str) -> list[dict[str, Any]]:
             for measured in info.drift_measurements:
                 rows.append(_distance(_name(info.path), split.split("_")[0], measured, drifted))
         for feature in sorted(drifted - compared):
-            rows.append(row(DRIFT, feature, None, None, None, split.split("_")[0]))
-    return ordered(rows)
-
-
-def row(
-    kind: str,
-    feature: str,
-    measure: str | None,
-    distance: float | None,
-    threshold: float | None,
-    split: str = features.TRAIN_SPLIT,
-) -> dict[str, Any]:
-    """A row of a report: its `verdict` is `drifted` above the threshold, `not compared` without a distance, or `ok`."""
-    if distance is None or threshold is None or not math.isfinite(distance):
-        distance, threshold, verdict = None, None, NOT_COMPARED
-    else:
-        verdict = DRIFTED if distance > threshold else OK
-    return {
-        "kind": kind,
-        "feature": feature,
-        "split": split,
-        "measure": measure,
-        "distance": distance,
-        "threshold": threshold,
-        "verdict": verdict,
-    }
-
-
-def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, the farthest beyond its threshold first."""
-    return sorted(rows, key=lambda one: (-_excess(one), one["kind"], one["feature"], one["split"]))
-
-
-def write_report(uri: str, rows: list[dict[str, Any]], note: str = "") -> None:
-    """Writes `drift.json` of a DriftReport by rename; `note` says in a line why there are no rows, or not all."""
-    registry.write_json(os.path.join(uri, REPORT_FILE), {"features": rows, "note": note})
-
-
-def read_report(uri: str) -> tuple[list[dict[str, Any]], str]:
-    """Returns the rows and the note of a DriftReport."""
-    with tf.io.gfile.GFile(os.path.join(uri, REPORT_FILE)) as file:
-        content = json.loads(file.read())
-    return content["features"], content["note"]
+            rows.append(rows_lib.row(rows_lib.DRIFT, feature, None, None, None, split.split("_")[0]))
+    return rows_lib.ordered(rows)
 
 
 def violations(uri: str) -> list[dict[str, str]]:
     """Reads an ExampleValidator's output.
 
     Args:
-        uri: the artifact's folder, `Split-<name>/SchemaDiff.pb`.
+      uri: the artifact's folder, `Split-<name>/SchemaDiff.pb`.
 
     Returns:
-        A row for each breach of the schema: `feature` (empty for the data set as a whole), `split`,
-        `problem` and `detail`. An empty train split is one; an empty eval split is not.
+      A row for each breach of the schema: `feature` (empty for the data set as a whole), `split`,
+      `problem` and `detail`. An empty train split is one; an empty eval split is not.
     """
     rows = []
     for split, anomalies in _read(uri, "Split-"):
@@ -120,17 +66,8 @@ def violations(uri: str) -> list[dict[str, str]]:
 def _distance(feature: str, split: str, measured: Any, drifted: set[str]) -> dict[str, Any]:
     """Returns one row of `distances`."""
     measure = _MEASURES.get(measured.type, "distance")
-    made = row(DRIFT, feature, measure, measured.value, measured.threshold, split)
-    return {**made, "verdict": DRIFTED if feature in drifted else OK}
-
-
-def _excess(one: dict[str, Any]) -> float:
-    """Returns how far a row is beyond its threshold; what could not be compared comes first."""
-    if one["distance"] is None:
-        return float("inf")
-    if one["threshold"] == 0:
-        return float("inf") if one["distance"] > 0 else 0.0
-    return float(one["distance"] / one["threshold"])
+    made = rows_lib.row(rows_lib.DRIFT, feature, measure, measured.value, measured.threshold, split)
+    return {**made, "verdict": rows_lib.DRIFTED if feature in drifted else rows_lib.OK}
 
 
 def _violation(feature: str, split: str, info: anomalies_pb2.AnomalyInfo) -> dict[str, str]:

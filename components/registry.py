@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from longtail.components.data import samples
 from longtail.models import errors
+from longtail.models import files
 
 ACCEPTED_FILE = "accepted.json"
 STATISTICS_FILE = "FeatureStats.pb"
@@ -60,15 +61,15 @@ def last_accepted(registry: str, span: int, fingerprint: str = "") -> int | None
     that was accepted before; but the same data again is the cold start it was.
 
     Args:
-        registry: the registry's folder.
-        span: the span at hand.
-        fingerprint: of its data or of its statistics; "" where unknown.
+      registry: the registry's folder.
+      span: the span at hand.
+      fingerprint: of its data or of its statistics; "" where unknown.
 
     Returns:
-        The accepted span, or None where there is none: a cold start.
+      The accepted span, or None where there is none: a cold start.
 
     Raises:
-        errors.WorkError: the only accepted entry cannot be read.
+      errors.WorkError: the only accepted entry cannot be read.
     """
     accepted = accepted_spans(registry)
     others = [other for other in accepted if other != span]
@@ -85,7 +86,7 @@ def accepted_folder(registry: str, span: int) -> str:
     """Returns the folder with the accepted statistics and sample of `span`.
 
     Raises:
-        errors.WorkError: the span has no entry, or one that cannot be read.
+      errors.WorkError: the span has no entry, or one that cannot be read.
     """
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     if not _exists(path):
@@ -100,7 +101,7 @@ def accepted_fingerprint(registry: str, span: int) -> str:
     """Returns the digest of an accepted span's statistics.
 
     Raises:
-        errors.WorkError: the span's entry cannot be read.
+      errors.WorkError: the span's entry cannot be read.
     """
     return str(_entry(registry, span).get("fingerprint", ""))
 
@@ -139,14 +140,14 @@ def keep(registry: str, span: int, statistics: str, splits: list[str], sample: s
     """Keeps what is judged of a span.
 
     Args:
-        registry: the registry's folder.
-        span: the span.
-        statistics: folder of the statistics to copy.
-        splits: their splits.
-        sample: folder of the sample to copy.
+      registry: the registry's folder.
+      span: the span.
+      statistics: folder of the statistics to copy.
+      splits: their splits.
+      sample: folder of the sample to copy.
 
     Returns:
-        The name under which it is kept; never one that a reader may be in.
+      The name under which it is kept; never one that a reader may be in.
     """
     kept = f"{fingerprint(statistics, splits)}-{uuid.uuid4().hex[:8]}"
     folder = kept_folder(registry, span, kept)
@@ -167,21 +168,21 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "", r
     """Makes what was kept of a span a baseline; an entry of the same span is replaced.
 
     Args:
-        registry: the registry's folder.
-        span: the accepted span.
-        kept: what `keep` returned.
-        baseline: the span it was compared with, -1 where there was none.
-        data: fingerprint of the data it is of, "" where unknown.
-        reason: why it was accepted although it had drifted, "" where it had not.
+      registry: the registry's folder.
+      span: the accepted span.
+      kept: what `keep` returned.
+      baseline: the span it was compared with, -1 where there was none.
+      data: fingerprint of the data it is of, "" where unknown.
+      reason: why it was accepted although it had drifted, "" where it had not.
 
     Returns:
-        What the replaced entry named, "" where there was none.
+      What the replaced entry named, "" where there was none.
     """
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     replaced = _entry(registry, span)["kept"] if _exists(path) else ""
     mark = kept.partition("-")[0]
     entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "kept": kept}
-    write_json(path, {**entry, "accept_drift": reason})
+    files.write_json(path, {**entry, "accept_drift": reason})
     return replaced
 
 
@@ -191,14 +192,14 @@ def report(registry: str, span: int, content: dict[str, Any], replaced: str = ""
     What nothing ever named is left alone: another run may be about to name it.
 
     Args:
-        registry: the registry's folder.
-        span: the span.
-        content: the report; its `kept` is what `keep` returned.
-        replaced: what `accept` returned.
+      registry: the registry's folder.
+      span: the span.
+      content: the report; its `kept` is what `keep` returned.
+      replaced: what `accept` returned.
     """
     path = report_path(registry, span)
     before = json.loads(_read(path)).get("kept", "") if _exists(path) else ""
-    write_json(path, content)
+    files.write_json(path, content)
     named = {content["kept"], ""}
     if _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
         named.add(_entry(registry, span)["kept"])
@@ -206,15 +207,6 @@ def report(registry: str, span: int, content: dict[str, Any], replaced: str = ""
         folder = kept_folder(registry, span, name)
         if tf.io.gfile.isdir(folder):
             tf.io.gfile.rmtree(folder)
-
-
-def write_json(path: str, value: object) -> None:
-    """Writes `value` as JSON by rename."""
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    temporary = os.path.join(os.path.dirname(path), f".writing-{uuid.uuid4().hex}")
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def _entry(registry: str, span: int) -> dict[str, Any]:

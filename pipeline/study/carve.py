@@ -1,0 +1,107 @@
+"""What a study trains on: the images of a source, read once, and each long-tailed carve <H,S> of them."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import logging
+import re
+
+import numpy as np
+
+from longtail.components import config
+from longtail.components.data import images
+from longtail.components.data import sources
+from longtail.components.data import splits
+from longtail.components.rebalancer import census
+from longtail.components.rebalancer import rows
+from longtail.models import errors
+from longtail.models.training import data as training_data
+from longtail.pipeline import recipe as recipe_lib
+
+log = logging.getLogger("longtail")
+
+_SETTING = re.compile(r"H(\d+)S(\d+)$")
+
+
+def parse(text: str, recipe: recipe_lib.Recipe) -> tuple[int, int]:
+    """Reads "H100S4": 100 identities keep all images, the others 4.
+
+    Raises:
+      errors.UsageError: another form, or a carve that the recipe cannot have.
+    """
+    match = _SETTING.match(text)
+    if not match:
+        raise errors.UsageError(f"--settings: {text!r} is not H<head identities>S<tail images>, e.g. H100S4")
+    head, tail_images = int(match.group(1)), int(match.group(2))
+    rebalance = config.Rebalance(census.CARVE, head, tail_images)
+    try:
+        recipe_lib.check(dataclasses.replace(recipe, rebalance=rebalance))
+    except errors.UsageError as error:
+        raise errors.UsageError(f"--settings: {text}: {error}") from error
+    return head, tail_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """All usable images of a source.
+
+    Attributes:
+      encoded: object [N] of bytes, JPEG or PNG.
+      paths: str [N].
+      digests: str [N], sha256 of the files.
+      identities: str [N].
+      held_out: bool [N], of identities that are scored and not trained on.
+    """
+
+    encoded: np.ndarray
+    paths: np.ndarray
+    digests: np.ndarray
+    identities: np.ndarray
+    held_out: np.ndarray
+
+    @classmethod
+    def load(cls, recipe: recipe_lib.Recipe, data: str) -> "Images":
+        """Reads a source; what cannot be read or is no image is left out, and the log says so."""
+        settings = recipe.data
+        source = sources.open_source(data, settings.layout, settings.camera_pattern)
+        items = source.items()
+        identities = {item.identity for item in items}
+        held_out = splits.held_out(identities, settings.eval_fraction, settings.seed)
+
+        def read(item):
+            try:
+                found = source.read(item)
+                return images.check(found, settings.max_pixels).encoded, hashlib.sha256(found).hexdigest()
+            except (images.BadImage, sources.ReadError) as error:
+                log.info("left out %s: %s", item.path, error)
+                return None
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            found = list(pool.map(read, items))
+        kept = [(item, *pair) for item, pair in zip(items, found, strict=True) if pair]
+        return cls(
+            np.array([encoded for _, encoded, _ in kept], object),
+            np.array([item.path for item, _, _ in kept]),
+            np.array([digest for _, _, digest in kept]),
+            np.array([item.identity for item, _, _ in kept]),
+            np.array([item.identity in held_out for item, _, _ in kept]),
+        )
+
+    def carve(self, head: int, tail_images: int, seed: int) -> training_data.TrainingSet:
+        """The training set of <H,S>: as the rebalancer makes it, `seed` choosing identities and images."""
+        by_identity: dict[str, list[int]] = {}
+        for row in np.flatnonzero(~self.held_out):
+            by_identity.setdefault(self.identities[row], []).append(row)
+        counts = {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
+        plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
+        classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
+        row_of = {(self.identities[row], self.paths[row]): row for row in np.flatnonzero(~self.held_out)}
+        taken, labels = [], []
+        for identity, group in sorted(by_identity.items()):
+            files = [(self.paths[row].encode(), self.digests[row].encode()) for row in group]
+            chosen = rows.choose((identity.encode(), files), {"classes": classes, "distinct": True}, seed)
+            for (_, path, _), _ in chosen:
+                taken.append(row_of[identity, path.decode()])
+                labels.append(classes[identity.encode()][0])
+        kept = np.array([one["images"] for one in plan["classes"]], np.int64)
+        return training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept)
