@@ -22,8 +22,8 @@ class BothMargins(base.Head):
 
     OPTIONS = {"additive": base.Option(default=0.1, least=0.0, most=1.0)}
 
-    def target(self, own):
-        return base.shifted_cosine(own.cosine, own.alpha + self.margin) - self.options["additive"]
+    def target_logit(self, target):
+        return base.shifted_cosine(target.cosine, target.alpha + self.margin) - self.options["additive"]
 
 
 def main(epochs: int = 10) -> dict:

@@ -63,9 +63,9 @@ class ClassBalanced(tf.keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         labels = tf.cast(tf.reshape(y_true, [-1]), tf.int32)
-        own = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y_pred)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y_pred)
         weights = tf.gather(self._weights, labels)
-        return own * tf.where(self._step >= self._start_step, weights, 1.0)
+        return losses * tf.where(self._step >= self._start_step, weights, 1.0)
 
 
 class BalancedSoftmax(tf.keras.losses.Loss):

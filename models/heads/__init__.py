@@ -5,7 +5,7 @@ from longtail.models.heads import base
 from longtail.models.heads import fixed
 
 Head = base.Head
-Own = base.Own
+Target = base.Target
 Start = base.Start
 COSINE_LIMIT = base.COSINE_LIMIT
 shifted_cosine = base.shifted_cosine

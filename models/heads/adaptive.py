@@ -30,7 +30,7 @@ class CurricularFace(base.Head):
     mean of cos theta_y, t = momentum * t + (1 - momentum) * mean, momentum 0.99. The paper has s = 64, m = 0.5. With a
     cloud, c and theta_y are the shifted ones; t follows the unshifted.
 
-    Example: the other class is nearer than the own one, hence hard: 10 * 0.8 * (0.6 + 0.8), where t is 0.6.
+    Example: the other class is nearer than the target, hence hard: 10 * 0.8 * (0.6 + 0.8), where t is 0.6.
 
     >>> head = heads.CurricularFace(2, scale=10.0, margin=0.0, options={"momentum": 0.0})
     >>> head.build([(1, 2), (1,)])
@@ -48,13 +48,13 @@ class CurricularFace(base.Head):
         super().build(input_shape)
         self.progress = angle_memory.add_state(self, "progress", [], tf.float32)
 
-    def target(self, own):
+    def target_logit(self, target):
         momentum = self.options["momentum"]
-        self.progress.assign(momentum * self.progress + (1.0 - momentum) * _batch_mean(own.cosine))
-        return shifted_cosine(own.cosine, own.alpha + self.margin)
+        self.progress.assign(momentum * self.progress + (1.0 - momentum) * _batch_mean(target.cosine))
+        return shifted_cosine(target.cosine, target.alpha + self.margin)
 
-    def others(self, logits, target):
-        is_hard = logits > self.scale * target[:, tf.newaxis]
+    def others(self, logits, target_logit):
+        is_hard = logits > self.scale * target_logit[:, tf.newaxis]
         return tf.where(is_hard, logits * (self.progress + logits / self.scale), logits)
 
 
@@ -83,11 +83,11 @@ class AdaFace(base.Head):
         # Mean and deviation of |f|, and 1 once there is any.
         self.length_statistics = angle_memory.add_state(self, "length_statistics", [3], tf.float32)
 
-    def target(self, own):
-        length = tf.clip_by_value(tf.stop_gradient(own.length), 1e-3, 1e3)
+    def target_logit(self, target):
+        length = tf.clip_by_value(tf.stop_gradient(target.length), 1e-3, 1e3)
         mean, deviation = self._follow(length)
         z = tf.clip_by_value((length - mean) / (deviation / self.options["concentration"] + 1e-3), -1.0, 1.0)
-        return shifted_cosine(own.cosine, own.alpha - self.margin * z) - self.margin * (z + 1.0)
+        return shifted_cosine(target.cosine, target.alpha - self.margin * z) - self.margin * (z + 1.0)
 
     def _follow(self, length):
         mean = _batch_mean(length)
@@ -133,10 +133,10 @@ class MagFace(base.Head):
                 f"Received: {dict(options)}, margin={margin}"
             )
 
-    def target(self, own):
+    def target_logit(self, target):
         least, most = self.options["least_length"], self.options["most_length"]
-        length = tf.clip_by_value(own.length, least, most)
+        length = tf.clip_by_value(target.length, least, most)
         reward = length / most**2 + 1.0 / length
         self.add_loss(self.options["length_weight"] * tf.reduce_mean(reward))
         slope = (self.options["upper_margin"] - self.margin) / (most - least)
-        return shifted_cosine(own.cosine, own.alpha + self.margin + slope * (length - least))
+        return shifted_cosine(target.cosine, target.alpha + self.margin + slope * (length - least))

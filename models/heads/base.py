@@ -21,16 +21,17 @@ COSINE_LIMIT = cloud_noise.COSINE_LIMIT
 shifted_cosine = cloud_noise.shifted_cosine
 
 
-class Own(NamedTuple):
-    """What is known of each row and its own class, all [B].
+class Target(NamedTuple):
+    """What is known of each row and its target class, all [B].
 
     `cosine` float32, cos theta_y; `alpha` float32, the cloud's turn in radians, 0 without a cloud; `length` float32,
     |f| before normalisation; `label` int32.
 
-    Example: the entry of an embedding of length 5 in an angle of 60 degrees to its own class's weight, turned by none.
+    Example: the entry of an embedding of length 5 in an angle of 60 degrees to its class's weight, turned by none.
 
-    >>> own = heads.Own(tf.constant([0.5]), alpha=tf.constant([0.0]), length=tf.constant([5.0]), label=tf.constant([1]))
-    >>> heads.CosFace(2, margin=0.2).target(own).numpy().round(2)
+    >>> one, still = tf.constant([1]), tf.constant([0.0])
+    >>> target = heads.Target(tf.constant([0.5]), alpha=still, length=tf.constant([5.0]), label=one)
+    >>> heads.CosFace(2, margin=0.2).target_logit(target).numpy().round(2)
     array([0.3], dtype=float32)
     """
 
@@ -75,7 +76,7 @@ class Start(NamedTuple):
 
 
 class Head(tf.keras.layers.Layer):
-    """Base of the heads: weights W [d, C], cosines, the cloud, and the target replaced by what `target` answers.
+    """Base of the heads: weights W [d, C], cosines, the cloud, and the target's entry replaced by `target_logit`.
 
     Called with (features [B, d], labels int [B]); answers float32 logits [B, C], to be put through softmax
     cross-entropy. At inference (training=False) logits carry neither margin nor cloud.
@@ -92,8 +93,8 @@ class Head(tf.keras.layers.Layer):
     Example: a head whose target is half its cosine, met by an embedding with the cosines 0.6 and 0.8.
 
     >>> class Half(heads.Head):
-    ...     def target(self, own):
-    ...         return own.cosine / 2.0
+    ...     def target_logit(self, target):
+    ...         return target.cosine / 2.0
     >>> head = Half(classes=2, scale=10.0)
     >>> head.build([(1, 2), (1,)])
     >>> head.set_weights([np.eye(2)])
@@ -216,14 +217,14 @@ class Head(tf.keras.layers.Layer):
         """float32 [C]: how long each class's weight is (a class of several: their mean); None without prototypes."""
         return tf.sqrt(cosine_similarity.squared_lengths(self.prototypes))
 
-    def target(self, own: Own) -> tf.Tensor:
-        """The target's entry before scaling: float32 [B]."""
-        return shifted_cosine(own.cosine, own.alpha)
+    def target_logit(self, target: Target) -> tf.Tensor:
+        """What takes the place of the target's cosine, before scaling: float32 [B]."""
+        return shifted_cosine(target.cosine, target.alpha)
 
-    def others(self, logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        """What becomes of the other entries: float32 [B, C] from scaled cosines and `target`'s answer [B].
+    def others(self, logits: tf.Tensor, target_logit: tf.Tensor) -> tf.Tensor:
+        """What becomes of the other entries: float32 [B, C] from scaled cosines and `target_logit`'s answer [B].
 
-        The entries of the own classes are replaced afterwards.
+        The targets' entries are replaced afterwards.
         """
         return logits
 
@@ -233,14 +234,14 @@ class Head(tf.keras.layers.Layer):
             return self.scale * self.cosines(features)
         labels = tf.cast(labels, tf.int32)
         products, inverse = self.products(features)
-        products, own = cosine_similarity.take_own(products, labels)
-        own = own * tf.gather(inverse, labels)
-        alpha = tf.zeros_like(own)
+        products, cosine = cosine_similarity.gather_target(products, labels)
+        cosine = cosine * tf.gather(inverse, labels)
+        alpha = tf.zeros_like(cosine)
         if self.cloud is None:
             logits = products * (self.scale * inverse)
         else:
             width, keys = self.cloud.spread(features, labels)
             alpha = width * cloud_noise.draw(keys, tf.bitcast(labels, tf.uint32))
             logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
-        target = self.target(Own(own, alpha, cosine_similarity.lengths(features), labels))
-        return cosine_similarity.put_own(self.others(logits, target), labels, self.scale * target)
+        logit = self.target_logit(Target(cosine, alpha, cosine_similarity.lengths(features), labels))
+        return cosine_similarity.scatter_target(self.others(logits, logit), labels, self.scale * logit)

@@ -74,40 +74,40 @@ def squared_lengths(prototypes: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def take_own(matrix: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def gather_target(matrix: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Float [B, C] as it is, and its entries at `labels` (int32 [B]); their gradients are added up in place.
 
     Example:
 
-    >>> _, own = cosine_similarity.take_own(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([0, 1]))
-    >>> own.numpy()
+    >>> _, target = cosine_similarity.gather_target(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([0, 1]))
+    >>> target.numpy()
     array([1., 4.], dtype=float32)
     """
 
-    def gradient(upstream, of_own):
-        return tf.tensor_scatter_nd_add(upstream, _places(labels), of_own), None
+    def gradient(upstream, of_target):
+        return tf.tensor_scatter_nd_add(upstream, _places(labels), of_target), None
 
     return (tf.identity(matrix), tf.gather(matrix, labels, batch_dims=1)), gradient
 
 
 @tf.custom_gradient
-def put_own(matrix: tf.Tensor, labels: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
-    """Float [B, C] with `own` [B] in the places of `labels` (int32 [B]): B writes, no pass over the matrix.
+def scatter_target(matrix: tf.Tensor, labels: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Float [B, C] with `target` [B] in the places of `labels` (int32 [B]): B writes, no pass over the matrix.
 
     Example:
 
     >>> matrix, labels = tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([0, 1])
-    >>> cosine_similarity.put_own(matrix, labels, tf.constant([8.0, 9.0])).numpy()
+    >>> cosine_similarity.scatter_target(matrix, labels, tf.constant([8.0, 9.0])).numpy()
     array([[8., 2.],
            [3., 9.]], dtype=float32)
     """
 
     def gradient(upstream):
-        of_own = tf.gather(upstream, labels, batch_dims=1)
-        with tf.control_dependencies([of_own]):  # once it is read, its buffer is free to be written
-            return tf.tensor_scatter_nd_update(upstream, _places(labels), tf.zeros_like(of_own)), None, of_own
+        of_target = tf.gather(upstream, labels, batch_dims=1)
+        with tf.control_dependencies([of_target]):  # once it is read, its buffer is free to be written
+            return tf.tensor_scatter_nd_update(upstream, _places(labels), tf.zeros_like(of_target)), None, of_target
 
-    return tf.tensor_scatter_nd_update(matrix, _places(labels), own), gradient
+    return tf.tensor_scatter_nd_update(matrix, _places(labels), target), gradient
 
 
 def _places(labels):

@@ -82,7 +82,7 @@ class SphereFace(base.Head):
 
     The multiplicative margin; psi falls all the way from 1 at t = 0, for any real m from 1 (no margin) to 4.
 
-    Example: 60 degrees from its own class become 120.
+    Example: 60 degrees from its class become 120.
 
     >>> head = heads.SphereFace(2, scale=10.0, margin=2.0)
     >>> head.build([(1, 2), (1,)])
@@ -96,8 +96,8 @@ class SphereFace(base.Head):
     MARGINS = (1.0, 4.0)
     START = base.Start(24.0, 1.5)
 
-    def target(self, own):
-        cosine = shifted_cosine(own.cosine, own.alpha)
+    def target_logit(self, target):
+        cosine = shifted_cosine(target.cosine, target.alpha)
         inside = tf.abs(cosine) < base.COSINE_LIMIT  # beyond it acos has no gradient
         theta = tf.where(inside, tf.acos(tf.where(inside, cosine, 0.0)), tf.where(cosine > 0.0, 0.0, np.pi))
         angle = self.margin * theta
@@ -108,7 +108,7 @@ class SphereFace(base.Head):
 class CosFace(base.Head):
     """Target s (cos(theta_y + alpha) - m); alpha = 0 without a cloud.
 
-    Example: cosines 0.6 and 0.8, the own one less the margin.
+    Example: cosines 0.6 and 0.8, the target's less the margin.
 
     >>> head = heads.CosFace(2, scale=10.0, margin=0.2)
     >>> head.build([(1, 2), (1,)])
@@ -119,14 +119,14 @@ class CosFace(base.Head):
     Reference: Wang et al., CosFace, CVPR 2018, Eq. 4; with a cloud Liu et al., CVPR 2020, Eq. 7.
     """
 
-    def target(self, own):
-        return shifted_cosine(own.cosine, own.alpha) - self.margin
+    def target_logit(self, target):
+        return shifted_cosine(target.cosine, target.alpha) - self.margin
 
 
 class ArcFace(base.Head):
     """Target s cos(theta_y + alpha + m), m in radians; alpha = 0 without a cloud.
 
-    Example: 60 degrees from its own class become 120.
+    Example: 60 degrees from its class become 120.
 
     >>> head = heads.ArcFace(2, scale=10.0, margin=np.pi / 3)
     >>> head.build([(1, 2), (1,)])
@@ -139,8 +139,8 @@ class ArcFace(base.Head):
 
     START = base.Start(16.0, 0.2)  # LEAP's, in the same section as CosFace's
 
-    def target(self, own):
-        return shifted_cosine(own.cosine, own.alpha + self.margin)
+    def target_logit(self, target):
+        return shifted_cosine(target.cosine, target.alpha + self.margin)
 
 
 class SubCentreArcFace(ArcFace):
@@ -205,8 +205,8 @@ class LDAM(base.Head):
         with tf.init_scope():  # held beside the graph: C numbers within each traced one are not little
             self._margins = tf.constant(self.margins, tf.float32)
 
-    def target(self, own):
-        return shifted_cosine(own.cosine, own.alpha) - tf.gather(self._margins, own.label)
+    def target_logit(self, target):
+        return shifted_cosine(target.cosine, target.alpha) - tf.gather(self._margins, target.label)
 
 
 class Triplet(base.Head):

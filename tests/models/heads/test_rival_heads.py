@@ -34,7 +34,7 @@ def with_target(cosines, labels, target):
     return wanted
 
 
-def own(theta, labels):
+def of_target(theta, labels):
     return theta[np.arange(len(labels)), labels]
 
 
@@ -52,7 +52,7 @@ def test_sphereface_falls_from_one_to_its_least_without_a_step():
     theta = np.linspace(0.01, np.pi - 0.01, 2000)
     cosine = tf.constant(np.cos(theta), tf.float32)
     still = tf.zeros_like(cosine)
-    got = head.target(heads.Own(cosine, still, still, tf.zeros([2000], tf.int32))).numpy()
+    got = head.target_logit(heads.Target(cosine, still, still, tf.zeros([2000], tf.int32))).numpy()
     assert np.all(np.diff(got) < 1e-4) and np.abs(np.diff(got)).max() < margin * np.pi / 1000
     assert got[0] > 0.99 and got[-1] < -6.0
 
@@ -62,7 +62,7 @@ def test_sub_centres_take_the_nearest_of_each_class():
     got = logits(head, features, labels)
     assert head.prototypes.shape == [DIMENSION, 2 * CLASSES]
     theta = angles(features, weights_of(head)).reshape(-1, CLASSES, 2).min(axis=2)
-    wanted = with_target(np.cos(theta), labels, np.cos(np.clip(own(theta, labels) + 0.3, 0, np.pi)))
+    wanted = with_target(np.cos(theta), labels, np.cos(np.clip(of_target(theta, labels) + 0.3, 0, np.pi)))
     np.testing.assert_allclose(got, SCALE * wanted, atol=1e-3)
 
 
@@ -72,7 +72,7 @@ def test_ldam_gives_the_rarest_class_the_whole_margin():
     got = logits(head, features, labels)
     cosines = np.cos(angles(features, weights_of(head)))
     assert head.margins == pytest.approx([0.25, 0.5, 0.5 / 3, 0.5 / 2**0.5] + 3 * [0.5 / 2**0.25])
-    wanted = with_target(cosines, labels, own(cosines, labels) - 0.5 * counts[labels] ** -0.25)
+    wanted = with_target(cosines, labels, of_target(cosines, labels) - 0.5 * counts[labels] ** -0.25)
     np.testing.assert_allclose(got, SCALE * wanted, atol=1e-3)
 
 
@@ -82,8 +82,8 @@ def test_curricularface_weighs_hard_entries_by_how_far_training_is():
         features, labels = batch(seed)
         got = logits(head, features, labels)
         theta = angles(features, weights_of(head))
-        cosines, target = np.cos(theta), np.cos(np.clip(own(theta, labels) + 0.5, 0, np.pi))
-        progress = 0.6 * progress + 0.4 * own(cosines, labels).mean()
+        cosines, target = np.cos(theta), np.cos(np.clip(of_target(theta, labels) + 0.5, 0, np.pi))
+        progress = 0.6 * progress + 0.4 * of_target(cosines, labels).mean()
         hard = cosines > target[:, np.newaxis]
         assert hard.any() and not hard.all()
         modulated = np.where(hard, cosines * (progress + cosines), cosines)
@@ -102,7 +102,7 @@ def test_adaface_goes_from_arcface_to_an_additive_margin_as_embeddings_grow_long
         kept = now if kept is None else 0.7 * kept + 0.3 * now
         z = np.clip((lengths - kept[0]) / (kept[1] / 0.333 + 1e-3), -1, 1)
         theta = angles(features, weights_of(head))
-        target = np.cos(np.clip(own(theta, labels) - 0.4 * z, 0, np.pi)) - 0.4 * (z + 1)
+        target = np.cos(np.clip(of_target(theta, labels) - 0.4 * z, 0, np.pi)) - 0.4 * (z + 1)
         np.testing.assert_allclose(got, SCALE * with_target(np.cos(theta), labels, target), atol=1e-3)
 
 
@@ -114,7 +114,7 @@ def test_magface_has_a_margin_and_a_reward_that_grow_with_the_length():
     length = np.clip(np.linalg.norm(features, axis=1), 3.0, 12.0)
     theta = angles(features, weights_of(head))
     margin = 0.2 + (0.9 - 0.2) * (length - 3.0) / (12.0 - 3.0)
-    target = np.cos(np.clip(own(theta, labels) + margin, 0, np.pi))
+    target = np.cos(np.clip(of_target(theta, labels) + margin, 0, np.pi))
     np.testing.assert_allclose(got, SCALE * with_target(np.cos(theta), labels, target), atol=1e-3)
     [reward] = head.losses
     assert reward.numpy() == pytest.approx(5.0 * np.mean(length / 144.0 + 1.0 / length), rel=1e-5)
