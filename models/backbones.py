@@ -84,10 +84,10 @@ class Backbone:
       takes_weights: whether weights of its own can be loaded into it.
       pooled: whether its features are an embedding as they are, where they are as long as one.
 
-    Example:
+    Example: what ResNet-50 needs, and conv4 does not.
 
-    >>> backbones.BACKBONES["conv4"].least_side
-    8
+    >>> backbones.BACKBONES["resnet50"].channels, backbones.BACKBONES["conv4"].channels
+    ((3,), (1, 3))
     """
 
     build: Callable[[tf.Tensor, float], tf.Tensor]

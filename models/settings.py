@@ -262,13 +262,13 @@ def scalars(kind: type, prefix: str = "") -> dict[str, type]:
 def _words(hint: Any) -> str:
     """What a value of a type is, to a reader."""
     origin, inner = typing.get_origin(hint), [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
+    if origin in (types.UnionType, typing.Union):
+        return _words(inner[0])
     if origin is tuple:
         return f"a list, each item {_words(inner[0])}"
     if origin is dict:
         return f"a mapping, each value {_words(inner[1])}"
-    return {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}.get(
-        inner[0] if inner else hint, "a mapping"
-    )
+    return {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}.get(hint, "a mapping")
 
 
 def _value(hint: Any, value: Any, where: str, path: str) -> Any:

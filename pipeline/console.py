@@ -38,7 +38,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record):
         text = self.format(record) if self._traces else errors.shown(record.getMessage())
-        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        kind = "warning: " if record.levelno == logging.WARNING else ""
         self._console.print(f"  {kind}{text}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -92,7 +92,8 @@ def quiet(log_file: str) -> Iterator[rich.console.Console]:
     except Exception as error:
         if hasattr(error, "exit_status"):
             raise
-        traceback.print_exc()
+        with open(log_file, "a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
         raise errors.WorkError(f"{errors.first_line(error)}; {log_file} has its traceback") from error
     finally:
         with contextlib.suppress(OSError):  # a full disk has been said already

@@ -12,6 +12,7 @@ import pytest
 from longtail.components.data import layouts
 from longtail.models import config
 from longtail.models import heads
+from longtail.models.metrics import metric
 from longtail.pipeline import recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -52,6 +53,13 @@ def test_a_head_is_where_the_list_says(name):
     assert issubclass(kind, heads.base.Head)
     assert re.search(rf"^\| `{name}` \|", read("docs/recipes.md"), re.M)
     assert any(kind.__name__ in text or f'"{name}"' in text for text in sources("tests/models/heads").values())
+
+
+@pytest.mark.parametrize("each", metric.METRICS, ids=lambda each: each.name)
+def test_a_metric_is_where_the_list_says(each):
+    assert str(pathlib.Path(inspect.getfile(metric)).resolve().relative_to(ROOT)) in places("A metric")
+    assert f"| `{each.name}` | {each.title} |" in read("docs/recipes.md")
+    assert each.caption in read("tests/models/metrics/test_metric.py")
 
 
 @pytest.mark.parametrize("name", layouts.LAYOUTS)

@@ -17,6 +17,7 @@ from longtail.models import leap
 from longtail.models import losses
 from longtail.models import metrics
 from longtail.models import schedules
+from longtail.models.metrics import retrieval
 
 
 def modules():
@@ -39,7 +40,8 @@ PUBLIC = [case for module in modules() for case in defined(module)]
 @pytest.mark.parametrize("module, public", PUBLIC)
 def test_the_example_of_a_docstring_is_true(module, public):
     own_name = module.__name__.rpartition(".")[2]
-    names = {**vars(module), "np": np, "tf": tf, "config": config, "heads": heads, own_name: module}
+    names = {**vars(module), "np": np, "tf": tf, "config": config, "heads": heads, "retrieval": retrieval}
+    names[own_name] = module
     example = doctest.DocTestParser().get_doctest(public.__doc__, names, own_name, inspect.getsourcefile(module), 0)
     assert "Example:" in public.__doc__ and example.examples, "shows no example"
     said = []

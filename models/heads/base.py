@@ -62,7 +62,13 @@ class Option(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Scale, margin and options from which a study tries a head that its recipe does not set."""
+    """Scale, margin and options from which a study tries a head that its recipe does not set.
+
+    Example:
+
+    >>> heads.ArcFace.START.scale, heads.ArcFace.START.margin
+    (16.0, 0.2)
+    """
 
     scale: float
     margin: float

@@ -20,6 +20,12 @@ class QueryScores:
       average_precision: float64 [Q], NaN where there is none.
       inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
         is none.
+
+    Example: one query, whose right answers are at the ranks 1 and 3: (1/1 + 2/3) / 2 and 2/3.
+
+    >>> scores = retrieval.score_queries([[1.0, 0.0]], ["a"], [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], ["a", "b", "a"])
+    >>> scores.average_precision, scores.inverse_penalty
+    (array([0.8333]), array([0.6667]))
     """
 
     identity: np.ndarray
@@ -96,6 +102,13 @@ def summarise(scores: QueryScores, mask: np.ndarray | None = None) -> dict[str, 
 
     Raises:
       ValueError: `mask` does not fit.
+
+    Example: of two queries one finds its own at once, the other at the second rank.
+
+    >>> both = retrieval.score_queries([[1.0, 0.0], [1.0, 0.0]], ["a", "b"], np.eye(2), ["a", "b"])
+    >>> found = metric.summarise(both)
+    >>> found["mAP"], found["rank1"], found["rank5"], found["queries"]
+    (0.75, 0.5, 1.0, 2)
     """
     taken = np.ones(len(scores.first), bool) if mask is None else np.asarray(mask, bool)
     if taken.shape != scores.first.shape:
@@ -111,5 +124,11 @@ def summarise(scores: QueryScores, mask: np.ndarray | None = None) -> dict[str, 
 
 
 def line(figures: Mapping[str, Any]) -> str:
-    """All figures in one line of text, as a log has them: "mAP 75.57 %, Rank-1 85.60 %, ..."."""
+    """All figures in one line of text, as a log has them.
+
+    Example:
+
+    >>> metric.line({"mAP": 0.75, "rank1": 0.5, "rank5": 1.0, "rank10": 1.0, "mINP": 0.625})
+    'mAP 75.00 %, Rank-1 50.00 %, Rank-5 100.00 %, Rank-10 100.00 %, mINP 62.50 %'
+    """
     return ", ".join(f"{each.caption} {each.show(figures[each.name])} {each.unit}".rstrip() for each in METRICS)

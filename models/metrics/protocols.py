@@ -15,6 +15,11 @@ class Protocol:
       meaning: in words.
       divided: images are queries or gallery, as the data tells; otherwise each is a query against all others.
       cross_camera: images of the query's identity by the query's own camera are neither right nor wrong.
+
+    Example:
+
+    >>> protocols.PROTOCOLS["reid"].divided, protocols.PROTOCOLS["retrieval"].divided
+    (True, False)
     """
 
     name: str

@@ -49,15 +49,15 @@ class Progress(tf.keras.callbacks.Callback):
         super().__init__()
         self._config, self._steps, self._batch, self._health = config, steps, batch, health
         self._epochs = config.training.epochs
-        self._begun = 0.0  # when the first step of this process was done, which also compiles
-        self._timed = 0  # steps since
+        self._begun = 0.0  # when the first step of this process was done, later its first epoch: both also compile
+        self._timed = -1  # steps since
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._started = epoch, time.monotonic()
         self._tell(epoch, 0)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._timed = self._timed + 1 if self._begun else 0
+        self._timed += 1
         self._begun = self._begun or time.monotonic()
         self._tell(self._epoch, batch + 1)
 
@@ -81,6 +81,8 @@ class Progress(tf.keras.callbacks.Callback):
             self._left(now, (self._epochs - epoch - 1) * self._steps),
             self._cloud(epoch),
         )
+        if self._timed < self._steps:
+            self._begun, self._timed = now, 0
 
     def _left(self, now, steps):
         if not steps or not self._timed:

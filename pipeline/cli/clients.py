@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from longtail.models import errors
 from longtail.models.export import signatures
 
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ def embed(
     """
     import numpy as np
 
-    from longtail.models import errors
     from longtail.models import files
     from longtail.pipeline import console
     from longtail.serving import client
@@ -118,7 +118,7 @@ def _embeddings_json(images: list[str], embedded: "client.Embedded", model_name:
 def _print_embeddings(images: list[str], embedded: "client.Embedded", output: str) -> None:
     for path, code, embedding in zip(images, embedded.status.tolist(), embedded.embedding, strict=True):
         if code == signatures.STATUS_OK and not output:
-            typer.echo(f"{path}  {' '.join(f'{value:.6g}' for value in embedding)}")
+            typer.echo(f"{errors.shown(path)}  {' '.join(f'{value:.6g}' for value in embedding)}")
     where = f" -> {output}" if output else ""
     readable = sum(code == signatures.STATUS_OK for code in embedded.status.tolist())
     dimension, version = embedded.embedding.shape[1], embedded.model_version
@@ -126,8 +126,6 @@ def _print_embeddings(images: list[str], embedded: "client.Embedded", output: st
 
 
 def _report_unreadable(images: list[str], status: list[int]) -> None:
-    from longtail.models import errors
-
     unreadable = [(path, code) for path, code in zip(images, status, strict=True) if code != signatures.STATUS_OK]
     for path, code in unreadable:
         log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
@@ -185,7 +183,6 @@ def identify(
 
 def _embed_for(people: "gallery_lib.Gallery", connection: "client.Client", images: list[str]) -> "client.Embedded":
     """Embeds images with the version that built the gallery; embeddings of two versions cannot be compared."""
-    from longtail.models import errors
     from longtail.serving import client
 
     try:
@@ -225,6 +222,6 @@ def _identified(
 def _print_matches(images: list[str], status: list[int], found: list[Any]) -> None:
     for path, code, matches in zip(images, status, found, strict=True):
         if code == signatures.STATUS_OK:
-            typer.echo(path)
+            typer.echo(errors.shown(path))
         for match in matches:
-            typer.echo(f"  {match.similarity:7.4f}  {match.identity}  {match.path}")
+            typer.echo(errors.shown(f"  {match.similarity:7.4f}  {match.identity}  {match.path}"))

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from longtail.models import errors
+
 
 def drift(
     root: Annotated[str, typer.Argument(help="The --root of runs.", metavar="DIR", show_default=False)],
@@ -62,6 +64,6 @@ def _print(report: dict[str, Any], headline: str, compared: str, missing: list[s
     for broken in report["schema"]:
         what = broken["feature"] or "the data set"
         line = f"schema: {what}, split {broken['split']}: {broken['detail'] or broken['problem']}"
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(errors.shown(line), soft_wrap=True, markup=False)
     for line in (*report.get("notes", ()), *missing, headline, f"page {page}"):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(errors.shown(line), soft_wrap=True, markup=False)

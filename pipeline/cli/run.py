@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from longtail.models import errors
 from longtail.pipeline.cli import signals
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline: ingest, check, gate, rebalance, train, score, bless, push, build the gallery."""
-    from longtail.models import errors
     from longtail.pipeline import beam
     from longtail.pipeline import console
     from longtail.pipeline import recipe as recipe_lib
@@ -83,7 +83,6 @@ def run(
 def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
     """Where the images are, once it is known that they will do: nothing is made in the root before."""
     from longtail.components import config
-    from longtail.models import errors
     from longtail.models import settings
     from longtail.pipeline.local import preflight
 

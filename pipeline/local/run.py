@@ -215,7 +215,8 @@ def print_table(summary: dict[str, Any], root: str) -> None:
                 f"{served['version']}, of span {served['span']}",
                 soft_wrap=True,
             )
-    console.print(f"summary {os.path.join(root, root_folder.SUMMARY_FILE)}", soft_wrap=True, markup=False)
+    summary_file = errors.shown(os.path.join(root, root_folder.SUMMARY_FILE))
+    console.print(f"summary {summary_file}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:
         console.print(f"serve it: {serve_command(summary)}", soft_wrap=True, markup=False)
 

@@ -74,7 +74,7 @@ def test_a_feature_that_cannot_be_compared_is_named(tmp_path, first):
 
 
 def test_a_configuration_that_arrives_as_json_text_is_read(tmp_path, first):
-    text = json_format.MessageToJson(comparators.config())
+    text = json_format.MessageToJson(comparators.config({}))
     assert len(_distances(tmp_path, first, first, text)) == len(features.STATISTICS)
 
 

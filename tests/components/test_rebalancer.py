@@ -22,10 +22,8 @@ from longtail.models import errors
 from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
-_DEFAULTS = {
-    **dict.fromkeys(("head", "tail_images", "cap", "repeat_to", "seed", "head_threshold"), 0),
-    "leap_variant": "none",
-}
+_SIZES = {"head": 0, "tail_images": 0, "cap": 0, "repeat_to": 0}
+_DEFAULTS = {**_SIZES, "seed": 0, "leap_variant": "none", "head_threshold": 0}
 
 
 def _images(counts):

@@ -100,6 +100,14 @@ def test_a_clean_span_afterwards_is_compared_with_the_last_accepted_one_and_the_
     assert summary["blessed"] and len(versions(work_dir)) == 2
 
 
+def test_an_old_span_that_is_run_again_names_its_own_version_and_the_one_that_is_served(run, work_dir):
+    status, summary, said = run(1)
+    assert status == 0, said
+    old, new = versions(work_dir)
+    assert (summary["span"], str(summary["version"])) == (1, old) and summary["pushed_model"].endswith(old)
+    assert summary["served"] == {"version": int(new), "span": 3}
+
+
 def test_a_model_that_is_gone_is_pushed_again_and_found_where_the_summary_says(run, work_dir):
     shutil.rmtree(work_dir / "root" / "models")
     status, summary, said = run(3)

@@ -1,9 +1,14 @@
 """What a user gets wrong: one line that names it, status 2, and nothing made."""
 
 import json
+import os
+import signal
+import subprocess
 
 import pytest
 
+from longtail.models import errors
+from longtail.pipeline.cli import signals
 from tests.e2e import runs
 
 
@@ -111,6 +116,57 @@ def test_nothing_to_serve(monkeypatch, capfd, words):
     assert "none" in fails(monkeypatch, capfd, *words)
 
 
+def test_try_of_no_folder_and_of_a_root_without_a_finished_run(monkeypatch, capfd, tmp_path):
+    assert "no such folder" in fails(monkeypatch, capfd, "try", "--root", tmp_path / "none")
+    assert "no summary.json there" in fails(monkeypatch, capfd, "try", "--root", tmp_path)
+
+
+def test_a_root_with_a_pattern_in_its_path(monkeypatch, capfd, tmp_path):
+    line = fails(monkeypatch, capfd, "run", "--recipe", "glyphs", "--root", tmp_path / "r[1]")
+    assert "r[1]" in line and "choose another folder" in line
+
+
+def test_a_name_with_an_escape_sequence_and_a_line_break_is_printed_without_them(monkeypatch, capfd, tmp_path):
+    words = ("run", "--recipe", "glyphs", "--data", f"{tmp_path}/\x1b[31m\nx", "--root", tmp_path)
+    line = fails(monkeypatch, capfd, *words)
+    assert r"\x1b[31m\nx" in line
+
+
+@pytest.mark.parametrize(("identities", "per_identity", "said"), [(2, 3, "to train on"), (8, 1, "can be scored")])
+def test_images_that_cannot_be_trained_on_or_scored(monkeypatch, capfd, tmp_path, identities, per_identity, said):
+    data = images(tmp_path / "d", identities, per_identity)
+    words = ("run", "--recipe", "glyphs", "--data", data, "--root", tmp_path / "root")
+    assert said in fails(monkeypatch, capfd, *words)
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_vanilla_cloud_without_a_head_class(monkeypatch, capfd, tmp_path):
+    words = ("run", "--recipe", "glyphs", "--root", tmp_path / "root", "--set", "rebalance.strategy=cap")
+    settings = ("--set", "rebalance.cap=5", "--set", "leap.variant=vanilla", "--set", "leap.head_threshold=5")
+    assert "leap.head_threshold: 5 leaves" in fails(monkeypatch, capfd, *words, *settings)
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_signal_is_raised_where_the_run_is_and_a_second_one_would_end_the_process():
+    with pytest.raises(errors.Stopped) as stopped, signals.stops():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.exit_status == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_study_that_is_stopped_says_what_is_kept(processes, tmp_path):
+    glyphs = "glyphs:identities=40,head=5,head_images=8,tail_images=4,size=20"
+    words = ["study", "--recipe", runs.RECIPE, "--data", glyphs, "--settings", "H5S3", "--methods", "cosface"]
+    words += ["--set", "training.epochs=400", "--json", tmp_path / "s.json"]
+    with processes.popen("longtail.pipeline.cli", *words, stderr=subprocess.PIPE) as process:
+        for line in process.stderr:
+            if "epoch 2/400" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait() == 130
+    assert said.endswith("longtail: stopped after 0 finished trainings; the same command goes on\n")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
@@ -145,3 +201,14 @@ def test_root_in_a_bucket(monkeypatch, capfd):
 
 def test_unknown_command_is_bad_usage(monkeypatch, capfd):
     assert runs.longtail(monkeypatch, "trian") == 2
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_and_traced_where_that_is_asked_for(monkeypatch, capfd, tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    assert runs.longtail(monkeypatch, "try", "--root", tmp_path) == 1
+    line = "longtail: error: KeyError: 'pushed_model'; LONGTAIL_DEBUG=1 shows where\n"
+    assert capfd.readouterr().err == line
+    monkeypatch.setenv("LONGTAIL_DEBUG", "1")
+    assert runs.longtail(monkeypatch, "try", "--root", tmp_path) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("Traceback") and said.endswith(line)

@@ -3,7 +3,6 @@
 import pytest
 
 from longtail.models.metrics import metric
-from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import run
 
 FIGURES = {each.name: 0.5 for each in metric.METRICS}
@@ -12,8 +11,10 @@ SUMMARY = {
     "head_threshold": 10,
     "metrics": {**FIGURES, "queries": 9, "head": {**FIGURES, "queries": 4}, "tail": {**FIGURES, "queries": 5}},
     "baseline": None,
+    "span": 1,
     "blessed": False,
     "pushed_model": None,
+    "version": None,
     "examples": {"trained_on": 40, "eval": 20, "quarantined": 0},
     "classes": {"train": 10, "eval": 4},
     "seconds": {},
@@ -84,31 +85,9 @@ def test_a_model_trained_before_there_was_tail_health_has_no_table_of_it(printed
     assert not any("weight norm" in line for line in printed(tail_health=None))
 
 
-def log_into(folder, name):
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_bytes(b"requests")
-
-
-def test_a_request_log_that_grew_is_read_anew_but_by_a_run_that_was_cut_after_the_gate_passed_it(tmp_path):
-    log, where = tmp_path / "log", run.places(str(tmp_path), "small")
-    log_into(log, "1.tfrecord")
-    before = record_lib.Record(str(tmp_path), "id", where, 1, "f").pins(str(log))
-    log_into(log, "2.tfrecord")
-    record = record_lib.Record(str(tmp_path), "id", where, 1, "f")
-    passed = record.pins(str(log))
-    assert passed["request_log"] == str(log) and passed != before
-    record.accept(str(log), passed["request_listing"])
-    log_into(log, "3.tfrecord")
-    cut = record_lib.Record(str(tmp_path), "id", where, 1, "f")
-    assert cut.pins(str(log)) == passed
-    cut.finish([str(log)])
-    assert cut.pins(str(log))["request_listing"] != passed["request_listing"]  # a finished run looks again
-
-
-def test_another_request_log_than_the_gate_passed_is_read(tmp_path):
-    where = run.places(str(tmp_path), "small")
-    record = record_lib.Record(str(tmp_path), "id", where, 1, "f")
-    assert record.pins("")["request_listing"] == ""
-    record.accept("", "")
-    log_into(tmp_path / "log", "1.tfrecord")
-    assert record.pins(str(tmp_path / "log"))["request_listing"]
+def test_an_old_span_that_is_run_again_names_its_version_and_the_one_that_is_served(printed):
+    pushed = {"blessed": True, "pushed_model": "root/models/m/7", "gallery": "root/galleries/m", "version": 7}
+    lines = printed(**pushed, served={"version": 9, "span": 2})
+    assert "blessed; pushed root/models/m/7" in lines
+    assert "this is version 7, of span 1; served is the highest, version 9, of span 2" in lines
+    assert not any("served is" in line for line in printed(**pushed, served={"version": 7, "span": 1}))

@@ -1,0 +1,52 @@
+"""What a list of the images shows to be impossible is refused before one of them is read."""
+
+import dataclasses
+
+import pytest
+
+from longtail.models import errors
+from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.local import preflight
+
+GLYPHS = "glyphs:identities=12,head=3,head_images=9,tail_images=3,size=16"
+
+
+def recipe(*changes):
+    return recipe_lib.load("glyphs", changes)
+
+
+def market(folder, *names):
+    """Files with the names of Market-1501; none of them is an image."""
+    train = ("bounding_box_train/0001_c1_1.jpg", "bounding_box_train/0002_c1_1.jpg")
+    for name in (*train, *names):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no image")
+    changes = ("data.layout=market1501", "evaluation.floor_map=0.0", "rebalance.strategy=none", "leap.variant=none")
+    return dataclasses.replace(recipe(*changes), name="market"), str(folder)
+
+
+def test_a_vanilla_cloud_whose_carve_leaves_no_head_class_is_refused():
+    settings = ("leap.variant=vanilla", "leap.head_threshold=5", "rebalance.strategy=carve", "rebalance.tail_images=3")
+    preflight.check(recipe(*settings, "rebalance.head=1"), GLYPHS, 1)
+    with pytest.raises(errors.UsageError, match="leap.head_threshold: 5 leaves the vanilla cloud no head class"):
+        preflight.check(recipe(*settings, "rebalance.head=0"), GLYPHS, 1)
+
+
+def test_a_carve_that_leaves_no_tail_is_refused():
+    with pytest.raises(errors.UsageError, match="carve with head 200 leaves no tail of"):
+        preflight.check(recipe("rebalance.strategy=carve", "rebalance.head=200", "rebalance.tail_images=3"), GLYPHS, 1)
+
+
+def test_queries_without_a_match_in_the_gallery_are_refused(tmp_path):
+    one, folder = market(tmp_path, "query/0007_c1_1.jpg", "query/0008_c1_1.jpg", "bounding_box_test/0009_c2_1.jpg")
+    with pytest.raises(errors.UsageError, match="found 0 among 3, .* among the queries and one in the gallery"):
+        preflight.check(one, folder, 1)
+
+
+def test_cameras_that_are_crossed_by_nobody_are_refused(tmp_path):
+    names = [f"{side}/{name}_c1_1.jpg" for side in ("query", "bounding_box_test") for name in ("0007", "0008")]
+    one, folder = market(tmp_path, *names)
+    preflight.check(one, folder, 1)
+    crossed = dataclasses.replace(one, evaluation=dataclasses.replace(one.evaluation, cross_camera=True))
+    with pytest.raises(errors.UsageError, match="found 0 among 2, .* of two cameras"):
+        preflight.check(crossed, folder, 1)
