@@ -1,4 +1,4 @@
-"""What the drift gate finds of planted drift, and what it takes for drift that is none."""
+"""What the drift gate finds of injected drift, and what it takes for drift that is none."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from tfx import types
 from tfx.components.example_validator import executor as example_validator
 from tfx.types import standard_artifacts
 
-from longtail.benchmarks import planted
+from longtail.benchmarks import drift_scenarios
 from longtail.benchmarks import timing
 from longtail.components import artifacts
 from longtail.components import registry as registry_lib
@@ -141,7 +141,7 @@ def _write_statistics(path: str, examples: list[Any]) -> None:
         file.write(statistics.SerializeToString())
 
 
-def _train(pool: planted.Pool, shots: tuple[planted.Shot, ...], epochs: int, folder: str) -> None:
+def _train(pool: drift_scenarios.Pool, shots: tuple[drift_scenarios.Shot, ...], epochs: int, folder: str) -> None:
     """Pushes version 1, trained on the accepted span's train identities."""
     found = [tf.train.Example.FromString(pool.example(shot)).features.feature for shot in shots]
     rows = [(row[features.IDENTITY].bytes_list.value[0], row) for row in found if _in_train(row)]
@@ -158,10 +158,10 @@ def _train(pool: planted.Pool, shots: tuple[planted.Shot, ...], epochs: int, fol
 
 
 def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = "") -> dict[str, Any]:
-    """Sends clean and planted spans through the gate, each against an accepted span.
+    """Sends clean and injected spans through the gate, each against an accepted span.
 
-    Planted ones against one of the first of `planted.SEEDS`; clean ones against one of each, and long-tailed clean ones
-    against long-tailed ones.
+    Injected ones against one of the first of `drift_scenarios.SEEDS`; clean ones against one of each, and long-tailed
+    clean ones against long-tailed ones.
 
     Args:
       data: folder or .zip of `folder/identity/image`; the built-in glyphs where empty.
@@ -171,21 +171,21 @@ def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = ""
 
     Returns:
       {"bench", "machine", "results"} of the benchmarks' common form. A case's `ratio` is threshold / distance of the
-      feature that stood out most: found is a planted case where it is below 1, `inf` where the schema broke, so that
+      feature that stood out most: an injected case is found where it is below 1, `inf` where the schema broke, so that
       the ratio is 0. Of a clean case it is distance / threshold. `cases` says which features were found, and the seed
       of the accepted span. What has no case is neither reached nor missed.
 
     Raises:
       errors.UsageError: data that does not suffice, or an unknown kind.
     """
-    wanted = {kind.strip() for kind in kinds.split(",") if kind.strip()} or set(planted.kinds())
-    unknown = sorted(wanted - set(planted.kinds()))
+    wanted = {kind.strip() for kind in kinds.split(",") if kind.strip()} or set(drift_scenarios.kinds())
+    unknown = sorted(wanted - set(drift_scenarios.kinds()))
     if unknown:
-        raise errors.UsageError(f"--kinds: no kind {unknown[0]!r}; known are {', '.join(planted.kinds())}")
+        raise errors.UsageError(f"--kinds: no kind {unknown[0]!r}; known are {', '.join(drift_scenarios.kinds())}")
     started, found = time.monotonic(), []
-    for seed in planted.SEEDS:
-        pool = planted.open_pool(data, identities, seed)
-        chosen = [case for case in planted.cases(pool) if case.kind in wanted]
+    for seed in drift_scenarios.SEEDS:
+        pool = drift_scenarios.open_pool(data, identities, seed)
+        chosen = [case for case in drift_scenarios.cases(pool) if case.kind in wanted]
         for outcome in _judged(pool, chosen, epochs):
             found.append(outcome)
             log.info("%s", _line(outcome, time.monotonic() - started))
@@ -194,18 +194,18 @@ def run(data: str = "", identities: int = 400, epochs: int = 24, kinds: str = ""
     return {"bench": "drift", "machine": machine, "results": _results(found), "cases": found}
 
 
-def _judged(pool: planted.Pool, chosen: list[planted.Case], epochs: int) -> Iterator[dict[str, Any]]:
+def _judged(pool: drift_scenarios.Pool, chosen: list[drift_scenarios.Case], epochs: int) -> Iterator[dict[str, Any]]:
     """Has a model trained, spans accepted, and then each case judged."""
     if not chosen:
         return
     with tempfile.TemporaryDirectory() as folder:
         models = os.path.join(folder, "models")
-        shots = planted.accepted(pool)
+        shots = drift_scenarios.accepted(pool)
         _train(pool, shots, epochs, models)
         gate = Gate(os.path.join(folder, "span"), models, _bounds([pool.example(shot) for shot in shots]))
         registries = {tailed: os.path.join(folder, f"registry-{tailed}") for tailed in {one.tailed for one in chosen}}
         for tailed, registry in registries.items():
-            span = planted.long_tailed(pool, planted.ACCEPTED_TURN, fresh=False) if tailed else shots
+            span = drift_scenarios.long_tailed(pool, drift_scenarios.ACCEPTED_TURN, fresh=False) if tailed else shots
             gate.judge([pool.example(shot) for shot in span], 1, registry)
         for case in chosen:
             own = os.path.join(folder, "own")
@@ -222,7 +222,7 @@ def _bounds(examples: list[bytes]) -> dict[str, Any]:
     return {key: {"max": value} for key, value in highest.items()}
 
 
-def _outcome(case: planted.Case, report: dict[str, Any]) -> dict[str, Any]:
+def _outcome(case: drift_scenarios.Case, report: dict[str, Any]) -> dict[str, Any]:
     """What the gate said of a case."""
     worst = next((row for row in report["features"] if row["distance"] is not None), None)
     drifted = [row["feature"] for row in report["features"] if row["verdict"] != rows_lib.OK]
@@ -247,11 +247,11 @@ def _results(found: list[dict[str, Any]]) -> list[dict[str, object]]:
     clean = [one for one in found if not one["severity"]]
     alarms = sum(one["stopped"] for one in clean)
     rows = [timing.row("false alarms", alarms, f"of {len(clean)} clean", target=0 if clean else None)]
-    for severity in planted.SEVERITIES:
+    for severity in drift_scenarios.SEVERITIES:
         these = [one for one in found if one["severity"] == severity]
         missed = sum(not one["stopped"] for one in these)
         target = 0 if these and severity >= SURE else None
-        rows.append(timing.row(f"missed at {severity:.0%}", missed, f"of {len(these)} planted", target=target))
+        rows.append(timing.row(f"missed at {severity:.0%}", missed, f"of {len(these)} injected", target=target))
     for number, one in enumerate(found):
         most = one["most"] or {"feature": "", "distance": 0.0, "threshold": 1.0}
         most_allowed: float | None = 1.0

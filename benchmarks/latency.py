@@ -9,10 +9,10 @@ import numpy as np
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 
-from longtail.benchmarks import served
+from longtail.benchmarks import bench_server
 from longtail.benchmarks import server_process
-from longtail.benchmarks import stand as stand_lib
 from longtail.benchmarks import timing
+from longtail.benchmarks import workload
 from longtail.models import errors
 
 FIRST_TARGET = 2.0
@@ -39,7 +39,7 @@ class Asker:
           WorkError: it does not within `timeout_s` seconds.
         """
         request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = served.MODEL
+        request.model_spec.name = workload.MODEL
         started = time.monotonic()
         while (waited := time.monotonic() - started) < timeout_s:
             answer = self._model.GetModelStatus(request, wait_for_ready=True, timeout=timeout_s)
@@ -65,28 +65,28 @@ class Asker:
         self._channel.close()
 
 
-def first_rows(stand: stand_lib.Stand) -> list[dict]:
+def first_rows(bench: bench_server.BenchServer) -> list[dict]:
     """The first request after the warm-up: of servers just started, and of versions just pushed."""
-    body = served.grpc_body(stand.photographs[:1])
+    body = workload.grpc_body(bench.photographs[:1])
     started = []
     for _ in range(_STARTS):
-        with server_process.ServerProcess(stand.serve_arguments()) as server:
+        with server_process.ServerProcess(bench.serve_arguments()) as server:
             asker = Asker(server.grpc_address)
             asker.wait_for(1)
             started.append(asker.first_to_median(body))
             if len(started) == _STARTS:
-                pushed = [_of_push(stand, asker, version) for version in range(2, 2 + _PUSHES)]
+                pushed = [_of_push(bench, asker, version) for version in range(2, 2 + _PUSHES)]
             asker.close()
     return [
-        *_first_row(f"{stand.kind}: first request of a server", started),
-        *_first_row(f"{stand.kind}: first request of a pushed version", pushed),
+        *_first_row(f"{bench.kind}: first request of a server", started),
+        *_first_row(f"{bench.kind}: first request of a pushed version", pushed),
     ]
 
 
-def _of_push(stand: stand_lib.Stand, asker: Asker, version: int) -> tuple[float, float]:
-    served.push(os.path.join(stand.model, "1"), stand.model, version)
+def _of_push(bench: bench_server.BenchServer, asker: Asker, version: int) -> tuple[float, float]:
+    workload.push(os.path.join(bench.model, "1"), bench.model, version)
     asker.wait_for(version)
-    return asker.first_to_median(served.grpc_body(stand.photographs[:1], version))
+    return asker.first_to_median(workload.grpc_body(bench.photographs[:1], version))
 
 
 def _first_row(name: str, found: list[tuple[float, float]]) -> list[dict]:
@@ -99,16 +99,16 @@ def _first_row(name: str, found: list[tuple[float, float]]) -> list[dict]:
 
 
 def half_load_rows(
-    stand: stand_lib.Stand, case: stand_lib.Case, rate: float, rounds: int, seconds: float
+    bench: bench_server.BenchServer, case: bench_server.Case, rate: float, rounds: int, seconds: float
 ) -> list[dict]:
     """p50 and p99 of calls that come at random, at `rate` a second; medians over the rounds."""
     found = []
     for _ in range(rounds):
-        calls = stand.loaded(stand.plan(case, seconds, rate))["calls"]
+        calls = bench.loaded(bench.plan(case, seconds, rate))["calls"]
         found.append(np.percentile(1e3 * calls[:, 1], [50, 99]))
     p50, p99 = np.median(found, axis=0)
     ratio = float(np.median([after / before for before, after in found]))
-    name = f"{stand.kind}: gRPC, 1 image a call, half load ({rate:.0f} calls/s)"
+    name = f"{bench.kind}: gRPC, 1 image a call, half load ({rate:.0f} calls/s)"
     return [
         timing.row(f"{name}: p50", float(p50), "ms"),
         timing.row(f"{name}: p99, and to p50", float(p99), "ms", ratio, HALF_LOAD_TARGET),

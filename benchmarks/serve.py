@@ -7,28 +7,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from longtail.benchmarks import bench_server
 from longtail.benchmarks import latency
-from longtail.benchmarks import stand as stand_lib
 from longtail.benchmarks import timing
 from longtail.models import errors
 
 RAW_BATCH = 64
 UNIT = "images/CPU-s"
 
-SINGLE = stand_lib.Case("gRPC, 1 image a call, 64 clients, a connection each", 1, 64, 64, target=0.75)
+SINGLE = bench_server.Case("gRPC, 1 image a call, 64 clients, a connection each", 1, 64, 64, target=0.75)
 CASES = {
     "mobilenet": (
-        stand_lib.Case("gRPC, 1 image a call, 32 clients, a connection each", 1, 32, 32, target=0.75),
+        bench_server.Case("gRPC, 1 image a call, 32 clients, a connection each", 1, 32, 32, target=0.75),
         SINGLE,
-        stand_lib.Case("gRPC, 1 image a call, 64 clients, one connection", 1, 64, 1),
-        stand_lib.Case("gRPC, 4 images a call, 16 clients, a connection each", 4, 16, 16),
-        stand_lib.Case("gRPC, 16 images a call, 8 clients, a connection each", 16, 8, 8, target=0.94),
-        stand_lib.Case("gRPC, 64 images a call, 4 clients, a connection each", 64, 4, 4),
-        stand_lib.Case("REST, 1 image a call, 64 clients, a connection each", 1, 64, 64, rest=True, target=0.5),
+        bench_server.Case("gRPC, 1 image a call, 64 clients, one connection", 1, 64, 1),
+        bench_server.Case("gRPC, 4 images a call, 16 clients, a connection each", 4, 16, 16),
+        bench_server.Case("gRPC, 16 images a call, 8 clients, a connection each", 16, 8, 8, target=0.94),
+        bench_server.Case("gRPC, 64 images a call, 4 clients, a connection each", 64, 4, 4),
+        bench_server.Case("REST, 1 image a call, 64 clients, a connection each", 1, 64, 64, rest=True, target=0.5),
     ),
     "conv4": (  # so quick a model that serving is most of the cost: for the slope, with nothing asked of it
         dataclasses.replace(SINGLE, target=None),
-        stand_lib.Case("gRPC, 16 images a call, 8 clients, a connection each", 16, 8, 8),
+        bench_server.Case("gRPC, 16 images a call, 8 clients, a connection each", 16, 8, 8),
     ),
 }
 _BATCHES = {"mobilenet": (1, 4, 16, RAW_BATCH, 256), "conv4": (1, 16, RAW_BATCH)}
@@ -38,88 +38,88 @@ _BATCHES = {"mobilenet": (1, 4, 16, RAW_BATCH, 256), "conv4": (1, 16, RAW_BATCH)
 class Rounds:
     """Images a CPU second, and of served cases calls a second of the clock: what -> number of the round -> figure."""
 
-    raw: dict[stand_lib.Setting, dict[int, float]]
+    raw: dict[bench_server.Setting, dict[int, float]]
     served: dict[str, dict[int, float]]
     calls: dict[str, dict[int, float]]
 
     @property
-    def best(self) -> stand_lib.Setting:
+    def best(self) -> bench_server.Setting:
         """The setting whose median is the raw limit."""
-        every_core = [setting for setting in self.raw if setting != stand_lib.ONE_CORE]
+        every_core = [setting for setting in self.raw if setting != bench_server.ONE_CORE]
         return max(every_core, key=lambda setting: statistics.median(self.raw[setting].values()))
 
-    def ratio(self, name: str, setting: stand_lib.Setting) -> float:
+    def ratio(self, name: str, setting: bench_server.Setting) -> float:
         """Median over the rounds of a case's figure to that of the model alone in the same round."""
         limits = self.raw[setting]
         return statistics.median(value / limits[turn] for turn, value in self.served[name].items())
 
 
-def measure(stand: stand_lib.Stand, cases: Sequence[stand_lib.Case], rounds: int, seconds: float) -> Rounds:
+def measure(bench: bench_server.BenchServer, cases: Sequence[bench_server.Case], rounds: int, seconds: float) -> Rounds:
     """Measures the cases and the raw limit in rounds, each in an order of its own.
 
     Cases of which nothing is asked are in every second round only.
     """
-    settings = (*stand_lib.EVERY_CORE, stand_lib.ONE_CORE)
+    settings = (*bench_server.EVERY_CORE, bench_server.ONE_CORE)
     names = [case.name for case in cases]
     found = Rounds({key: {} for key in settings}, {key: {} for key in names}, {key: {} for key in names})
     for case in cases:
-        stand.check(case, stand.loaded(stand.plan(case, 0.2)))
+        bench.check(case, bench.loaded(bench.plan(case, 0.2)))
     for setting in settings:
-        stand.raw(setting, RAW_BATCH, 0.2)
+        bench.raw(setting, RAW_BATCH, 0.2)
     rng = np.random.default_rng(0)
     for turn in range(rounds):
         asked = [case for case in cases if case.target is not None or turn % 2 == 0]
-        works: list[stand_lib.Case | stand_lib.Setting] = [*asked, *settings]
+        works: list[bench_server.Case | bench_server.Setting] = [*asked, *settings]
         for at in rng.permutation(len(works)):
             work = works[at]
-            if isinstance(work, stand_lib.Setting):
-                found.raw[work][turn] = stand.raw(work, RAW_BATCH, seconds / 2)
+            if isinstance(work, bench_server.Setting):
+                found.raw[work][turn] = bench.raw(work, RAW_BATCH, seconds / 2)
                 continue
-            counted = stand.loaded(stand.plan(work, seconds))
+            counted = bench.loaded(bench.plan(work, seconds))
             found.served[work.name][turn] = counted["answered"] * work.images / counted["cpu_s"]
             found.calls[work.name][turn] = counted["answered"] / counted["seconds"]
     return found
 
 
-def rows_of(kind: str, cases: Sequence[stand_lib.Case], found: Rounds) -> list[dict]:
+def rows_of(kind: str, cases: Sequence[bench_server.Case], found: Rounds) -> list[dict]:
     """Results of the rounds."""
     rows = [
         timing.row(f"{kind}: {name}, batch {RAW_BATCH} ({setting})", statistics.median(figures.values()), UNIT)
-        for name, setting in (("raw limit, every core at work", found.best), ("raw, one core", stand_lib.ONE_CORE))
+        for name, setting in (("raw limit, every core at work", found.best), ("raw, one core", bench_server.ONE_CORE))
         if (figures := found.raw.get(setting))
     ]
     for case in cases:
         value = statistics.median(found.served[case.name].values())
         ratio = found.ratio(case.name, found.best)
         rows.append(timing.row(f"{kind}: {case.name}", value, UNIT, ratio, case.target, at_least=True))
-        if found.raw.get(stand_lib.ONE_CORE):
-            ratio = found.ratio(case.name, stand_lib.ONE_CORE)
+        if found.raw.get(bench_server.ONE_CORE):
+            ratio = found.ratio(case.name, bench_server.ONE_CORE)
             rows.append(timing.row(f"{kind}: {case.name}: to one core", value, UNIT, ratio))
         rows.append(timing.row(f"{kind}: {case.name}: an image", 1e6 / value, "CPU-us"))
     return rows
 
 
-def _batch_rows(stand: stand_lib.Stand, setting: stand_lib.Setting, seconds: float) -> list[dict]:
+def _batch_rows(bench: bench_server.BenchServer, setting: bench_server.Setting, seconds: float) -> list[dict]:
     """How the model's own cost grows with the batch."""
     rows = []
-    for batch in _BATCHES[stand.kind]:
-        stand.raw(setting, batch, 0.1)
-        cost = 1e6 / stand.raw(setting, batch, seconds / 2)
-        rows.append(timing.row(f"{stand.kind}: raw, batch {batch}: an image", cost, "CPU-us"))
+    for batch in _BATCHES[bench.kind]:
+        bench.raw(setting, batch, 0.1)
+        cost = 1e6 / bench.raw(setting, batch, seconds / 2)
+        rows.append(timing.row(f"{bench.kind}: raw, batch {batch}: an image", cost, "CPU-us"))
     return rows
 
 
 def _of_model(kind: str, folder: str, images: int, rounds: int, seconds: float) -> list[dict]:
-    stand = stand_lib.Stand(kind, folder, images)
+    bench = bench_server.BenchServer(kind, folder, images)
     cases = CASES[kind]
-    with stand.running():
-        rows = latency.first_rows(stand) if kind == "mobilenet" else []
-        found = measure(stand, cases, rounds, seconds)
-        rows = [*rows_of(kind, cases, found), *_batch_rows(stand, found.best, seconds), *rows]
+    with bench.running():
+        rows = latency.first_rows(bench) if kind == "mobilenet" else []
+        found = measure(bench, cases, rounds, seconds)
+        rows = [*rows_of(kind, cases, found), *_batch_rows(bench, found.best, seconds), *rows]
         if kind == "mobilenet":
             rate = statistics.median(found.calls[SINGLE.name].values()) / 2.0
-            rows += latency.half_load_rows(stand, SINGLE, rate, 3, 2.0 * seconds)
-    rows.append(timing.row(f"{kind}: failed requests", stand.failed, "requests", target=0))
+            rows += latency.half_load_rows(bench, SINGLE, rate, 3, 2.0 * seconds)
+    rows.append(timing.row(f"{kind}: failed requests", bench.failed, "requests", target=0))
     return rows
 
 

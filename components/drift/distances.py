@@ -69,7 +69,7 @@ def energies(points: np.ndarray, group: np.ndarray, sides: np.ndarray) -> np.nda
 
     Args:
       points: float [N, d].
-      group: int [N], as `chance.deal` gives them.
+      group: int [N], as `permutation.deal` gives them.
       sides: bool [deals, groups].
 
     Returns:
@@ -98,8 +98,8 @@ def _row(
     found, *others = energies(points, group, np.concatenate([sides[np.newaxis], deals]))
     if feature not in thresholds and not others:
         return None
-    by_chance = permutation.threshold(np.array(others), FLOORS[feature], permutation.CEILING)
-    threshold = thresholds.get(feature, by_chance)
+    calibrated = permutation.threshold(np.array(others), FLOORS[feature], permutation.CEILING)
+    threshold = thresholds.get(feature, calibrated)
     return rows_lib.row(rows_lib.EMBEDDING, feature, "energy", float(found), threshold)
 
 

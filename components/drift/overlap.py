@@ -83,9 +83,9 @@ def _compare_identities(new: tables.Table, old: tables.Table, thresholds: dict[s
     rng = np.random.default_rng(_SEED)
     pool, images = counts.sum(axis=0), int(counts[0].sum())
     dealt = (rng.multivariate_hypergeometric(pool, images, method="marginals") for _ in range(permutation.DEALS))
-    by_chance = np.array([_distances(side, pool - side) for side in dealt])
+    null_distances = np.array([_distances(side, pool - side) for side in dealt])
     measured = ((GONE, "share of identities"), (SHARES, "Jensen-Shannon"), (LARGEST, "share of images"))
-    apart = zip(measured, _distances(*counts), by_chance.T, strict=True)
+    apart = zip(measured, _distances(*counts), null_distances.T, strict=True)
     return [_row(feature, measure, distance, thresholds, drawn) for (feature, measure), distance, drawn in apart]
 
 
@@ -111,20 +111,20 @@ def _copies(digest: np.ndarray) -> float:
 
 
 def _row(
-    feature: str, measure: str, distance: float, thresholds: dict[str, float], by_chance: np.ndarray | None = None
+    feature: str, measure: str, distance: float, thresholds: dict[str, float], null_distances: np.ndarray | None = None
 ) -> dict[str, Any]:
-    threshold = thresholds.get(feature, FLOORS[feature] if by_chance is None else _threshold(feature, by_chance))
-    return rows_lib.row(rows_lib.DATA, feature, measure, distance, threshold)
+    default = FLOORS[feature] if null_distances is None else _threshold(feature, null_distances)
+    return rows_lib.row(rows_lib.DATA, feature, measure, distance, thresholds.get(feature, default))
 
 
-def _threshold(feature: str, by_chance: np.ndarray) -> float:
+def _threshold(feature: str, null_distances: np.ndarray) -> float:
     """What chance reached, and a quarter more; of who is gone no more than as far again as that is from the mean.
 
     Of a long tail chance leaves a third of the identities out, and hardly more or less: a quarter of that is far.
     """
     floor = FLOORS[feature]
-    threshold = permutation.threshold(by_chance, floor, floor)
+    threshold = permutation.threshold(null_distances, floor, floor)
     if feature != GONE:
         return threshold
-    reached = float(by_chance.max())
-    return max(floor, min(threshold, reached + max(floor / 2, reached - float(by_chance.mean()))))
+    reached = float(null_distances.max())
+    return max(floor, min(threshold, reached + max(floor / 2, reached - float(null_distances.mean()))))

@@ -23,11 +23,11 @@ _ALIKE = 0.8  # correlation of two splits from which on they are nearly one; dri
 CEILING = 0.95  # of a distance that is at most 1: where two sides have nothing in common, that is always drift
 
 
-def threshold(by_chance: np.ndarray, floor: float, fixed: float) -> float:
+def threshold(null_distances: np.ndarray, floor: float, fixed: float) -> float:
     """What a distance must exceed to be drift: all that chance did, and the floor; without any deals `fixed`."""
-    if not len(by_chance):
+    if not len(null_distances):
         return fixed
-    return float(min(max(floor, MARGIN * float(np.max(by_chance))), CEILING))
+    return float(min(max(floor, MARGIN * float(np.max(null_distances))), CEILING))
 
 
 def deal(

@@ -52,7 +52,7 @@ def _options(
 
 
 app.command()(run.run)
-app.command("try")(run.try_out)
+app.command("try")(run.smoke_test)
 app.command()(drift.drift)
 app.command()(study.study)
 app.command()(evaluate.evaluate)

@@ -106,7 +106,7 @@ def _request_log(folder: str) -> str:
     return folder if "://" in folder else os.path.abspath(folder)
 
 
-def try_out(
+def smoke_test(
     root: Annotated[str, typer.Option(help="Root of a finished run that pushed a model.")],
     images: Annotated[int, typer.Option(help="How many held-out query images to identify.", min=1)] = 200,
     as_json: JsonOption = False,
@@ -115,10 +115,10 @@ def try_out(
     from longtail.pipeline.local import root_folder
 
     summary = root_folder.finished(root)
-    from longtail.pipeline.local import smoke_test as try_lib
+    from longtail.pipeline.local import smoke_test as smoke_test_lib
 
-    result = try_lib.try_out(summary, images)
+    result = smoke_test_lib.run(summary, images)
     if as_json:
         print(json.dumps(result))
     else:
-        try_lib.print_result(result)
+        smoke_test_lib.print_result(result)

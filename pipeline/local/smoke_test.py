@@ -23,7 +23,7 @@ from longtail.serving import gallery as gallery_lib
 _READY = re.compile(r"serving model (?P<name>\S+) version (?P<version>\d+).*gRPC (?P<address>\S+),")
 
 
-def try_out(summary: dict[str, Any], images: int) -> dict[str, Any]:
+def run(summary: dict[str, Any], images: int) -> dict[str, Any]:
     """Serves the model that a run pushed, or the version that was pushed after it, and asks it who is on query images.
 
     Args:

@@ -7,7 +7,7 @@ import pytest
 import typer.testing
 
 from longtail.benchmarks import drift
-from longtail.benchmarks import planted
+from longtail.benchmarks import drift_scenarios
 from longtail.models import errors
 from longtail.pipeline.cli import bench
 
@@ -26,7 +26,7 @@ def report():
 def test_json_is_one_object_of_counts_and_cases(report):
     assert report["bench"] == "drift" and report["machine"]["data"] == "glyphs"
     assert all(set(row) == {"name", "value", "unit", "ratio", "target", "ok"} for row in report["results"])
-    assert len(report["results"]) == 1 + len(planted.SEVERITIES) + len(report["cases"])
+    assert len(report["results"]) == 1 + len(drift_scenarios.SEVERITIES) + len(report["cases"])
 
 
 def test_a_span_of_inverted_images_is_found_by_features_whose_thresholds_are_calibrated(report):
@@ -51,7 +51,8 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known():
 
 
 def _cases():
-    return [case for seed in planted.SEEDS for case in planted.cases(planted.open_pool("", 24, seed))]
+    pools = (drift_scenarios.open_pool("", 24, seed) for seed in drift_scenarios.SEEDS)
+    return [case for pool in pools for case in drift_scenarios.cases(pool)]
 
 
 def test_there_are_thirty_planted_cases_and_twenty_clean_ones():
@@ -60,20 +61,20 @@ def test_there_are_thirty_planted_cases_and_twenty_clean_ones():
 
 
 def test_every_kind_has_cases():
-    assert {case.kind for case in _cases()} == set(planted.kinds())
+    assert {case.kind for case in _cases()} == set(drift_scenarios.kinds())
 
 
 def test_no_image_of_a_planted_span_is_in_the_accepted_one_but_where_that_is_planted():
-    pool = planted.open_pool("", 24)
-    tailed = planted.long_tailed(pool, planted.ACCEPTED_TURN, fresh=False)
-    before = {False: set(planted.accepted(pool)), True: set(tailed)}
-    repeated = {case.kind for case in planted.cases(pool) if before[case.tailed] & set(case.shots)}
+    pool = drift_scenarios.open_pool("", 24)
+    tailed = drift_scenarios.long_tailed(pool, drift_scenarios.ACCEPTED_TURN, fresh=False)
+    before = {False: set(drift_scenarios.accepted(pool)), True: set(tailed)}
+    repeated = {case.kind for case in drift_scenarios.cases(pool) if before[case.tailed] & set(case.shots)}
     assert repeated == {"delivered again"}
 
 
 def test_a_long_tailed_span_has_identities_of_many_images_and_of_one_and_not_all():
-    pool = planted.open_pool("", 40)
-    counts = collections.Counter(shot.identity for shot in planted.long_tailed(pool, 0))
+    pool = drift_scenarios.open_pool("", 40)
+    counts = collections.Counter(shot.identity for shot in drift_scenarios.long_tailed(pool, 0))
     assert max(counts.values()) >= 10 and min(counts.values()) == 1 and len(counts) < 40
 
 

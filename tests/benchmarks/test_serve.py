@@ -14,21 +14,21 @@ import pytest
 import tensorflow as tf
 import typer.testing
 
+from longtail.benchmarks import bench_server
 from longtail.benchmarks import latency
 from longtail.benchmarks import raw
 from longtail.benchmarks import serve
-from longtail.benchmarks import served
 from longtail.benchmarks import server_process
-from longtail.benchmarks import stand as stand_lib
 from longtail.benchmarks import timing
+from longtail.benchmarks import workload
 from longtail.models import errors
 from longtail.pipeline.cli import bench
 from tests.load import hostile
 from tests.load import hostile_requests
 from tests.load import soak
 
-ALONE = stand_lib.ONE_CORE
-ALL, OTHER = stand_lib.Setting(1, -1, 2), stand_lib.Setting(2, 2, 1)
+ALONE = bench_server.ONE_CORE
+ALL, OTHER = bench_server.Setting(1, -1, 2), bench_server.Setting(2, 2, 1)
 
 
 def run(*more):
@@ -36,9 +36,9 @@ def run(*more):
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory):
+def small_bench(tmp_path_factory):
     """The small model, served."""
-    built = stand_lib.Stand("conv4", str(tmp_path_factory.mktemp("stand")), images=3)
+    built = bench_server.BenchServer("conv4", str(tmp_path_factory.mktemp("bench")), images=3)
     with built.running(settings=[ALONE]):
         yield built
 
@@ -68,7 +68,7 @@ def test_the_limit_is_the_best_setting_of_every_core_and_each_round_is_held_agai
 
 
 def test_rows_name_the_case_and_what_an_image_costs():
-    case = stand_lib.Case("so asked", 1, 2, 2, target=0.75)
+    case = bench_server.Case("so asked", 1, 2, 2, target=0.75)
     found = serve.Rounds({ALL: {0: 1000.0}, ALONE: {0: 1100.0}}, {"so asked": {0: 500.0}}, {"so asked": {0: 500.0}})
     limit, one_core, share, to_one_core, cost = serve.rows_of("conv4", [case], found)
     assert "every core" in limit["name"] and limit["value"] == 1000.0 and limit["target"] is None
@@ -119,11 +119,11 @@ def test_a_process_counts_what_its_child_used(work):
 
 
 def test_photographs_are_jpegs_of_many_sizes_and_a_photographs_weight():
-    pictures = served.photographs(16, 96)
+    pictures = workload.photographs(16, 96)
     shapes = {tuple(tf.io.decode_jpeg(picture).shape) for picture in pictures}
     assert len(shapes) > 8 and all(shape[2] == 3 and 76 <= min(shape[:2]) <= max(shape) <= 128 for shape in shapes)
     assert 2500 < np.median([len(picture) for picture in pictures]) < 6000
-    assert pictures == served.photographs(16, 96)
+    assert pictures == workload.photographs(16, 96)
 
 
 # -- generators
@@ -132,46 +132,47 @@ def test_photographs_are_jpegs_of_many_sizes_and_a_photographs_weight():
 @pytest.mark.parametrize(
     "case",
     [
-        stand_lib.Case("gRPC", 2, 3, 2),
-        stand_lib.Case("REST", 1, 2, 2, rest=True),
+        bench_server.Case("gRPC", 2, 3, 2),
+        bench_server.Case("REST", 1, 2, 2, rest=True),
     ],
     ids=lambda case: case.name,
 )
-def test_the_generator_counts_answers_and_brings_them_back(stand, case):
-    counted = stand.loaded(stand.plan(case, 0.3))
+def test_the_generator_counts_answers_and_brings_them_back(small_bench, case):
+    counted = small_bench.loaded(small_bench.plan(case, 0.3))
     assert counted["answered"] >= 1 and counted["failed"] == 0
     assert 0.0 < counted["cpu_s"] < 60.0 and counted["seconds"] >= 0.3
-    stand.check(case, counted)
+    small_bench.check(case, counted)
 
 
-def test_answers_of_another_model_are_found_out(stand):
-    case = stand_lib.Case("gRPC", 1, 1, 1)
-    counted = stand.loaded(stand.plan(case, 0.05))
+def test_answers_of_another_model_are_found_out(small_bench):
+    case = bench_server.Case("gRPC", 1, 1, 1)
+    counted = small_bench.loaded(small_bench.plan(case, 0.05))
     counted["answers"] = {1: counted["answers"][0]}
     with pytest.raises(errors.WorkError, match="are not the model's"):
-        stand.check(case, counted)
+        small_bench.check(case, counted)
 
 
-def test_calls_come_at_the_asked_rate_and_are_timed_from_when_they_were_due(stand):
+def test_calls_come_at_the_asked_rate_and_are_timed_from_when_they_were_due(small_bench):
     lines = []
-    calls = stand.loaded(stand.plan(stand_lib.Case("gRPC", 1, 0, 2), 3.0, rate=60.0), lines.append)["calls"]
+    plan = small_bench.plan(bench_server.Case("gRPC", 1, 0, 2), 3.0, rate=60.0)
+    calls = small_bench.loaded(plan, lines.append)["calls"]
     assert 100 < len(calls) < 280 and (calls[:, 1] > 0.0).all()
     assert (np.diff(np.sort(calls[:, 0])) > 0.0).all()
     assert 0 < sum(line["answered"] for line in lines) <= len(calls)
 
 
-def test_failed_calls_are_counted_and_told(stand):
-    case = stand_lib.Case("gRPC", 1, 1, 1)
-    plan = stand.plan(case, 0.05)
-    wrong = served.write_bodies(os.path.join(stand.folder, "wrong"), [b"no request"])
-    before = stand.failed
+def test_failed_calls_are_counted_and_told(small_bench):
+    case = bench_server.Case("gRPC", 1, 1, 1)
+    plan = small_bench.plan(case, 0.05)
+    wrong = workload.write_bodies(os.path.join(small_bench.folder, "wrong"), [b"no request"])
+    before = small_bench.failed
     with pytest.raises(errors.WorkError, match="answered nothing"):
-        stand.loaded(dataclasses.replace(plan, bodies=wrong))
-    assert stand.failed > before
+        small_bench.loaded(dataclasses.replace(plan, bodies=wrong))
+    assert small_bench.failed > before
 
 
-def test_the_model_alone_gives_images_a_second(stand):
-    assert stand.raw(ALONE, 2, 0.05) > 0.0
+def test_the_model_alone_gives_images_a_second(small_bench):
+    assert small_bench.raw(ALONE, 2, 0.05) > 0.0
 
 
 def test_batches_go_round_the_images():
@@ -182,9 +183,9 @@ def test_batches_go_round_the_images():
     ]
 
 
-def test_a_pushed_version_is_waited_for_and_its_first_request_timed(stand):
-    asker = latency.Asker(stand.server.grpc_address)
-    first, ratio = asker.first_to_median(served.grpc_body(stand.photographs[:1], 1))
+def test_a_pushed_version_is_waited_for_and_its_first_request_timed(small_bench):
+    asker = latency.Asker(small_bench.server.grpc_address)
+    first, ratio = asker.first_to_median(workload.grpc_body(small_bench.photographs[:1], 1))
     with pytest.raises(errors.WorkError, match="version 99 did not become available"):
         asker.wait_for(99, timeout_s=0.05)
     asker.close()
@@ -194,17 +195,17 @@ def test_a_pushed_version_is_waited_for_and_its_first_request_timed(stand):
 # -- hostile requests
 
 
-def test_the_same_seed_sends_the_same_requests(stand):
+def test_the_same_seed_sends_the_same_requests(small_bench):
     first, second = (
-        list(itertools.islice(hostile_requests.Hostile("a", stand.photographs, seed), 60)) for seed in (7, 7)
+        list(itertools.islice(hostile_requests.Hostile("a", small_bench.photographs, seed), 60)) for seed in (7, 7)
     )
     assert first == second
-    other = list(itertools.islice(hostile_requests.Hostile("a", stand.photographs, 8), 60))
+    other = list(itertools.islice(hostile_requests.Hostile("a", small_bench.photographs, 8), 60))
     assert first != other
 
 
-def test_a_report_of_hostile_requests_is_of_the_common_form(stand):
-    report = json.loads(json.dumps(hostile.report(stand, 20, seed=0)))
+def test_a_report_of_hostile_requests_is_of_the_common_form(small_bench):
+    report = json.loads(json.dumps(hostile.report(small_bench, 20, seed=0)))
     assert report["bench"] == "serve-hostile" and report["machine"]["cores"] >= 1
     assert {tuple(row) for row in report["results"]} == {("name", "value", "unit", "ratio", "target", "ok")}
     assert sum(report["kinds"].values()) == 20 and sum(report["codes"].values()) == 20

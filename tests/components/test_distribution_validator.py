@@ -1,4 +1,4 @@
-"""DistributionValidator finds planted drift and leaves odd images and new identities alone."""
+"""DistributionValidator finds injected drift and leaves odd images and new identities alone."""
 
 import os
 

@@ -20,7 +20,7 @@ ROOT = "gs://bucket/longtail"  # rehearsed, a folder of the rehearsal stands in 
 
 
 @pytest.fixture(scope="module")
-def workplace(finished, tmp_path_factory):
+def work_dir(finished, tmp_path_factory):
     """Spans, the second inverted, and the compiled pipeline."""
     folder = tmp_path_factory.mktemp("rehearse")
     (folder / "data").symlink_to(finished / "data")
@@ -30,18 +30,18 @@ def workplace(finished, tmp_path_factory):
     return folder
 
 
-def words_of(workplace, root, *params):
-    given = (f"data={workplace}/data/span-{{SPAN}}", *params)
-    words = ["rehearse", str(workplace / "pipeline.yaml"), "--root", str(workplace / root), "--json"]
+def words_of(work_dir, root, *params):
+    given = (f"data={work_dir}/data/span-{{SPAN}}", *params)
+    words = ["rehearse", str(work_dir / "pipeline.yaml"), "--root", str(work_dir / root), "--json"]
     return [*words, *(word for param in given for word in ("--param", param))]
 
 
 @pytest.fixture
-def rehearse(workplace, monkeypatch, capfd):
+def rehearse(work_dir, monkeypatch, capfd):
     """Rehearses in a root; gives exit status, record and what was said."""
 
     def run(root, *params):
-        status = runs.longtail(monkeypatch, *words_of(workplace, root, *params))
+        status = runs.longtail(monkeypatch, *words_of(work_dir, root, *params))
         said = capfd.readouterr()
         return status, json.loads(said.out) if said.out else None, said.err
 
@@ -49,11 +49,11 @@ def rehearse(workplace, monkeypatch, capfd):
 
 
 @pytest.fixture(scope="module")
-def rehearsed(workplace):
+def rehearsed(work_dir):
     """The record of a rehearsal of the first span."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert runs.longtail(monkeypatch, *words_of(workplace, "root")) == 0
-    [folder] = (workplace / "root" / "rehearsals").iterdir()
+        assert runs.longtail(monkeypatch, *words_of(work_dir, "root")) == 0
+    [folder] = (work_dir / "root" / "rehearsals").iterdir()
     return json.loads((folder / "run.json").read_text())
 
 
@@ -62,12 +62,12 @@ def outputs(record, step, key):
     return artifact
 
 
-def versions(workplace, root):
-    return sorted(path.name for path in (workplace / root / "store" / "models" / "small").glob("[0-9]*"))
+def versions(work_dir, root):
+    return sorted(path.name for path in (work_dir / root / "store" / "models" / "small").glob("[0-9]*"))
 
 
-def embeddings(workplace, model):
-    files = sorted((workplace / "data" / "span-1").rglob("*.png"))[:64]
+def embeddings(work_dir, model):
+    files = sorted((work_dir / "data" / "span-1").rglob("*.png"))[:64]
     images = tf.constant([path.read_bytes() for path in files])
     return tf.saved_model.load(model).signatures["serving_default"](images)["embedding"].numpy()
 
@@ -76,12 +76,12 @@ def scores(metrics):
     return {key: value for key, value in metrics.items() if isinstance(value, float)}
 
 
-def test_a_rehearsed_model_is_the_model_of_a_local_run(workplace, rehearsed, finished):
+def test_a_rehearsed_model_is_the_model_of_a_local_run(work_dir, rehearsed, finished):
     local = json.loads((finished / "kept" / "summary.json").read_text())
     [model] = (finished / "kept" / "models" / "small").iterdir()
     pushed = outputs(rehearsed, "Pusher", "pushed_model")["metadata"]["pushed_destination"]
-    assert versions(workplace, "root") == [os.path.basename(pushed)]
-    ours, theirs = embeddings(workplace, pushed), embeddings(workplace, str(model))
+    assert versions(work_dir, "root") == [os.path.basename(pushed)]
+    ours, theirs = embeddings(work_dir, pushed), embeddings(work_dir, str(model))
     assert ours.shape == (64, 32) and abs(ours - theirs).max() <= 1e-5
     evaluation = pathlib.Path(outputs(rehearsed, "RetrievalEvaluator", "evaluation")["uri"])
     scored = json.loads((evaluation / "metrics.json").read_text())["candidate"]
@@ -109,24 +109,24 @@ def test_every_step_makes_artifacts_of_the_same_types(rehearsed, finished):
         assert {key: title.removeprefix("tfx.") for key, title in found.items()} == made[name], name
 
 
-def test_a_drifted_span_stops_the_rehearsal_at_the_gate(rehearse, rehearsed, workplace):
-    before = versions(workplace, "root")
+def test_a_drifted_span_stops_the_rehearsal_at_the_gate(rehearse, rehearsed, work_dir):
+    before = versions(work_dir, "root")
     status, record, said = rehearse("root", "span=2")
     assert status == 1 and record["failed"] == "DriftGate" and len(before) == 1
-    assert "Trainer" not in record["steps"] and versions(workplace, "root") == before
+    assert "Trainer" not in record["steps"] and versions(work_dir, "root") == before
     [line] = [line for line in said.splitlines() if line.startswith("longtail: error: DriftGate: ")]
     assert "drift" in line and record["steps"]["DriftGate"]["log"] in line
 
 
-def test_a_rehearsal_killed_while_training_goes_on_and_pushes_once(rehearse, rehearsed, workplace, processes):
-    words, before = words_of(workplace, "root", "training_epochs=16"), versions(workplace, "root")
+def test_a_rehearsal_killed_while_training_goes_on_and_pushes_once(rehearse, rehearsed, work_dir, processes):
+    words, before = words_of(work_dir, "root", "training_epochs=16"), versions(work_dir, "root")
     with processes.popen("longtail.pipeline.cli", *words, stderr=subprocess.PIPE) as process:
         for line in process.stderr:
             if re.search(r"epoch 3/16", line):
                 break
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    folder = max((workplace / "root" / "rehearsals").iterdir())
+    folder = max((work_dir / "root" / "rehearsals").iterdir())
     cut = json.loads((folder / "run.json").read_text())
     assert cut["steps"]["Trainer"]["state"] == "RUNNING" and os.path.exists(cut["steps"]["Trainer"]["root"])
 
@@ -137,6 +137,6 @@ def test_a_rehearsal_killed_while_training_goes_on_and_pushes_once(rehearse, reh
     assert kept == set(record["steps"]) - {"Trainer", "RetrievalEvaluator", "Pusher", "GalleryBuilder"}
     assert all(record["steps"][name] == cut["steps"][name] for name in kept)
     assert not os.path.exists(cut["steps"]["Trainer"]["root"])
-    assert len(list((workplace / "root" / "store" / "longtail-small" / cut["run_id"] / "Trainer").iterdir())) == 1
+    assert len(list((work_dir / "root" / "store" / "longtail-small" / cut["run_id"] / "Trainer").iterdir())) == 1
     assert "going on after epoch" in said and "epoch 1/16" not in said
-    assert len(versions(workplace, "root")) == len(before) + 1
+    assert len(versions(work_dir, "root")) == len(before) + 1

@@ -18,10 +18,10 @@ from concurrent import futures
 import grpc
 import numpy as np
 
-from longtail.benchmarks import served
+from longtail.benchmarks import bench_server
 from longtail.benchmarks import server_process
-from longtail.benchmarks import stand as stand_lib
 from longtail.benchmarks import timing
+from longtail.benchmarks import workload
 from longtail.models import errors
 from tests.load import hostile_requests
 
@@ -156,25 +156,25 @@ def attack(
     sender.close()
 
 
-def embeddings(stand: stand_lib.Stand, image: bytes) -> np.ndarray:
+def embeddings(bench: bench_server.BenchServer, image: bytes) -> np.ndarray:
     """The server's own embedding of an image, over gRPC and over REST."""
-    with grpc.insecure_channel(stand.server.grpc_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with grpc.insecure_channel(bench.server.grpc_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-        over_grpc = served.grpc_embeddings(predict(served.grpc_body([image]), timeout=_WAIT_S))
-    connection = http.client.HTTPConnection(stand.server.rest_address, timeout=_WAIT_S)
-    connection.request("POST", served.REST_PATH, served.rest_body([image]))
-    over_rest = served.rest_embeddings(connection.getresponse().read())
+        over_grpc = workload.grpc_embeddings(predict(workload.grpc_body([image]), timeout=_WAIT_S))
+    connection = http.client.HTTPConnection(bench.server.rest_address, timeout=_WAIT_S)
+    connection.request("POST", workload.REST_PATH, workload.rest_body([image]))
+    over_rest = workload.rest_embeddings(connection.getresponse().read())
     connection.close()
     return np.concatenate([over_grpc, over_rest])
 
 
-def report(stand: stand_lib.Stand, count: int, seed: int) -> dict:
+def report(bench: bench_server.BenchServer, count: int, seed: int) -> dict:
     """What `run` returns, of a server that runs."""
     machine = timing.machine()
-    server, image = stand.server, stand.photographs[0]
-    before = embeddings(stand, image)
+    server, image = bench.server, bench.photographs[0]
+    before = embeddings(bench, image)
     memory = [server_process.resident_bytes(server.pid)]
-    hostile = iter(hostile_requests.Hostile(served.MODEL, stand.photographs, seed))
+    hostile = iter(hostile_requests.Hostile(workload.MODEL, bench.photographs, seed))
     verdict = Verdict()
     started = time.monotonic()
     for part in np.array_split(np.arange(count), min(count, 10)):
@@ -182,7 +182,7 @@ def report(stand: stand_lib.Stand, count: int, seed: int) -> dict:
         memory.append(server_process.resident_bytes(server.pid))
     seconds = time.monotonic() - started
     alive = server.process.poll() is None
-    right = alive and bool(np.allclose(embeddings(stand, image), before, atol=1e-5))
+    right = alive and bool(np.allclose(embeddings(bench, image), before, atol=1e-5))
     half = len(memory) // 2
     rows = [
         timing.row("hostile requests", count, "requests"),
@@ -223,9 +223,9 @@ def run(count: int = 10_000, seed: int = 0) -> dict:
     if count < 1:
         raise errors.UsageError(f"hostile: count must be >= 1. Received: {count}")
     with tempfile.TemporaryDirectory() as folder:
-        stand = stand_lib.Stand("conv4", folder, images=16)
-        with stand.running(settings=()):
-            return report(stand, count, seed)
+        bench = bench_server.BenchServer("conv4", folder, images=16)
+        with bench.running(settings=()):
+            return report(bench, count, seed)
 
 
 def main() -> None:

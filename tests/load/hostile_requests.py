@@ -92,7 +92,7 @@ _BOMB = zlib.compress(bytes(32 << 20), 9)
 
 
 @functools.cache
-def _packed_zeros() -> bytes:
+def _compressed_zeros() -> bytes:
     return gzip.compress(bytes(96 << 20))
 
 
@@ -160,11 +160,11 @@ class Hostile:
         return Request("mutated metadata or status", GRPC, target, mutated(self._rng, request.SerializeToString()))
 
     def _packed(self) -> Request:
-        """What looks as if gRPC had packed it: damaged, or more than a request may hold."""
+        """What looks as if gRPC had compressed it: damaged, or more than a request may hold."""
         if not self._rng.integers(20):
-            return Request("96 MiB of zeros, packed", GRPC, self._one_of(_METHODS), _packed_zeros())
+            return Request("96 MiB of zeros, compressed", GRPC, self._one_of(_METHODS), _compressed_zeros())
         data = gzip.compress(mutated(self._rng, self._predict().SerializeToString()), 1)
-        return Request("mutated packed message", GRPC, _PREDICT, self._one_of([data, mutated(self._rng, data)]))
+        return Request("mutated compressed message", GRPC, _PREDICT, self._one_of([data, mutated(self._rng, data)]))
 
     def _noise(self) -> Request:
         data = self._rng.bytes(int(self._rng.integers(0, 2000)))

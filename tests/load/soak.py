@@ -19,19 +19,19 @@ from typing import Any
 import grpc
 import numpy as np
 
+from longtail.benchmarks import bench_server
 from longtail.benchmarks import latency
 from longtail.benchmarks import serve
-from longtail.benchmarks import served
 from longtail.benchmarks import server_process
-from longtail.benchmarks import stand as stand_lib
 from longtail.benchmarks import timing
+from longtail.benchmarks import workload
 from longtail.models import errors
 
 LOAD = 0.7  # of the calls a second that 64 clients in a circle get
 GROWTH_TARGET = 1.03
 WORST_TARGET_MS = 1000.0  # of an answer, while a version changes and right after
 
-_REST = stand_lib.Case("REST, 1 image a call", 1, 0, 64, rest=True)
+_REST = bench_server.Case("REST, 1 image a call", 1, 0, 64, rest=True)
 _REST_SHARE = 0.05  # of the calls
 _SETTLE_S = 60.0  # until memory is to be flat
 _AFTER_S = 2.0  # an answer that is due so long after a version became available is still around its change
@@ -101,27 +101,27 @@ class Soak:
     """The soak of one running server.
 
     Args:
-      stand: whose server runs.
+      bench: whose server runs.
       seconds: how long.
       swap_every: seconds between two pushes.
       samples: takes what happens.
     """
 
-    def __init__(self, stand: stand_lib.Stand, seconds: float, swap_every: float, samples: Samples):
-        self._stand, self._seconds, self._swap_every, self._samples = stand, seconds, swap_every, samples
-        self._asker = latency.Asker(stand.server.grpc_address)
-        self.memory = Memory(stand.server.pid)
+    def __init__(self, bench: bench_server.BenchServer, seconds: float, swap_every: float, samples: Samples):
+        self._bench, self._seconds, self._swap_every, self._samples = bench, seconds, swap_every, samples
+        self._asker = latency.Asker(bench.server.grpc_address)
+        self.memory = Memory(bench.server.pid)
         self.changes: list[tuple[float, float]] = []
         self.pushed = 0
 
     def run(self, rate: float) -> list[dict[str, Any]]:
         """What the load generators counted, that of gRPC first."""
         plans = {
-            "gRPC": self._stand.plan(serve.SINGLE, self._seconds, rate * (1.0 - _REST_SHARE)),
-            "REST": self._stand.plan(_REST, self._seconds, rate * _REST_SHARE),
+            "gRPC": self._bench.plan(serve.SINGLE, self._seconds, rate * (1.0 - _REST_SHARE)),
+            "REST": self._bench.plan(_REST, self._seconds, rate * _REST_SHARE),
         }
         with futures.ThreadPoolExecutor() as pool:
-            loads = [pool.submit(self._stand.loaded, plan, self._told(name)) for name, plan in plans.items()]
+            loads = [pool.submit(self._bench.loaded, plan, self._told(name)) for name, plan in plans.items()]
             self._swap(lambda: all(load.done() for load in loads))
             counted = [load.result() for load in loads]
         self._asker.close()
@@ -148,9 +148,9 @@ class Soak:
             self._change(version)
 
     def _change(self, version: int) -> None:
-        model = self._stand.model
+        model = self._bench.model
         shutil.rmtree(os.path.join(model, str(version - 2)), ignore_errors=True)
-        served.push(os.path.join(model, str(version - 1)), model, version)
+        workload.push(os.path.join(model, str(version - 1)), model, version)
         pushed = time.monotonic()
         self._samples.write(at=pushed, event=f"version {version} is pushed")
         try:
@@ -218,16 +218,16 @@ def run(seconds: float = 600.0, swap_every: float = 20.0, samples: str = "") -> 
         )
     machine = timing.machine()
     with tempfile.TemporaryDirectory() as folder:
-        stand = stand_lib.Stand("mobilenet", folder, images=64)
-        with stand.running(settings=()):
-            capacity = stand.loaded(stand.plan(serve.SINGLE, 5.0))
+        bench = bench_server.BenchServer("mobilenet", folder, images=64)
+        with bench.running(settings=()):
+            capacity = bench.loaded(bench.plan(serve.SINGLE, 5.0))
             rate = LOAD * capacity["answered"] / capacity["seconds"]
             log = Samples(samples)
-            soak = Soak(stand, seconds, swap_every, log)
+            soak = Soak(bench, seconds, swap_every, log)
             counted = soak.run(rate)
             log.close()
             rows = _rows(soak, counted, seconds)
-            told = len(re.findall(r"Traceback|failed|lost", stand.server.log()))
+            told = len(re.findall(r"Traceback|failed|lost", bench.server.log()))
     rows.insert(0, timing.row("calls a second, 70 % of capacity", rate, "calls/s"))
     rows.append(timing.row("failures in the server's log", told, "lines", target=0))
     failures = [failure for load in counted for failure in load["failures"]]

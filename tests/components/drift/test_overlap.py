@@ -15,7 +15,7 @@ def _rows(current, baseline, **more):
 
 
 ACCEPTED = spans.table(range(60), 5)
-PLANTED = {
+INJECTED = {
     overlap.GONE: (spans.table(range(45), 5, 1000), ACCEPTED),
     overlap.SHARES: (
         spans.joined(spans.table(range(300), 15, 1e5), spans.table(range(15), 75, 2e5)),
@@ -34,9 +34,9 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("feature", PLANTED)
+@pytest.mark.parametrize("feature", INJECTED)
 def test_a_quarter_of_a_span_planted_is_found(feature):
-    rows = _rows(*PLANTED[feature])
+    rows = _rows(*INJECTED[feature])
     assert rows[feature]["verdict"] == rows_lib.DRIFTED and rows[feature]["kind"] == rows_lib.DATA
 
 

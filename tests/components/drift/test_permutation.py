@@ -135,16 +135,16 @@ _FLOORS = strategies.floats(0, permutation.CEILING)
 
 
 @hypothesis.given(_DISTANCES, _FLOORS)
-def test_a_threshold_is_beyond_all_that_chance_did_and_never_below_the_floor(by_chance, floor):
-    found = permutation.threshold(by_chance, floor, 0.5)
+def test_a_threshold_is_beyond_all_that_chance_did_and_never_below_the_floor(null_distances, floor):
+    found = permutation.threshold(null_distances, floor, 0.5)
     assert floor <= found <= permutation.CEILING
-    assert found >= min(permutation.MARGIN * by_chance.max(), permutation.CEILING)
+    assert found >= min(permutation.MARGIN * null_distances.max(), permutation.CEILING)
 
 
 @hypothesis.given(_DISTANCES, _FLOORS)
-def test_a_threshold_is_the_floor_the_widened_farthest_deal_or_the_ceiling(by_chance, floor):
-    widened = permutation.MARGIN * float(by_chance.max())
-    assert permutation.threshold(by_chance, floor, 0.5) in (floor, widened, permutation.CEILING)
+def test_a_threshold_is_the_floor_the_widened_farthest_deal_or_the_ceiling(null_distances, floor):
+    widened = permutation.MARGIN * float(null_distances.max())
+    assert permutation.threshold(null_distances, floor, 0.5) in (floor, widened, permutation.CEILING)
 
 
 @hypothesis.given(_FLOORS, strategies.floats(0, 1))

@@ -1,4 +1,4 @@
-"""Spans of images with drift planted in them, of a known kind and severity, and clean ones beside them."""
+"""Spans of images with drift injected in them, of a known kind and severity, and clean ones beside them."""
 
 import collections
 import dataclasses
@@ -22,8 +22,8 @@ from longtail.components.data import typefaces
 from longtail.components.image_example_gen import steps
 from longtail.models import errors
 
-SEEDS = (0, 1)  # of accepted spans; drift is planted against the first, clean spans come to each
-SEVERITIES = (0.05, 0.1, 0.25, 0.5, 1.0)  # share of the span's images that are planted
+SEEDS = (0, 1)  # of accepted spans; drift is injected against the first, clean spans come to each
+SEVERITIES = (0.05, 0.1, 0.25, 0.5, 1.0)  # share of the span's images that are injected
 ACCEPTED_TURN = 99  # of the long-tailed accepted span
 EACH = 6  # images of an identity in a span
 
@@ -78,7 +78,7 @@ class Shot:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A span, and what is planted in which share of it; clean where `severity` is 0.
+    """A span, and what is injected in which share of it; clean where `severity` is 0.
 
     `tailed`: the accepted span that it is held against is a long-tailed one, as it is itself.
     """
@@ -226,8 +226,8 @@ def _planted(pool: Pool) -> Iterator[Case]:
                 yield Case(kind, severity, tuple(_REARRANGED[kind](pool, shots, severity, rng)))
             else:
                 chosen = rng.random(len(shots)) < severity
-                planted = (dataclasses.replace(shot, treatment=kind) for shot in shots)
-                pairs = zip(shots, planted, chosen, strict=True)
+                injected = (dataclasses.replace(shot, treatment=kind) for shot in shots)
+                pairs = zip(shots, injected, chosen, strict=True)
                 yield Case(kind, severity, tuple(new if changed else shot for shot, new, changed in pairs))
 
 

@@ -1,4 +1,4 @@
-"""A model on the stand: exported as pushed models are, served by `longtail serve`, and run alone beside it."""
+"""A model to be measured: exported as pushed models are, served by `longtail serve`, and run alone beside it."""
 
 import contextlib
 import dataclasses
@@ -16,8 +16,8 @@ import numpy as np
 
 from longtail.benchmarks import load
 from longtail.benchmarks import raw
-from longtail.benchmarks import served
 from longtail.benchmarks import server_process
+from longtail.benchmarks import workload
 from longtail.models import errors
 
 _CORES = os.cpu_count() or 1
@@ -78,11 +78,11 @@ class Raw:
         self._process.communicate()
 
 
-class Stand:
+class BenchServer:
     """One model: exported, served, and loaded alone in processes beside the server.
 
     Args:
-      kind: of `served.export_model`.
+      kind: of `workload.export_model`.
       folder: a fresh one, for all that is made.
       images: how many different ones are sent.
     """
@@ -90,19 +90,19 @@ class Stand:
     def __init__(self, kind: str, folder: str, images: int):
         self.kind = kind
         self.folder = folder
-        self.model = os.path.join(folder, served.MODEL)
-        self.photographs = served.photographs(images, served.export_model(kind, self.model))
+        self.model = os.path.join(folder, workload.MODEL)
+        self.photographs = workload.photographs(images, workload.export_model(kind, self.model))
         self._alone = raw.load(os.path.join(self.model, "1"), 1, -1)
         self.failed = 0
 
     def serve_arguments(self) -> list[str]:
         """What a user gives to `longtail serve`: the model, and all else as it is by default."""
-        return ["--model", self.model, "--model-name", served.MODEL]
+        return ["--model", self.model, "--model-name", workload.MODEL]
 
     @contextlib.contextmanager
     def running(self, settings: Sequence[Setting] = (*EVERY_CORE, ONE_CORE)) -> Iterator[None]:
         """The server, and a process of the model alone for the threads of each of `settings`, in the block."""
-        images = served.write_bodies(os.path.join(self.folder, "images"), self.photographs)
+        images = workload.write_bodies(os.path.join(self.folder, "images"), self.photographs)
         version = os.path.join(self.model, "1")
         with server_process.ServerProcess(self.serve_arguments()) as self.server, contextlib.ExitStack() as stack:
             threads = {(setting.intra, setting.inter) for setting in settings}
@@ -115,10 +115,10 @@ class Stand:
         """What the load generator is to do."""
         pictures = self.photographs
         calls = [[pictures[(at + row) % len(pictures)] for row in range(case.images)] for at in range(len(pictures))]
-        body = served.rest_body if case.rest else served.grpc_body
+        body = workload.rest_body if case.rest else workload.grpc_body
         path = os.path.join(self.folder, f"{'rest' if case.rest else 'grpc'}-{case.images}")
         if not os.path.exists(path):
-            served.write_bodies(path, list(map(body, calls)))
+            workload.write_bodies(path, list(map(body, calls)))
         return load.Plan(
             self.server.rest_address if case.rest else self.server.grpc_address,
             self.server.pid,
@@ -128,7 +128,7 @@ class Stand:
             case.connections,
             seconds,
             rate=rate,
-            rest=served.REST_PATH if case.rest else "",
+            rest=workload.REST_PATH if case.rest else "",
         )
 
     def loaded(self, plan: load.Plan, told: Callable[[dict], None] = lambda line: None) -> dict:
@@ -157,7 +157,7 @@ class Stand:
 
     def check(self, case: Case, counted: dict) -> None:
         """Raises WorkError where answers are not what the model says without any server."""
-        embeddings = served.rest_embeddings if case.rest else served.grpc_embeddings
+        embeddings = workload.rest_embeddings if case.rest else workload.grpc_embeddings
         for at, answer in itertools.islice(counted["answers"].items(), 4):
             images = [self.photographs[(at + row) % len(self.photographs)] for row in range(case.images)]
             wanted = self._alone(np.array(images, object))[0]
