@@ -105,4 +105,5 @@ def test_images_still_to_be_divided_are_enough_just_where_a_query_then_has_a_mat
     pairs = [(one, two) for one in items for two in items if one.path in asking and two.path not in asking]
     matched = any(not crossed or one.camera != two.camera for one, two in pairs)
     both = items + asked("y", *((None, camera) for camera, _ in images))
-    assert matched == (not splits.lacking(TRAIN + both, frozenset("xy"), False, crossed))
+    protocol = protocols.REID if crossed else protocols.QUERY_GALLERY
+    assert matched == (not splits.lacking(TRAIN + both, frozenset("xy"), protocol))
