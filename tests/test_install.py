@@ -154,15 +154,16 @@ def test_a_step_of_a_tfjob_runs_beside_foreign_modules(run, compiled, tmp_path):
 
 def test_beam_workers_in_other_processes_find_it_and_make_the_same_examples(run, tmp_path):
     script = (
-        "import json, sys\n"
+        "import dataclasses, json, sys\n"
         "from tfx.types import standard_artifacts\n"
-        "from longtail.components import artifacts\n"
+        "from longtail.components import artifacts, config\n"
         "from longtail.components.image_example_gen import component, executor\n"
         "root, source, beam = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])\n"
         "outputs = {'examples': standard_artifacts.Examples(), 'quarantine': artifacts.Quarantine()}\n"
         "for name, artifact in outputs.items(): artifact.uri = f'{root}/{name}'\n"
         "context = executor.Executor.Context(beam_pipeline_args=beam, tmp_dir=f'{root}/tmp')\n"
-        "given = component.ImageExampleGen(source=source, span=1).exec_properties\n"
+        "settings = dataclasses.asdict(config.Data(source=source))\n"
+        "given = component.ImageExampleGen(**settings, span=1, fingerprint='').exec_properties\n"
         "executor.Executor(context).Do({}, {name: [one] for name, one in outputs.items()}, given)\n"
     )
     (tmp_path / "ingest.py").write_text(script)
