@@ -38,10 +38,14 @@ class Lines(logging.Handler):
 
 
 class Interrupted(tf.keras.callbacks.Callback):
-    """Ends a training as it begins its second epoch."""
+    """Ends a training as it begins an epoch, its second one unless told otherwise."""
+
+    def __init__(self, epoch=1):
+        super().__init__()
+        self._epoch = epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 1:
+        if epoch == self._epoch:
             raise KeyboardInterrupt
 
 
@@ -79,7 +83,7 @@ def test_every_step_of_a_resumed_training_is_told_and_its_end(trained):
 def test_a_training_of_many_steps_is_not_warned_of(caplog):
     settings = test_loop.config(training={"epochs": 75})
     with caplog.at_level(logging.INFO, "longtail"), pytest.raises(KeyboardInterrupt):
-        loop.train(settings, test_loop.data(), DECODE, None, [test_loop.Losses(die_at=0)])
+        loop.train(settings, test_loop.data(), DECODE, None, [Interrupted(0)])
     assert "4 steps an epoch, 300 in all, of 8 images each" in caplog.messages
     assert not any("too few" in message for message in caplog.messages)
 
