@@ -17,8 +17,10 @@ def runs(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
     Example:
 
     >>> run, rank, size, first = batch_runs.runs(tf.constant([7, 2, 7], tf.int64))
-    >>> run.numpy(), rank.numpy(), size.numpy(), first.numpy()
-    (array([1, 0, 1], dtype=int32), array([0, 0, 1], dtype=int32), array([2, 1, 2], dtype=int32), array([ True,  True, False]))
+    >>> run.numpy(), rank.numpy()
+    (array([1, 0, 1], dtype=int32), array([0, 0, 1], dtype=int32))
+    >>> size.numpy(), first.numpy()
+    (array([2, 1, 2], dtype=int32), array([ True,  True, False]))
     """
     order = tf.argsort(labels, stable=True)
     ordered = tf.gather(labels, order)

@@ -1,6 +1,5 @@
-"""Where the images of a class lie around its centre, one matrix for all classes: what a directional cloud is made of."""
+"""Where images lie around the centre of their class, one matrix for all: what a directional cloud is made of."""
 
-import numpy.typing as npt
 import tensorflow as tf
 
 from longtail.models.leap import angle_memory

@@ -11,7 +11,8 @@ def expected_logits(products: tf.Tensor, inverse: tf.Tensor, scale: float, width
     """s c (1 - v / 2) + s^2 v (1 - c^2) / 2 for cos theta = c = products * inverse and v = width^2.
 
     The logarithm of E[exp(s cos(theta + alpha))] for alpha ~ N(0, v). A cumulant expansion makes it
-    s E[cos(theta + alpha)] + s^2 Var[cos(theta + alpha)] / 2 + ..., and with E[cos alpha] = exp(-v / 2), E[sin alpha] = 0
+    s E[cos(theta + alpha)] + s^2 Var[cos(theta + alpha)] / 2 + ..., and, with E[cos alpha] = exp(-v / 2) and
+    E[sin alpha] = 0,
 
       E[cos(theta + alpha)] = cos theta exp(-v / 2) = c (1 - v / 2) + O(v^2),
       Var[cos(theta + alpha)] = sin^2 theta v + O(v^2) = (1 - c^2) v + O(v^2).

@@ -218,7 +218,8 @@ def in_two_passes(
     >>> products, inverse = tf.constant([[2.0, 3.0]]), tf.constant([0.5, 0.1])
     >>> with tf.GradientTape() as tape:
     ...     tape.watch(inverse)
-    ...     value = cloud_noise.in_two_passes(products, inverse, lambda p, i: p * i, lambda upstream, p, i: upstream * i)
+    ...     passes = lambda p, i: p * i, lambda upstream, p, i: upstream * i
+    ...     value = cloud_noise.in_two_passes(products, inverse, *passes)
     >>> tape.gradient(value, inverse).numpy()
     array([2., 3.], dtype=float32)
     """

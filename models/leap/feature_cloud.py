@@ -183,7 +183,7 @@ class FeatureCloud(tf.keras.layers.Layer):
     def widths(self) -> tf.Tensor:
         """float32 [C]: standard deviation of alpha in each class, radians; zeros before a step had a cloud. O(C).
 
-        Of a directional cloud that of a turn in one direction of its d - 1, on average: sqrt(lambda tr Sigma / (d - 1)).
+        Of a directional cloud that of a turn in one of d - 1 directions, on average: sqrt(lambda tr Sigma / (d - 1)).
         """
         if self.scatter is not None:
             wide = self._strength(self.step - 1) * tf.linalg.trace(self.scatter.sigma)
