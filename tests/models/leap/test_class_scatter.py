@@ -79,4 +79,5 @@ def test_quadratic_forms_and_their_gradients_are_those_of_the_formula():
         inverse = 1.0 / tf.norm(narrow, axis=0)
         found = class_scatter.quadratic_forms(narrow, inverse, tf.cast(sigma, tf.float32))
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
-    np.testing.assert_allclose(tape.gradient(found, narrow, tf.cast(upstream, tf.float32)), gradient, rtol=1e-3, atol=1e-4)
+    slope = tape.gradient(found, narrow, tf.cast(upstream, tf.float32))
+    np.testing.assert_allclose(slope, gradient, rtol=1e-3, atol=1e-4)

@@ -11,7 +11,7 @@ IMAGES = 12_000  # of all classes of one size: the mean of their variances is of
 
 
 def readings(statistics, images, dimension=64, epochs=12):
-    """Mean variance that classes of one spread read, and their true one; each class once a batch, its images in turn."""
+    """What classes of one spread read on average, and the truth; each class once a batch, its images in turn."""
     rng, classes = np.random.default_rng(images), IMAGES // images
     counts = np.full(classes, images)
     memory = angle_memory.AngleMemory(counts, statistics=statistics)
