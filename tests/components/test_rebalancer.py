@@ -241,8 +241,9 @@ def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strate
         "examples": channel.Channel(type=standard_artifacts.Examples),
         "blessing": channel.Channel(type=artifacts.DataBlessing),
     }
+    asked = dataclasses.asdict(config.Rebalance(strategy, **sizes))
     with pytest.raises(errors.UsageError, match=words):
-        component.Rebalancer(**channels, **dataclasses.asdict(config.Rebalance(strategy, **sizes)))
+        component.Rebalancer(**channels, **asked, leap_variant="none", head_threshold=10)
 
 
 def test_a_vanilla_cloud_without_a_head_class_is_refused_before_a_row_is_written(tmp_path, long_tail):

@@ -47,6 +47,6 @@ def test_cameras_that_are_crossed_by_nobody_are_refused(tmp_path):
     names = [f"{side}/{name}_c1_1.jpg" for side in ("query", "bounding_box_test") for name in ("0007", "0008")]
     one, folder = market(tmp_path, *names)
     preflight.check(one, folder, 1)
-    crossed = dataclasses.replace(one, evaluation=dataclasses.replace(one.evaluation, cross_camera=True))
+    crossed = dataclasses.replace(one, evaluation=dataclasses.replace(one.evaluation, protocol="reid"))
     with pytest.raises(errors.UsageError, match="found 0 among 2, .* of two cameras"):
         preflight.check(crossed, folder, 1)
