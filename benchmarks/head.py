@@ -4,6 +4,7 @@ import tempfile
 import types
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +25,7 @@ HEALTH_TARGET = 1.01  # of the head's step with the share of an epoch's reading 
 _SCALE, _MARGIN = 24.0, 0.2
 _HEAD_IMAGES, _TAIL_IMAGES = 20, 4
 _LEAP = ("leap-full", "leap-vanilla")
-_RIVALS: dict[str, dict[str, str]] = {
+_RIVALS: dict[str, dict[str, Any]] = {
     "noise-all": {"variant": "noise_all"},
     "closed": {"variant": "noise_all", "form": "closed"},
     "corrected": {"variant": "vanilla", "statistics": "corrected"},

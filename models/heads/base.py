@@ -247,7 +247,7 @@ class Head(tf.keras.layers.Layer):
             return self.scale * self.cosines(features)
         labels = tf.cast(labels, tf.int32)
         if self.cloud is not None and self.cloud.form == "directional":
-            logits, target = self._directional(features, labels)
+            logits, target = self._directional(self.cloud, features, labels)
         else:
             logits, target = self._angular(features, labels)
         logit = self.target_logit(target)
@@ -269,13 +269,13 @@ class Head(tf.keras.layers.Layer):
         logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
         return logits, target._replace(alpha=alpha)
 
-    def _directional(self, features, labels):
+    def _directional(self, cloud, features, labels):
         """s w_j' u + s^2 lambda / 2 (w_j - w_y)' Sigma (w_j - w_y) [B, C] of unit rows u and prototypes; the target.
 
         The form is a_j - 2 w_j' Sigma w_y + a_y with a the diagonal of W' Sigma W, O(C d^2). Its middle term is one
         with the cosines, w_j' (u - s lambda Sigma w_y), so that [B, C] is multiplied out no more often than without it.
         """
-        strength, sigma = self.cloud.directions(features, labels)
+        strength, sigma = cloud.directions(features, labels)
         inverse = cosine_similarity.inverse_lengths(self.prototypes)
         unit = cosine_similarity.unit(features)
         own = cosine_similarity.gather_columns(self.prototypes, labels) * tf.gather(inverse, labels)[:, tf.newaxis]
