@@ -53,9 +53,10 @@ class Drift:
 class Rebalance:
     """How many images an identity has in training."""
 
-    strategy: str = settings.choice("none", STRATEGIES, "what is done to the balance; carve is the papers' <H,S>")
+    strategy: str = settings.choice("none", STRATEGIES, "what is done to the balance; carve: <H,S> or <H,T>")
     head: int = settings.number(0, 0, config.LARGE, "carve: H, how many identities keep all images")
     tail_images: int = settings.number(0, 0, config.LARGE, "carve: S, how many images the others keep")
+    tail_classes: int = settings.number(0, 0, config.LARGE, "carve: T, how many others are kept at all; 0: all")
     cap: int = settings.number(0, 0, config.LARGE, "cap: most images of an identity")
     repeat_to: int = settings.number(0, 0, config.LARGE, "repeat: images are repeated until there are so many")
     seed: int = settings.number(0, 0, config.SEEDS, "which images are kept")

@@ -23,7 +23,7 @@ class BothMargins(base.Head):
     OPTIONS = {"additive": base.Option(default=0.1, least=0.0, most=1.0)}
 
     def target_logit(self, target):
-        return base.shifted_cosine(target.cosine, target.alpha + self.margin) - self.options["additive"]
+        return target.turned(self.margin) - self.options["additive"]
 
 
 def main(epochs: int = 10) -> dict:

@@ -79,6 +79,10 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
     head.check_options(config.head.margin, head.read_options(config.head.options))
     if config.leap.variant != "none" and not head.takes_cloud:
         raise errors.UsageError(f"leap.variant: head {config.head.name!r} has no angles for a cloud; set it to none")
+    if config.leap.variant == "directional" and not head.takes_directions:
+        raise errors.UsageError(
+            f"leap.variant: head {config.head.name!r} has several prototypes a class, and directional needs one"
+        )
     if config.head.name == "triplet" and (config.loss.name != "cross_entropy" or training.images_per_class < 2):
         raise errors.UsageError(
             "head.name: triplet needs training.images_per_class of 2 or more and takes no other loss.name than the "

@@ -12,7 +12,9 @@ LARGE = 10**9
 SEEDS = 2**31 - 1
 MAX_PIXELS = 33_177_600  # 7680 x 4320
 
-CLOUDS = ("vanilla", "full")
+# A constant width on some classes, whatever the memory says: controls of what LEAP's widths are worth.
+NOISES = ("noise_all", "noise_tail", "noise_head")
+CLOUDS = ("vanilla", "full", *NOISES, "directional")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +53,17 @@ class Loss:
 class Leap:
     """The feature cloud. Symbols are those of the LEAP paper (Liu et al., CVPR 2020)."""
 
-    variant: str = settings.choice("none", ("none", *CLOUDS), "none, Eq. 6 or Eq. 9")
+    variant: str = settings.choice("none", ("none", *CLOUDS), "none, Eq. 6, Eq. 9, a control or a rival")
+    form: str = settings.choice("drawn", ("drawn", "closed"), "noise drawn for each logit, or its expectation")
+    statistics: str = settings.choice("paper", ("paper", "corrected"), "Eq. 3 to 5, or corrected for few images")
+    width: float = settings.number(0.155, 0, 1.5, "radians, of the clouds noise_all, noise_tail and noise_head")
+    strength: float = settings.number(1.0, 0, 1e3, "lambda of the directional cloud at the end of its rise")
     start_epoch: int = settings.number(8, 0, LARGE, "E_0: the cloud is off before it, while the memory fills")
     images_kept: int = settings.number(3, 1, 2**20, "P: S_i = K_i P angles are kept of class i")
     centre_momentum: float = settings.number(0.1, 0, 0.999999, "gamma, weight of the previous centre")
     angle_order: str = settings.choice("after", ("after", "before"), "the angle is taken after or before centres move")
     head_threshold: int = settings.number(10, 0, LARGE, "T: classes with more images are the head")
-    refresh_every: int = settings.number(1, 1, LARGE, "n: the cloud's width is read anew every n steps")
+    refresh_every: int = settings.number(1, 1, LARGE, "n: memory and centres are updated every n steps")
 
 
 @dataclasses.dataclass(frozen=True)

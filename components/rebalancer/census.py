@@ -49,6 +49,7 @@ def plan(
     strategy: str,
     head: int = config.Rebalance.head,
     tail_images: int = config.Rebalance.tail_images,
+    tail_classes: int = config.Rebalance.tail_classes,
     cap: int = config.Rebalance.cap,
     repeat_to: int = config.Rebalance.repeat_to,
     seed: int = config.Rebalance.seed,
@@ -61,7 +62,8 @@ def plan(
       strategy: `none` keeps every file. `cap` keeps at most `cap` images of an identity. `repeat`
         writes an identity's images again, as evenly as can be, up to `repeat_to` rows. `carve`
         keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
-        others to `tail_images`. All but `none` write a repeated file once.
+        others to `tail_images`, <H,S>; with `tail_classes` only the first so many of them stay, in the same order,
+        and the rest is left out of the census: the face data's <H,T>. All but `none` write a repeated file once.
 
     Returns:
       The census, as `read_census` returns it.
@@ -70,7 +72,7 @@ def plan(
       errors.UsageError: a parameter out of range, or a head that leaves no tail.
       errors.WorkError: fewer than two identities.
     """
-    check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
+    check(config.Rebalance(strategy, head, tail_images, tail_classes, cap, repeat_to, seed))
     if len(counts) < 2:
         names = f" ({next(iter(counts))!r})" if counts else ""
         raise errors.WorkError(
@@ -84,8 +86,9 @@ def plan(
         )
     ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
     whole = set(ranked[:head]) if strategy == CARVE else set()
+    kept = ranked[: head + tail_classes] if strategy == CARVE and tail_classes else ranked
     classes: list[dict[str, Any]] = []
-    for class_id, identity in enumerate(sorted(counts)):
+    for class_id, identity in enumerate(sorted(kept)):
         available, files = counts[identity]
         images = rows = available
         if strategy == NONE:
@@ -101,7 +104,7 @@ def plan(
 
 
 def check_cloud(census: Mapping[str, Any], variant: str, head_threshold: int) -> None:
-    """Refuses a vanilla cloud that no class would lend its width to.
+    """Refuses a cloud that needs a head class where there is none: a vanilla one, or noise on the head.
 
     Args:
       census: as `plan` returns it.
@@ -112,9 +115,9 @@ def check_cloud(census: Mapping[str, Any], variant: str, head_threshold: int) ->
       errors.UsageError: there is no head class.
     """
     most = max(one["images"] for one in census["classes"])
-    if variant == "vanilla" and most <= head_threshold:
+    if variant in ("vanilla", "noise_head") and most <= head_threshold:
         raise errors.UsageError(
-            f"leap.head_threshold: {head_threshold} leaves the vanilla cloud no head class, since no identity is "
+            f"leap.head_threshold: {head_threshold} leaves the {variant} cloud no head class, since no identity is "
             f"trained on more than {most} images; lower it, or set leap.variant to full"
         )
 

@@ -1,4 +1,4 @@
-"""Makes the training set's balance a choice: as found, capped, repeated, or carved into <H,S>."""
+"""Makes the training set's balance a choice: as found, capped, repeated, or carved into <H,S> or <H,T>."""
 
 from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.base import executor_spec
@@ -34,6 +34,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             executor.STRATEGY_KEY: str,
             executor.HEAD_KEY: int,
             executor.TAIL_IMAGES_KEY: int,
+            executor.TAIL_CLASSES_KEY: int,
             executor.CAP_KEY: int,
             executor.REPEAT_TO_KEY: int,
             executor.SEED_KEY: int,
@@ -55,6 +56,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         strategy: str,
         head: int,
         tail_images: int,
+        tail_classes: int,
         cap: int,
         repeat_to: int,
         seed: int,
@@ -69,6 +71,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
           strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
           head: carve's H, identities that keep all their images.
           tail_images: carve's S, images each of the others keeps.
+          tail_classes: carve's T, how many of the others stay; 0 for all.
           cap: images an identity keeps at most.
           repeat_to: rows an identity gets at least.
           seed: of the choice and of the shuffle.
@@ -78,14 +81,15 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         Raises:
           errors.UsageError: a parameter out of range.
         """
-        if runtime.known(strategy, head, tail_images, cap, repeat_to, seed):
-            census.check(config.Rebalance(strategy, head, tail_images, cap, repeat_to, seed))
+        if runtime.known(strategy, head, tail_images, tail_classes, cap, repeat_to, seed):
+            census.check(config.Rebalance(strategy, head, tail_images, tail_classes, cap, repeat_to, seed))
         spec = self.SPEC_CLASS(
             examples=examples,
             blessing=blessing,
             strategy=strategy,
             head=head,
             tail_images=tail_images,
+            tail_classes=tail_classes,
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,

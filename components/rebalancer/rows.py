@@ -57,6 +57,8 @@ def choose(
       The image and its number of copies, 1 or more.
     """
     identity, files = group
+    if identity not in plan["classes"]:
+        return  # beyond the tail of a carve
     _, images, rows = plan["classes"][identity]
     ranked = sorted(set(files), key=lambda file: (_hash(seed, b"choice", file[0]), file))
     if not plan["distinct"]:

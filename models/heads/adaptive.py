@@ -6,8 +6,6 @@ from longtail.models import errors
 from longtail.models.heads import base
 from longtail.models.leap import angle_memory
 
-shifted_cosine = base.shifted_cosine
-
 
 def _batch_mean(values: tf.Tensor) -> tf.Tensor:
     """Mean of float32 [B] over the whole batch, over all replicas: each of them then updates its state alike.
@@ -51,7 +49,7 @@ class CurricularFace(base.Head):
     def target_logit(self, target):
         momentum = self.options["momentum"]
         self.progress.assign(momentum * self.progress + (1.0 - momentum) * _batch_mean(target.cosine))
-        return shifted_cosine(target.cosine, target.alpha + self.margin)
+        return target.turned(self.margin)
 
     def others(self, logits, target_logit):
         is_hard = logits > self.scale * target_logit[:, tf.newaxis]
@@ -87,7 +85,7 @@ class AdaFace(base.Head):
         length = tf.clip_by_value(tf.stop_gradient(target.length), 1e-3, 1e3)
         mean, deviation = self._follow(length)
         z = tf.clip_by_value((length - mean) / (deviation / self.options["concentration"] + 1e-3), -1.0, 1.0)
-        return shifted_cosine(target.cosine, target.alpha - self.margin * z) - self.margin * (z + 1.0)
+        return target.turned(-self.margin * z) - self.margin * (z + 1.0)
 
     def _follow(self, length):
         mean = _batch_mean(length)
@@ -139,4 +137,4 @@ class MagFace(base.Head):
         reward = length / most**2 + 1.0 / length
         self.add_loss(self.options["length_weight"] * tf.reduce_mean(reward))
         slope = (self.options["upper_margin"] - self.margin) / (most - least)
-        return shifted_cosine(target.cosine, target.alpha + self.margin + slope * (length - least))
+        return target.turned(self.margin + slope * (length - least))

@@ -14,6 +14,8 @@ from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models import settings
 from longtail.models.heads import cosine_similarity
+from longtail.models.leap import class_scatter
+from longtail.models.leap import closed_form
 from longtail.models.leap import cloud_noise
 from longtail.models.leap import feature_cloud
 
@@ -25,7 +27,8 @@ class Target(NamedTuple):
     """What is known of each row and its target class, all [B].
 
     `cosine` float32, cos theta_y; `alpha` float32, the cloud's turn in radians, 0 without a cloud; `length` float32,
-    |f| before normalisation; `label` int32.
+    |f| before normalisation; `label` int32; `shrinkage` float32, what the cosine of a turned angle is multiplied by, 1
+    but for a cloud in closed form.
 
     Example: the entry of an embedding of length 5 in an angle of 60 degrees to its class's weight, turned by none.
 
@@ -39,6 +42,11 @@ class Target(NamedTuple):
     alpha: tf.Tensor
     length: tf.Tensor
     label: tf.Tensor
+    shrinkage: tf.Tensor | float = 1.0
+
+    def turned(self, angle: tf.Tensor | float = 0.0) -> tf.Tensor:
+        """cos(clip(theta_y + alpha + angle, 0, pi)), float32 [B]; of a cloud in closed form its mean over alpha."""
+        return shifted_cosine(self.cosine, self.alpha + angle) * self.shrinkage
 
 
 class Option(NamedTuple):
@@ -105,10 +113,11 @@ class Head(tf.keras.layers.Layer):
     MARGINS: ClassVar[tuple[float, float]] = (0.0, 1.6)
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
     TUNED: ClassVar[tuple[str, ...]] = ("scale", "margin")  # which of them the head's equation has
-    # CosFace's in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.2). A head of another paper has the scale
+    # CosFace's in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.1). A head of another paper has the scale
     # of the one it varies and a margin of that size: its own paper's are for a million faces.
     START: ClassVar[Start] = Start(24.0, 0.2)
     takes_cloud = True
+    takes_directions = True  # a directional cloud too, which needs one prototype a class
 
     def __init__(
         self,
@@ -129,6 +138,10 @@ class Head(tf.keras.layers.Layer):
         settings.require(f"head.margin of {type(self).__name__}", margin, settings.Number(*self.MARGINS))
         if cloud is not None and not self.takes_cloud:
             raise errors.UsageError(f"{type(self).__name__} has no angles for a feature cloud; use a margin head")
+        if cloud is not None and cloud.variant == "directional" and not self.takes_directions:
+            raise errors.UsageError(
+                f"{type(self).__name__} has several prototypes a class, and a directional cloud needs one"
+            )
         for name, given in (("cloud", cloud and cloud.memory.counts), ("counts", counts)):
             if given is not None and np.size(given) != classes:
                 raise errors.UsageError(
@@ -219,7 +232,7 @@ class Head(tf.keras.layers.Layer):
 
     def target_logit(self, target: Target) -> tf.Tensor:
         """What takes the place of the target's cosine, before scaling: float32 [B]."""
-        return shifted_cosine(target.cosine, target.alpha)
+        return target.turned()
 
     def others(self, logits: tf.Tensor, target_logit: tf.Tensor) -> tf.Tensor:
         """What becomes of the other entries: float32 [B, C] from scaled cosines and `target_logit`'s answer [B].
@@ -233,15 +246,43 @@ class Head(tf.keras.layers.Layer):
         if not training:
             return self.scale * self.cosines(features)
         labels = tf.cast(labels, tf.int32)
+        if self.cloud is not None and self.cloud.form == "directional":
+            logits, target = self._directional(self.cloud, features, labels)
+        else:
+            logits, target = self._angular(features, labels)
+        logit = self.target_logit(target)
+        return cosine_similarity.scatter_target(self.others(logits, logit), labels, self.scale * logit)
+
+    def _angular(self, features, labels):
+        """Scaled cosines [B, C], each turned by the cloud or as its noise makes it on average; and the target."""
         products, inverse = self.products(features)
         products, cosine = cosine_similarity.gather_target(products, labels)
         cosine = cosine * tf.gather(inverse, labels)
-        alpha = tf.zeros_like(cosine)
+        target = Target(cosine, tf.zeros_like(cosine), cosine_similarity.lengths(features), labels)
         if self.cloud is None:
-            logits = products * (self.scale * inverse)
-        else:
-            width, keys = self.cloud.spread(features, labels)
-            alpha = width * cloud_noise.draw(keys, tf.bitcast(labels, tf.uint32))
-            logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
-        logit = self.target_logit(Target(cosine, alpha, cosine_similarity.lengths(features), labels))
-        return cosine_similarity.scatter_target(self.others(logits, logit), labels, self.scale * logit)
+            return products * (self.scale * inverse), target
+        width, keys = self.cloud.spread(features, labels)
+        if self.cloud.form == "closed":
+            logits = closed_form.expected_logits(products, inverse, self.scale, width)
+            return logits, target._replace(shrinkage=1.0 - 0.5 * tf.square(width))
+        alpha = width * cloud_noise.draw(keys, tf.bitcast(labels, tf.uint32))
+        logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
+        return logits, target._replace(alpha=alpha)
+
+    def _directional(self, cloud, features, labels):
+        """s w_j' u + s^2 lambda / 2 (w_j - w_y)' Sigma (w_j - w_y) [B, C] of unit rows u and prototypes; the target.
+
+        The form is a_j - 2 w_j' Sigma w_y + a_y with a the diagonal of W' Sigma W, O(C d^2). Its middle term is one
+        with the cosines, w_j' (u - s lambda Sigma w_y), so that [B, C] is multiplied out no more often than without it.
+        """
+        strength, sigma = cloud.directions(features, labels)
+        inverse = cosine_similarity.inverse_lengths(self.prototypes)
+        unit = cosine_similarity.unit(features)
+        own = cosine_similarity.gather_columns(self.prototypes, labels) * tf.gather(inverse, labels)[:, tf.newaxis]
+        pulled = unit - self.scale * strength * tf.matmul(own, sigma)
+        forms = class_scatter.quadratic_forms(self.prototypes, inverse, sigma)
+        rise = 0.5 * self.scale**2 * strength * forms
+        logits = tf.matmul(pulled, self.prototypes) * (self.scale * inverse) + rise
+        logits += tf.gather(rise, labels)[:, tf.newaxis]
+        cosine = tf.reduce_sum(unit * own, axis=1)
+        return logits, Target(cosine, tf.zeros_like(cosine), cosine_similarity.lengths(features), labels)

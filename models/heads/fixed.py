@@ -9,8 +9,6 @@ from longtail.models import errors
 from longtail.models.heads import base
 from longtail.models.heads import cosine_similarity
 
-shifted_cosine = base.shifted_cosine
-
 
 class Softmax(base.Head):
     """Plain softmax classification: logits W^T f + b. Scale and margin have no meaning here.
@@ -97,7 +95,7 @@ class SphereFace(base.Head):
     START = base.Start(24.0, 1.5)
 
     def target_logit(self, target):
-        cosine = shifted_cosine(target.cosine, target.alpha)
+        cosine = target.turned()
         inside = tf.abs(cosine) < base.COSINE_LIMIT  # beyond it acos has no gradient
         theta = tf.where(inside, tf.acos(tf.where(inside, cosine, 0.0)), tf.where(cosine > 0.0, 0.0, np.pi))
         angle = self.margin * theta
@@ -120,7 +118,7 @@ class CosFace(base.Head):
     """
 
     def target_logit(self, target):
-        return shifted_cosine(target.cosine, target.alpha) - self.margin
+        return target.turned() - self.margin
 
 
 class ArcFace(base.Head):
@@ -140,7 +138,7 @@ class ArcFace(base.Head):
     START = base.Start(16.0, 0.2)  # LEAP's, in the same section as CosFace's
 
     def target_logit(self, target):
-        return shifted_cosine(target.cosine, target.alpha + self.margin)
+        return target.turned(self.margin)
 
 
 class SubCentreArcFace(ArcFace):
@@ -160,6 +158,7 @@ class SubCentreArcFace(ArcFace):
     """
 
     OPTIONS = {"sub_centres": base.Option(3, 1, 64, whole=True)}
+    takes_directions = False
 
     @property
     def columns(self):
@@ -206,7 +205,7 @@ class LDAM(base.Head):
             self._margins = tf.constant(self.margins, tf.float32)
 
     def target_logit(self, target):
-        return shifted_cosine(target.cosine, target.alpha) - tf.gather(self._margins, target.label)
+        return target.turned() - tf.gather(self._margins, target.label)
 
 
 class Triplet(base.Head):

@@ -8,7 +8,15 @@ from longtail.models import config
 from longtail.models import errors
 from longtail.models import head_tail
 from longtail.models import settings
+from longtail.models.leap import batch_runs
+from longtail.models.leap import small_classes
 from longtail.models.training import workers
+
+# Corrected statistics keep a centre of some twenty images, and take each image's angle before it is in the centre.
+_SLOW_MOMENTUM = 0.9
+# How many images' worth of the pooled variance is mixed into a class's own. A variance of n angles is off by a factor
+# of sqrt(2 / n): where the classes' true ones differ by half, 2 / 0.5^2 = 8 images is where both know as much.
+_PRIOR_IMAGES = 8
 
 
 def angle_between(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -49,29 +57,6 @@ def add_state(layer: tf.keras.layers.Layer, name: str, shape: list[int], dtype: 
     )
 
 
-def _runs(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """For each row of a batch: its class's number in the batch, its rank in it, its size, and whether it is first.
-
-    Static shapes and no `tf.unique`, so it compiles under XLA.
-    """
-    order = tf.argsort(labels, stable=True)
-    ordered = tf.gather(labels, order)
-    starts = tf.concat([[True], ordered[1:] != ordered[:-1]], axis=0)
-    run = tf.cumsum(tf.cast(starts, tf.int32)) - 1
-    position = tf.range(tf.size(labels))
-    size_of_batch = tf.size(labels)
-    first = tf.math.unsorted_segment_min(position, run, size_of_batch)
-    size = tf.math.unsorted_segment_sum(tf.ones_like(position), run, size_of_batch)
-    back = tf.math.invert_permutation(order)
-    rank = position - tf.gather(first, run)
-    return (
-        tf.gather(run, back),
-        tf.gather(rank, back),
-        tf.gather(tf.gather(size, run), back),
-        tf.gather(starts, back),
-    )
-
-
 class AngleMemory(tf.keras.layers.Layer):
     """Centres c_i (Eq. 4), the last S_i = K_i * P angles to them (Eq. 5), and each class's angular variance.
 
@@ -89,6 +74,10 @@ class AngleMemory(tf.keras.layers.Layer):
       centre_momentum: gamma, the weight of the previous centre.
       angle_order: "after" takes the angle to the updated centre (the paper's), "before" to the previous one.
       head_threshold: T; classes with K_i > T are head classes.
+      statistics: "paper" for all of the above as it is. "corrected" keeps the centres with gamma = 0.9 and takes angles
+        before they move, whatever `centre_momentum` and `angle_order` say, so that an image is compared with others;
+        and answers the variance (reading - b mean^2) / a, with `small_classes.factors`, that does not hang on the
+        number of images. Classes of fewer than three have none.
 
     Example: class 0 sees two directions at right angles, class 1 the same one twice. The first angle of a class is 0,
     so class 0 remembers {0, pi / 2}, whose variance is pi^2 / 8.
@@ -110,6 +99,7 @@ class AngleMemory(tf.keras.layers.Layer):
         centre_momentum: float = config.Leap.centre_momentum,
         angle_order: str = config.Leap.angle_order,
         head_threshold: int = config.Leap.head_threshold,
+        statistics: str = config.Leap.statistics,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"  # always, also under mixed precision
@@ -127,12 +117,17 @@ class AngleMemory(tf.keras.layers.Layer):
             centre_momentum=centre_momentum,
             angle_order=angle_order,
             head_threshold=head_threshold,
+            statistics=statistics,
         )
         self.counts: np.ndarray = counts
         self.images_kept = images_kept
         self.centre_momentum = centre_momentum
         self.angle_order = angle_order
         self.head_threshold = head_threshold
+        self.statistics = statistics
+        self._corrects = statistics == "corrected"
+        self._gamma = _SLOW_MOMENTUM if self._corrects else centre_momentum
+        self._is_after = angle_order == "after" and not self._corrects
 
     def build(self, input_shape):
         classes = len(self.counts)
@@ -143,6 +138,8 @@ class AngleMemory(tf.keras.layers.Layer):
             self._bin = tf.constant(sizes.sum(), tf.int64)
             self._weight = tf.constant(self.counts - 1, tf.float64)
             self.is_head = tf.constant(head_tail.is_head(self.counts, self.head_threshold))
+            if self._corrects:
+                self._factors = tf.constant(self._small_class_factors(), tf.float64)
         self.centres = add_state(self, "centres", [classes, input_shape[-1]], tf.float32)
         # One place more than the memories need: what does not stay is written there.
         self.angles = add_state(self, "angles", [int(sizes.sum()) + 1], tf.float32)
@@ -161,14 +158,26 @@ class AngleMemory(tf.keras.layers.Layer):
             "centre_momentum": self.centre_momentum,
             "angle_order": self.angle_order,
             "head_threshold": self.head_threshold,
+            "statistics": self.statistics,
         }
 
-    def call(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _small_class_factors(self) -> np.ndarray:
+        """float64 [C, 2], a and b of `small_classes`; 1 and 0 of classes too small to have a variance."""
+        of_size = {
+            n: small_classes.factors(n, self.images_kept, self._gamma) if n > 2 else (1.0, 0.0)
+            for n in np.unique(self.counts).tolist()
+        }
+        return np.array([of_size[n] for n in self.counts.tolist()])
+
+    def call(
+        self, features: tf.Tensor, labels: tf.Tensor, is_due: tf.Tensor | bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes in one batch and answers the variance of each row's class.
 
         Args:
           features: [B, d] embeddings, any float dtype; no gradient flows. What is not finite counts as zero.
           labels: int [B], class ids.
+          is_due: whether the batch is taken in; if not, nothing changes.
 
         Returns:
           float32 [B], the angular variance of each row's class, rad^2; and bool [B], whether it is known: a class
@@ -178,17 +187,36 @@ class AngleMemory(tf.keras.layers.Layer):
         # One row that overflowed would stay in its centre and in all sums.
         features = tf.where(tf.math.is_finite(features), features, 0.0)
         labels = tf.cast(labels, tf.int64)
-        self._update(*workers.whole_batch(features, labels))
+        self._update(*workers.whole_batch(features, labels), is_due)
         variance, known = self.variance(labels)
         return tf.cast(variance, tf.float32), known
 
     def variance(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Unbiased angular variance of classes `labels` (int64 [N]): float64 [N], rad^2, and whether it is known."""
+        """Angular variance of classes `labels` (int64 [N]): float64 [N], rad^2, and whether it is known."""
         filled = self._filled(labels)
         n = tf.cast(filled, tf.float64)
         total = tf.gather(self.sums, labels)
         spread = tf.gather(self.squares, labels) - total * total / tf.maximum(n, 1.0)
-        return tf.maximum(spread, 0.0) / tf.maximum(n - 1.0, 1.0), filled >= 2
+        variance = tf.maximum(spread, 0.0) / tf.maximum(n - 1.0, 1.0)
+        if not self._corrects:
+            return variance, filled >= 2
+        a, b = tf.unstack(tf.gather(self._factors, labels), axis=1)
+        mean = total / tf.maximum(n, 1.0)
+        is_enough = tf.gather(self._weight, labels) >= 2.0  # three images
+        return tf.maximum(variance - b * mean * mean, 0.0) / a, tf.logical_and(filled >= 2, is_enough)
+
+    def shrunk(self, labels: tf.Tensor, variance: tf.Tensor, known: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a class's variance is to be taken for, given what `call` answers of classes `labels`; of the same form.
+
+        Corrected statistics answer (n v_i + n0 v_pool) / (n + n0) with n = K_i - 2, since centre and mean angle take
+        two, and n0 = 8: v_pool alone for the smallest classes. The paper's answer v_i.
+        """
+        if not self._corrects:
+            return variance, known
+        n = tf.cast(tf.maximum(tf.gather(self._weight, labels) - 1.0, 0.0), tf.float32)
+        n = tf.where(known, n, 0.0)
+        shrunk = (n * variance + _PRIOR_IMAGES * self.pooled_variance()) / (n + _PRIOR_IMAGES)
+        return shrunk, tf.fill(tf.shape(known), self.totals[1] > 0.0)
 
     def mean(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean angle of classes `labels` (int64 [N]): float64 [N], radians, and whether it is known."""
@@ -206,12 +234,12 @@ class AngleMemory(tf.keras.layers.Layer):
     def _filled(self, labels):
         return tf.minimum(tf.gather(self.seen, labels), tf.gather(self._sizes, labels))
 
-    def _update(self, features, labels):
-        run, rank, size, first = _runs(labels)
+    def _update(self, features, labels, is_due):
+        run, rank, size, first = batch_runs.runs(labels)
         before = self._contribution(labels, first)
         seen = tf.gather(self.seen, labels)
-        angles = self._move_centres(features, labels, run, size, seen)
-        self._remember(angles, labels, rank, size, seen)
+        angles = self._move_centres(features, labels, run, size, seen, is_due)
+        self._remember(angles, labels, rank, size, seen, is_due)
         self.totals.assign_add(self._contribution(labels, first) - before)
 
     def _contribution(self, labels, counted):
@@ -223,24 +251,25 @@ class AngleMemory(tf.keras.layers.Layer):
         parts = tf.stack([weight * variance, weight, head * variance, head])
         return tf.reduce_sum(parts, axis=1)
 
-    def _move_centres(self, features, labels, run, size, seen):
+    def _move_centres(self, features, labels, run, size, seen, is_due):
         """Eq. 4 for the classes of a batch; returns each row's angle to its centre (Eq. 3)."""
         total = tf.math.unsorted_segment_sum(features, run, tf.size(labels))
         mean = tf.gather(total, run) / tf.cast(size, tf.float32)[:, tf.newaxis]
         previous = tf.gather(self.centres, labels)
         is_new = (seen == 0)[:, tf.newaxis]
-        moved = (1.0 - self.centre_momentum) * mean + self.centre_momentum * previous
+        moved = (1.0 - self._gamma) * mean + self._gamma * previous
         centre = tf.where(is_new, mean, moved)
         # Rows of one class write the same centre, so the order of the writes does not matter.
-        self.centres.scatter_update(tf.IndexedSlices(centre, labels))
-        reference = centre if self.angle_order == "after" else tf.where(is_new, mean, previous)
+        self.centres.scatter_update(tf.IndexedSlices(tf.where(is_due, centre, previous), labels))
+        reference = centre if self._is_after else tf.where(is_new, mean, previous)
         return angle_between(features, reference)
 
-    def _remember(self, angles, labels, rank, size, seen):
+    def _remember(self, angles, labels, rank, size, seen, is_due):
         """Eq. 5: writes the angles into their classes' memories; the sums change by what enters and what leaves."""
         capacity = tf.gather(self._sizes, labels)
         rank = tf.cast(rank, tf.int64)
-        stays = rank >= tf.cast(size, tf.int64) - capacity  # more rows than slots: the last ones stay
+        # More rows than slots: the last ones stay.
+        stays = tf.logical_and(rank >= tf.cast(size, tf.int64) - capacity, is_due)
         slot = (seen + rank) % capacity
         place = tf.where(stays, tf.gather(self._offsets, labels) + slot, self._bin)
         evicts = tf.logical_and(stays, slot < seen)
@@ -249,7 +278,7 @@ class AngleMemory(tf.keras.layers.Layer):
         self.angles.scatter_update(tf.IndexedSlices(angles, place))
         self.sums.scatter_add(tf.IndexedSlices(new - old, labels))
         self.squares.scatter_add(tf.IndexedSlices(new * new - old * old, labels))
-        self.seen.scatter_add(tf.IndexedSlices(tf.ones_like(labels), labels))
+        self.seen.scatter_add(tf.IndexedSlices(tf.fill(tf.shape(labels), tf.cast(is_due, tf.int64)), labels))
 
     def recompute(self) -> None:
         """Makes all sums anew from the memory: O(sum S_i). Float64 drift never adds up beyond one epoch."""

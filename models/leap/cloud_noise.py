@@ -1,5 +1,7 @@
 """The noise of the feature cloud, made where it is used: one fused pass turns a matrix of cosines by its own draws."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 # Below this distance from 1 a cosine has no usable angle in float32; also the fence that keeps gradients finite.
@@ -138,20 +140,20 @@ def _turn(cosine, width, keys):
 
 # One XLA kernel for each pass, also in a step that is not compiled: as TensorFlow operations, each would read and
 # write all of [B, C]. Compiled once for each shape that comes.
-_MATRIX = tf.TensorSpec([None, None], tf.float32)
-_ROW = tf.TensorSpec([None], tf.float32)
-_SCALAR = tf.TensorSpec([], tf.float32)
+MATRIX = tf.TensorSpec([None, None], tf.float32)
+ROW = tf.TensorSpec([None], tf.float32)
+SCALAR = tf.TensorSpec([], tf.float32)
 _KEYS = tf.TensorSpec([None, 3], tf.uint32)
 
 
-@tf.function(jit_compile=True, input_signature=[_MATRIX, _ROW, _SCALAR, _ROW, _KEYS])
+@tf.function(jit_compile=True, input_signature=[MATRIX, ROW, SCALAR, ROW, _KEYS])
 def _forward(products, inverse, scale, width, keys):
     cosine, sine, cos_angle, sin_angle, below, above = _turn(products * inverse, width, keys)
     shifted = tf.clip_by_value(cosine * cos_angle - sine * sin_angle, -1.0, 1.0)
     return scale * tf.where(above, -1.0, tf.where(below, 1.0, shifted))
 
 
-@tf.function(jit_compile=True, input_signature=[_MATRIX, _MATRIX, _ROW, _SCALAR, _ROW, _KEYS])
+@tf.function(jit_compile=True, input_signature=[MATRIX, MATRIX, ROW, SCALAR, ROW, _KEYS])
 def _backward(upstream, products, inverse, scale, width, keys):
     given = products * inverse
     cosine, sine, cos_angle, sin_angle, below, above = _turn(given, width, keys)
@@ -186,14 +188,49 @@ def clouded_cosines(
     array([[6., 8.]], dtype=float32)
     """
     scale = tf.convert_to_tensor(scale, tf.float32)
+    return in_two_passes(
+        products,
+        inverse,
+        lambda products, inverse: _forward(products, inverse, scale, width, keys),
+        lambda upstream, products, inverse: _backward(upstream, products, inverse, scale, width, keys),
+    )
+
+
+def in_two_passes(
+    products: tf.Tensor,
+    inverse: tf.Tensor,
+    forward: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    backward: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """A function of each cosine, products * inverse, whose value and whose gradient are a kernel each.
+
+    Args:
+      products: float32 [B, C], unit features times prototypes.
+      inverse: float32 [C], one over the length of each prototype.
+      forward: of products and inverse, the value, float32 [B, C].
+      backward: of upstream, products and inverse, the gradient for products, float32 [B, C].
+
+    Returns:
+      What `forward` does.
+
+    Example: the gradient for the inverse lengths follows from that for the products.
+
+    >>> products, inverse = tf.constant([[2.0, 3.0]]), tf.constant([0.5, 0.1])
+    >>> with tf.GradientTape() as tape:
+    ...     tape.watch(inverse)
+    ...     passes = lambda p, i: p * i, lambda upstream, p, i: upstream * i
+    ...     value = cloud_noise.in_two_passes(products, inverse, *passes)
+    >>> tape.gradient(value, inverse).numpy()
+    array([2., 3.], dtype=float32)
+    """
 
     @tf.custom_gradient
-    def turn(products, inverse):
+    def passes(products, inverse):
         def gradient(upstream):
-            inner = _backward(upstream, products, inverse, scale, width, keys)
+            inner = backward(upstream, products, inverse)
             # By the chain rule inverse * of_inverse = products * inner, summed over the rows.
             return inner, tf.math.divide_no_nan(tf.reduce_sum(inner * products, axis=0), inverse)
 
-        return _forward(products, inverse, scale, width, keys), gradient
+        return forward(products, inverse), gradient
 
-    return turn(products, inverse)
+    return passes(products, inverse)

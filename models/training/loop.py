@@ -67,6 +67,11 @@ def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_p
             images_kept=leap.images_kept,
             centre_momentum=leap.centre_momentum,
             angle_order=leap.angle_order,
+            statistics=leap.statistics,
+            form=leap.form,
+            width=leap.width,
+            strength=leap.strength,
+            total_steps=config.training.epochs * steps_per_epoch,
         )
     model = config.model
     embedder = backbones.build_embedder(
@@ -155,6 +160,13 @@ def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> Non
             "leap.start_epoch=%d is not below training.epochs=%d: the cloud never starts, this trains the plain head",
             leap.start_epoch,
             epochs,
+        )
+    model = config.model
+    if backbones.BACKBONES[model.backbone].takes_weights and not model.weights:
+        log.warning(
+            "model.weights is empty: %s learns from random weights; the papers' re-ID figures are of one trained on "
+            "ImageNet",
+            model.backbone,
         )
     if loss.name == "class_balanced" and loss.start_epoch >= epochs:
         log.warning(

@@ -27,7 +27,9 @@ def rows(report):
 
 def test_json_is_one_object_with_every_head_its_update_and_its_state(report, rows):
     assert report["bench"] == "head" and report["machine"]["cores"] >= 1
-    for kind in ("plain", "leap-full", "leap-vanilla", "naive-statistics", "naive-draw", "update", "state"):
+    for kind in ("plain", "leap-full", "leap-vanilla", "noise-all", "closed", "corrected", "directional"):
+        assert rows[f"{kind} C=40"]["value"] > 0.0
+    for kind in ("naive-statistics", "naive-draw", "update", "state"):
         assert rows[f"{kind} C=40"]["value"] > 0.0
         assert set(rows[f"{kind} C=40"]) == {"name", "value", "unit", "ratio", "target", "ok"}
 
@@ -46,7 +48,7 @@ def test_measured_state_is_the_formula(rows):
 
 
 def test_whole_steps_of_every_head_compile_under_xla(rows):
-    assert sum("XLA" in name and row["value"] is not None for name, row in rows.items()) == 5
+    assert sum("XLA" in name and row["value"] is not None for name, row in rows.items()) == 9
 
 
 @pytest.mark.parametrize("bad", [["--classes", "ten"], ["--classes", "3"], ["--rounds", "0"]])

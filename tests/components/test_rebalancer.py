@@ -22,7 +22,7 @@ from longtail.models import errors
 from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
-_SIZES = {"head": 0, "tail_images": 0, "cap": 0, "repeat_to": 0}
+_SIZES = {"head": 0, "tail_images": 0, "tail_classes": 0, "cap": 0, "repeat_to": 0}
 _DEFAULTS = {**_SIZES, "seed": 0, "leap_variant": "none", "head_threshold": 0}
 
 
@@ -127,6 +127,14 @@ def test_carve_keeps_the_largest_whole_and_cuts_the_others(rebalanced):
     found, written, _ = rebalanced("carve", head=1, tail_images=2)
     assert _rows(written) == {"a": 2, "b": 7, "c": 1, "d": 2}
     assert _column(found, "available") == _COUNTS
+
+
+def test_carve_with_tail_classes_leaves_the_other_identities_out_and_keeps_ids_dense(rebalanced):
+    found, written, _ = rebalanced("carve", head=1, tail_images=2, tail_classes=2)
+    assert _rows(written) == {"b": 7, "a": 2, "d": 2}
+    assert _column(found, "class_id") == {"a": 0, "b": 1, "d": 2}
+    assert {row["identity"]: row["class_id"] for row in written} == _column(found, "class_id")
+    assert (found["images"], found["rows"]) == (11, 11)
 
 
 def test_the_seed_chooses_the_images(rebalanced):
@@ -244,7 +252,13 @@ def test_a_vanilla_cloud_without_a_head_class_is_refused_before_a_row_is_written
     assert not (tmp_path / "examples" / "Split-train").exists()
 
 
-@pytest.mark.parametrize(("variant", "threshold"), [("vanilla", 4), ("full", 5), ("none", 5)])
+@pytest.mark.parametrize("variant", ["vanilla", "noise_head"])
+def test_a_cloud_that_needs_a_head_class_is_refused_by_name_without_one(variant):
+    with pytest.raises(errors.UsageError, match=f"leap.head_threshold: 5 leaves the {variant} cloud no head class"):
+        census.check_cloud(census.plan({"a": (5, 5), "b": (3, 3)}, "none"), variant, 5)
+
+
+@pytest.mark.parametrize(("variant", "threshold"), [("vanilla", 4), ("full", 5), ("noise_tail", 5), ("none", 5)])
 def test_a_cloud_that_has_what_it_needs_is_not_refused(variant, threshold):
     census.check_cloud(census.plan({"a": (5, 5), "b": (3, 3)}, "none"), variant, threshold)
 
@@ -277,6 +291,17 @@ def test_carve_keeps_the_largest_whole_and_cuts_all_others_to_the_tail_size(coun
     assert all(kept[name] in (count, min(count, size)) for name, count in counts.items())
     ranked = sorted(counts.values(), reverse=True)
     assert sorted(kept.values()) == sorted([*ranked[:head], *(min(count, size) for count in ranked[head:])])
+
+
+@hypothesis.given(counts=_MANY, data=strategies.data())
+def test_tail_classes_keep_the_largest_of_the_others_and_leave_the_rest_out(counts, data):
+    head = data.draw(strategies.integers(0, len(counts) - 1))
+    tail = data.draw(strategies.integers(1, len(counts)))
+    pairs = {k: (n, n) for k, n in counts.items()}
+    whole = _column(census.plan(pairs, "carve", head, 3), "images")
+    kept = _column(census.plan(pairs, "carve", head, 3, tail_classes=tail), "images")
+    assert len(kept) == min(head + tail, len(counts)) and kept.items() <= whole.items()
+    assert min(counts[name] for name in kept) >= max([counts[name] for name in counts.keys() - kept.keys()], default=0)
 
 
 @hypothesis.given(counts=_MANY, target=strategies.integers(1, 50))

@@ -25,7 +25,7 @@ def test_values_land_in_their_dataclasses():
         ({"training": {"epochs": True}}, "training.epochs must be a whole number from 1 to 1000000000, not True"),
         ({"model": {"image": ["a"]}}, "model.image must be a list, each item a whole number, not ['a']"),
         ({"head": {"options": {"momentum": "x"}}}, "head.options must be a mapping, each value a number, not"),
-        ({"leap": {"variant": 3}}, "leap.variant must be one of none, vanilla, full, not 3"),
+        ({"leap": {"form": 3}}, "leap.form must be one of drawn, closed, not 3"),
         ({"head": 3}, "head must be a mapping"),
         ([], "the file must be a mapping"),
     ],

@@ -23,6 +23,17 @@ def fed(steps=30, spread=(0.5, 0.5, 0.1, 0.9), **settings):
     return cloud
 
 
+def made(**settings):
+    cloud = feature_cloud.FeatureCloud(COUNTS, **settings)
+    cloud.build([None, 8])
+    return cloud
+
+
+def feed(cloud, features, labels):
+    step = cloud.directions if cloud.form == "directional" else cloud.spread
+    return step(tf.cast(features, tf.float32), tf.cast(labels, tf.int64))
+
+
 def narrow(count):
     """Features of class 2 right at its centre, which leave it as narrow as it was."""
     return tf.tile(tf.constant([[0.0, 0, 2, 0, 0, 0, 0, 0]]), [count, 1])
@@ -105,24 +116,137 @@ def test_state_is_that_of_the_memory_and_a_step_whatever_the_draws_need():
     assert len(cloud.weights) == len(cloud.memory.weights) + 1
 
 
-def test_width_is_read_anew_only_every_n_steps():
-    cloud = fed(variant="full", steps=1, refresh_every=5)
-    labels = tf.constant([0, 1, 2, 3] * 4)
-    snapshots = []
-    for _ in range(10):
-        cloud(tf.random.normal([16, 8]), labels)
-        snapshots.append(cloud.snapshot.numpy())
-    changed = [not np.array_equal(a, b) for a, b in zip(snapshots, snapshots[1:], strict=False)]
-    assert [step for step, is_new in enumerate(changed) if is_new] == [3, 8]
+@pytest.mark.parametrize("variant", ["full", "directional"])
+def test_memory_and_centres_and_scatter_change_only_every_n_steps(variant):
+    cloud = made(variant=variant, refresh_every=5)
+    states = []
+    for step in range(12):
+        feed(cloud, np.random.default_rng(step).normal(size=(16, 8)), [0, 1, 2, 3] * 4)
+        kept = [weight for layer in (cloud.memory, cloud.scatter) if layer is not None for weight in layer.weights]
+        values = [weight[:-1] if weight is cloud.memory.angles else weight for weight in kept]  # but for the bin
+        states.append(np.concatenate([value.numpy().ravel() for value in values]))
+    changed = [not np.array_equal(a, b) for a, b in zip(states, states[1:], strict=False)]
+    assert [step for step, is_new in enumerate(changed, start=1) if is_new] == [5, 10]
+    assert cloud.memory.seen.numpy().tolist() == [12] * 4
 
 
-def test_vanilla_without_a_head_class_is_refused():
+def test_draws_still_change_every_step_where_the_memory_does_not():
+    cloud = fed(variant="full", steps=1, refresh_every=50)
+    cloud.memory.seen.assign([3] * 4)
+    cloud.memory.squares.assign([9.0, 9.0, 0.0, 9.0])
+    cloud.memory.recompute()
+    cloud.memory.totals.assign([1.0, 1.0, 1.0, 1.0])
+    first, second = (cloud(narrow(4), tf.fill([4], 2)).numpy() for _ in range(2))
+    assert first.any() and not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("variant", ["vanilla", "noise_head"])
+def test_what_needs_a_head_class_is_refused_without_one(variant):
     with pytest.raises(errors.UsageError, match="largest K_i=4"):
-        feature_cloud.FeatureCloud([4, 4, 2], variant="vanilla", head_threshold=10)
+        feature_cloud.FeatureCloud([4, 4, 2], variant=variant, head_threshold=10)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"variant": "half"}, {"variant": "none"}, {"start_step": -1}, {"refresh_every": 0}]
+    ("variant", "wanted"),
+    [("noise_all", [0.3] * 4), ("noise_tail", [0, 0, 0.3, 0.3]), ("noise_head", [0.3, 0.3, 0, 0])],
+)
+def test_a_control_has_its_given_width_from_the_start_on_the_classes_it_names(variant, wanted):
+    cloud = made(variant=variant, width=0.3, start_step=1)
+    labels = np.arange(4).repeat(4000)
+    assert not cloud(tf.ones([4, 8]), tf.range(4)).numpy().any()
+    alpha = cloud(tf.ones([16000, 8]), tf.constant(labels)).numpy()
+    np.testing.assert_allclose([alpha[labels == label].std() for label in range(4)], wanted, rtol=0.02)
+    np.testing.assert_allclose(cloud.widths(), wanted, rtol=1e-6)
+
+
+def test_a_control_draws_what_leap_draws():
+    noise = made(variant="noise_all", width=0.3, seed=7)
+    leap = made(variant="vanilla", seed=7)
+    (width, keys), (_, same) = noise.spread(narrow(5), tf.fill([5], 2)), leap.spread(narrow(5), tf.fill([5], 2))
+    np.testing.assert_array_equal(keys, same)
+    np.testing.assert_allclose(width, 0.3, rtol=1e-6)
+
+
+def test_draws_and_shuffles_of_a_step_and_an_epoch_of_the_same_number_are_made_of_other_words():
+    for first in (5, 5 + 2**32, 6):  # the shuffle's, that of groups, and augmentation's, at epoch or step 3
+        cloud = made(seed=5)
+        words = tf.random.stateless_uniform([64, 3], tf.constant([first, 3], tf.int64), None, None, tf.int32)
+        assert not np.isin(cloud._keys(64, tf.constant(3, tf.int64)), words.numpy().view(np.uint32)).any()
+
+
+@pytest.mark.parametrize("total_steps, wanted", [(0, [0, 0, 5, 5, 5]), (8, [0, 0, 1.25, 2.5, 3.75])])
+def test_a_directional_cloud_rises_over_half_of_training(total_steps, wanted):
+    settings = {"start_step": 2, "total_steps": total_steps, "strength": 5.0}
+    cloud = made(variant="directional", **settings)
+    found = [cloud.directions(tf.ones([4, 8]), tf.range(4))[0].numpy() for _ in range(5)]
+    np.testing.assert_allclose(found, wanted)
+
+
+CLOUDS = {
+    "noise_all": {"variant": "noise_all"},
+    "closed": {"variant": "full", "form": "closed"},
+    "corrected": {"variant": "full", "statistics": "corrected"},
+    "every third step": {"variant": "vanilla", "refresh_every": 3},
+    "directional": {"variant": "directional", "total_steps": 10},
+}
+
+
+def batches(steps):
+    rng = np.random.default_rng(0)
+    return [(rng.normal(size=(8, 8)), rng.integers(0, 4, 8)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_a_cloud_restored_in_its_middle_goes_on_to_the_bit(name, tmp_path):
+    cloud, restored = (made(**CLOUDS[name]) for _ in range(2))
+    history = batches(12)
+    for batch in history[:7]:
+        feed(cloud, *batch)
+    path = tf.train.Checkpoint(cloud=cloud).save(str(tmp_path / "c"))
+    tf.train.Checkpoint(cloud=restored).restore(path).assert_consumed()
+    for batch in history[7:]:
+        for one, two in zip(feed(cloud, *batch), feed(restored, *batch), strict=True):
+            np.testing.assert_array_equal(one, two)
+    for one, two in zip(cloud.weights, restored.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_two_replicas_hold_the_state_of_one_device_that_saw_the_whole_batch(name, two_replicas):
+    single = made(**CLOUDS[name])
+    with two_replicas.scope():
+        mirrored = made(**CLOUDS[name])
+
+    @tf.function
+    def step(features, labels):
+        def replica():
+            half = tf.distribute.get_replica_context().replica_id_in_sync_group
+            feed(mirrored, features[4 * half : 4 * half + 4], labels[4 * half : 4 * half + 4])
+
+        two_replicas.run(replica)
+
+    for features, labels in batches(7):
+        step(tf.constant(features, tf.float32), tf.constant(labels))
+        feed(single, features, labels)
+    for one, two in zip(single.weights, mirrored.weights, strict=True):
+        if "samples_with_cloud" in one.name or one.name in ("total:0", "count:0"):
+            continue  # a metric, which adds up over the replicas when it is read
+        for copy in two_replicas.experimental_local_results(two):
+            np.testing.assert_allclose(copy.numpy(), one.numpy(), rtol=1e-5, atol=1e-6, err_msg=one.name)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_config_makes_the_same_cloud_again(name):
+    cloud = made(width=0.3, strength=2.0, **CLOUDS[name])
+    assert feature_cloud.FeatureCloud.from_config(cloud.get_config()).get_config() == cloud.get_config()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"variant": "half"}, {"variant": "none"}, {"start_step": -1}, {"total_steps": -1}, {"refresh_every": 0}),
+        *({"form": "open"}, {"width": -0.1}, {"strength": -1.0}, {"statistics": "exact"}),
+    ],
 )
 def test_bad_arguments_say_what_they_received(settings):
     ((name, value),) = settings.items()

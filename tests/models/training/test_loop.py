@@ -86,6 +86,10 @@ RESUMED = {
         "loss": {"name": "class_balanced", "start_epoch": 3, "centre_weight": 0.1},
     },
     "triplet": {"head": {"name": "triplet"}, "leap": PLAIN, "training": {"images_per_class": 2}},
+    "noise": {"leap": {"variant": "noise_all"}},
+    "closed, corrected": {"leap": {"form": "closed", "statistics": "corrected"}},
+    "every third step": {"leap": {"refresh_every": 3}},
+    "directional": {"leap": {"variant": "directional", "strength": 5.0}},
 }
 
 
@@ -162,10 +166,10 @@ def test_images_that_do_not_fit_the_cache_are_decoded_as_they_are_needed():
         np.testing.assert_allclose(one[0], two[0], atol=1e-5)
 
 
-def test_mixed_precision_keeps_logits_and_memory_in_float32():
-    trained = loop.train(
-        config(training={"precision": "mixed_float16", "epochs": 2}), data(), preprocess.Preprocess(SHAPE)
-    )
+@pytest.mark.parametrize("name", ["conv4", "noise", "closed, corrected", "directional"])
+def test_mixed_precision_keeps_logits_and_memory_in_float32(name):
+    settings = config(training={"precision": "mixed_float16", "epochs": 2}, **RESUMED[name])
+    trained = loop.train(settings, data(), preprocess.Preprocess(SHAPE))
     assert trained.head.cloud.memory.angles.dtype == tf.float32
     assert all(np.isfinite(weight.numpy()).all() for weight in trained.weights)
     assert tf.keras.mixed_precision.global_policy().name == "float32"
@@ -184,7 +188,7 @@ def test_two_replicas_train_with_one_state_and_resume(two_replicas, tmp_path):
     ("recipe", "message"),
     [
         ({"head": {"name": "cosfase"}}, "head.name must be one of softmax, .*, not 'cosfase'"),
-        ({"leap": {"variant": "some"}}, "leap.variant must be one of none, vanilla, full, not 'some'"),
+        ({"leap": {"variant": "some"}}, "leap.variant must be one of none, vanilla, full, .*, not 'some'"),
         ({"model": {"backbone": "vgg"}}, "model.backbone must be one of conv4, resnet18, resnet50, not 'vgg'"),
         ({"model": {"weights": "none.h5"}}, "backbone 'conv4' takes none"),
         ({"model": {"backbone": "resnet50", "image": (32, 32, 3), "weights": "none.h5"}}, "no file none.h5"),
@@ -294,7 +298,8 @@ def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_lay
     from longtail.components.data import sources
     from longtail.pipeline import recipe as recipe_lib
 
-    loaded = recipe_lib.load(recipe, ["training.epochs=1", "training.batch=2", "leap.start_epoch=0"])
+    few = ["training.epochs=1", "training.batch=2", "training.images_per_class=0", "leap.start_epoch=0"]
+    loaded = recipe_lib.load(recipe, few)
     rng = np.random.default_rng(0)
     for name in MADE_FILES[recipe]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
