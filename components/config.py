@@ -20,6 +20,12 @@ class Data:
     layout: str = settings.choice("folder", tuple(layouts.LAYOUTS), "how paths tell identities")
     camera_pattern: str = settings.text("", "regular expression with one group of digits, searched in the file name")
     eval_fraction: float = settings.number(0.25, 0, 1, "share of identities held out for scoring", without=(0, 1))
+    validation_fraction: float = settings.number(
+        0.25, 0, 1, "a study's share of the other identities that settings are chosen on; 0: none", without=(1,)
+    )
+    group_pattern: str = settings.text(
+        "", "regular expression with one group, searched in an identity: its group, which a study does not divide"
+    )
     query_fraction: float = settings.number(
         0.5, 0, 1, "share of a held-out identity's images that are queries", without=(0, 1)
     )

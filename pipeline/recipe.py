@@ -86,6 +86,7 @@ def check(recipe: Recipe, files: bool = True) -> None:
     _check_carve(recipe)
     try:
         layouts.check(recipe.data.layout, recipe.data.camera_pattern)
+        layouts.check_pattern("group_pattern", recipe.data.group_pattern, "around the group's name")
     except errors.UsageError as error:
         raise errors.UsageError(f"data.{error}") from error
     content.domains(recipe.drift.bounds)
