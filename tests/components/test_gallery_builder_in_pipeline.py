@@ -37,7 +37,7 @@ def _run(folder, examples_uri, model_uri):
         "examples", standard_artifacts.Examples, examples_uri, split_names='["eval"]'
     )
     model = _import("model", standard_artifacts.Model, model_uri)
-    settings = {**dataclasses.asdict(config.Evaluation()), "floor_map": 0.9}
+    settings = {**dataclasses.asdict(config.Evaluation()), "floor_map": 0.9, "head_threshold": 5}
     evaluator = retrieval_evaluator.RetrievalEvaluator(
         examples.outputs["result"], model.outputs["result"], baseline_model=None, **settings
     )
