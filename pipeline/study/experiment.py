@@ -1,7 +1,9 @@
 """The papers' controlled experiment: each method trained on the same long-tailed carve, scored on unseen identities."""
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterable
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from longtail.components.data import base
 from longtail.components.data import sources
+from longtail.components.rebalancer import census
 from longtail.models import errors
 from longtail.models import files
 from longtail.models.metrics import metric
@@ -60,25 +63,35 @@ def study(
     source = _open(recipe, data, "--data")
     side_of = sides.divide({item.identity for item in source.items()}, recipe.data)
     sides.check(source.items(), side_of, carves)
+    _check_clouds(recipe, parsed, source.items(), side_of, carves)
     further = _further(recipe, score, side_of)
     among = {method.name: tuning.candidates(method, grid) for method in parsed}
     record = _Record(json_path, _header(recipe, side_of, source, further), settings, parsed, among, tune_seeds)
     record.keep()
-    tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
     loaded = carve.Images.load(source, side_of, recipe.data.max_pixels, "--data")
     others = {
         name: carve.Images.load(*opened, recipe.data.max_pixels, f"--score {name}") for name, opened in further.items()
     }
     log.info("%d images; identities: %s", len(loaded.encoded), record.header["sides"])
-    for seed, setting, method in _each(tune_seeds, settings, parsed):
-        for candidate in among[method.name] if len(among[method.name]) > 1 else ():
+    tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
+    _tune(recipe, loaded, record, _each(tune_seeds, settings, parsed))
+    _report(recipe, loaded, others, record, _each(seeds, settings, parsed))
+    return record.results()
+
+
+def _tune(recipe, loaded: carve.Images, record: "_Record", each: Iterable[tuple]) -> None:
+    for seed, setting, method in each:
+        candidates = record.among[method.name]
+        for candidate in candidates if len(candidates) > 1 else ():
             if record.is_missing(record.tuned, setting, candidate, seed):
                 record.keep(record.tuned, trial.validate(recipe, candidate, setting, seed, loaded))
-    for seed, setting, method in _each(seeds, settings, parsed):
+
+
+def _report(recipe, loaded: carve.Images, others: Mapping[str, carve.Images], record: "_Record", each) -> None:
+    for seed, setting, method in each:
         chosen = record.trained(setting, method)
         if record.is_missing(record.runs, setting, chosen, seed):
             record.keep(record.runs, trial.report(recipe, chosen, setting, seed, loaded, others))
-    return record.results()
 
 
 def _each(seeds: int, settings: Sequence[str], methods: Sequence[methods_lib.Method]) -> Iterable[tuple]:
@@ -98,6 +111,18 @@ def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str
         if number < 1:
             raise errors.UsageError(f"{name} {number}: at least 1")
     return carves
+
+
+def _check_clouds(recipe, methods: Sequence[methods_lib.Method], items, side_of, carves) -> None:
+    """Refuses a cloud that asks for head classes where a carve leaves none."""
+    trained = [item.identity for item in items if side_of[item.identity] == sides.TRAINING]
+    largest = max(collections.Counter(trained).values())
+    for (setting, (head, tail_images)), method in itertools.product(carves.items(), methods):
+        plan = {"classes": [{"images": largest if head else min(largest, tail_images)}]}
+        try:
+            census.check_cloud(plan, method.config(recipe, 0).leap.variant, recipe.leap.head_threshold)
+        except errors.UsageError as error:
+            raise errors.UsageError(f"--methods: {method.name} on {setting}: {error}") from error
 
 
 def _open(recipe: recipe_lib.Recipe, uri: str, where: str) -> base.Source:
@@ -139,7 +164,7 @@ class _Record:
     def __init__(self, path, header, settings, methods, among, tune_seeds):
         self.header = header
         self._path, self._settings, self._methods = path, settings, methods
-        self._among, self._tune_seeds = among, tune_seeds
+        self.among, self._tune_seeds = among, tune_seeds
         found = _read(path, header["key"])
         self.tuned = {_identity(run): run for run in found["tuning"]}
         self.runs = {_identity(run): run for run in found["runs"]}
@@ -159,7 +184,7 @@ class _Record:
 
     def chosen(self) -> list[dict[str, Any]]:
         found = [
-            tuning.choose(setting, method, self._among[method.name], self._tune_seeds, self.tuned)
+            tuning.choose(setting, method, self.among[method.name], self._tune_seeds, self.tuned)
             for setting in self._settings
             for method in self._methods
         ]
@@ -167,8 +192,8 @@ class _Record:
 
     def trained(self, setting: str, method: methods_lib.Method) -> methods_lib.Method:
         """The candidate that was chosen."""
-        choice = tuning.choose(setting, method, self._among[method.name], self._tune_seeds, self.tuned)
-        return next(each for each in self._among[method.name] if choice and each.name == choice["trained"])
+        choice = tuning.choose(setting, method, self.among[method.name], self._tune_seeds, self.tuned)
+        return next(each for each in self.among[method.name] if choice and each.name == choice["trained"])
 
     def results(self) -> dict[str, Any]:
         chosen, runs = self.chosen(), list(self.runs.values())

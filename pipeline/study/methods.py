@@ -124,7 +124,7 @@ def parse(text: str, own: config_lib.Head) -> Method:
     Raises:
       errors.UsageError: unknown method or option.
     """
-    base, _, written = text.partition(":")
+    base, _, after = text.partition(":")
     first, *added = base.split("+")
     head, *own_added = ALIASES.get(first, first).split("+")
     added = own_added + added
@@ -134,8 +134,9 @@ def parse(text: str, own: config_lib.Head) -> Method:
         raise errors.UsageError(f"--methods: unknown {unknown[0]!r} in {text!r}; {known}")
     _refuse_contradictions(text, added)
     start = own if own.name == head else _start(head)
-    options = dict(option(pair, f"--methods: {text!r}") for pair in filter(None, written.split(",")))
-    if len(options) < len([*filter(None, written.split(","))]):
+    pairs = [option(pair, f"--methods: {text!r}") for pair in after.split(",") if pair]
+    options = dict(pairs)
+    if len(options) < len(pairs):
         raise errors.UsageError(f"--methods: {text!r}: an option stands twice")
     for_head = {OPTIONS[key][1]: value for key, value in options.items() if OPTIONS[key][0] == "head"}
     method = Method(text, dataclasses.replace(start, **for_head), tuple(added), options)
@@ -163,11 +164,18 @@ def option(pair: str, where: str) -> tuple[str, Any]:
 
 
 def _named(base: str, options: Mapping[str, Any]) -> str:
-    written = [
-        f"{key}={value:.10g}" if isinstance(value, (int, float)) else f"{key}={value}"
-        for key, value in sorted(options.items(), key=lambda item: list(OPTIONS).index(item[0]))
-    ]
-    return base + (f":{','.join(written)}" if written else "")
+    return f"{base}:{written(options)}" if options else base
+
+
+def written(options: Mapping[str, Any]) -> str:
+    """Options as they stand after a method's colon, in the order of `OPTIONS`.
+
+    Example:
+      >>> written({"gamma": 0.9, "s": 8.0, "order": "before"})
+      's=8,gamma=0.9,order=before'
+    """
+    ordered = [(key, options[key]) for key in OPTIONS if key in options]
+    return ",".join(f"{key}={value if isinstance(value, str) else format(value, '.10g')}" for key, value in ordered)
 
 
 def _is_general(key: str) -> bool:

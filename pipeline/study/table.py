@@ -131,7 +131,7 @@ def _metrics(title: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Ma
     choice = ["chosen", "trainings to choose"] if tuned else []
     table = rich.table.Table("setting", "method", *choice, *titles, *compared, title=title)
     for row, own in zip(rows, figures, strict=True):
-        values = ",".join(f"{key}={value}" for key, value in row["values"].items())
+        values = methods_lib.written(row["values"])
         shown = {each.name: each.show(own[each.name]) for each in metric.METRICS}
         spread = own[f"{_PAIRED.name}_spread"]
         shown[_PAIRED.name] += "" if spread is None else f" ± {_PAIRED.show(spread)}"

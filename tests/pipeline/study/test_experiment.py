@@ -253,6 +253,12 @@ def test_what_cannot_be_is_refused_before_any_image_is_read(tmp_path, recipe, mo
         _study(recipe, tmp_path, ["cosface"], more.pop("settings", "H6S3"), **more)
 
 
+def test_a_cloud_that_asks_for_a_head_class_is_refused_where_there_is_none(tmp_path):
+    nobody = recipe_lib.load("omniglot_lt", [*SMALL, "leap.head_threshold=8"])
+    with pytest.raises(errors.UsageError, match="--methods: leap-cv on H6S3: leap.head_threshold: 8 leaves"):
+        _study(nobody, tmp_path, ["leap-cv"], "H6S3")
+
+
 def test_further_data_without_an_unseen_identity_is_refused(tmp_path, recipe):
     with pytest.raises(errors.UsageError, match="--score same, not in --data: 0 identities with two images"):
         _study(recipe, tmp_path, ["cosface"], "H6S3", score=[f"same={tmp_path / 'd'}"])
