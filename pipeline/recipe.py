@@ -38,6 +38,7 @@ class Recipe:
     augment: config.Augmentation = dataclasses.field(default_factory=config.Augmentation)
     training: config.Training = dataclasses.field(default_factory=config.Training)
     evaluation: components_config.Evaluation = dataclasses.field(default_factory=components_config.Evaluation)
+    study: components_config.Study = dataclasses.field(default_factory=components_config.Study)
 
     def train_config(self) -> config.TrainConfig:
         """The part of the recipe that decides a training."""
@@ -86,9 +87,9 @@ def check(recipe: Recipe, files: bool = True) -> None:
     _check_carve(recipe)
     try:
         layouts.check(recipe.data.layout, recipe.data.camera_pattern)
-        layouts.check_pattern("group_pattern", recipe.data.group_pattern, "around the group's name")
     except errors.UsageError as error:
         raise errors.UsageError(f"data.{error}") from error
+    layouts.check_pattern("study.group_pattern", recipe.study.group_pattern, "around the group's name")
     content.domains(recipe.drift.bounds)
 
 

@@ -61,7 +61,7 @@ def study(
     grid = tuning.parse(tune)
     carves = _check(recipe, data, settings, parsed, seeds, grid, tune_seeds)
     source = _open(recipe, data, "--data")
-    side_of = sides.divide({item.identity for item in source.items()}, recipe.data)
+    side_of = sides.divide({item.identity for item in source.items()}, recipe.data, recipe.study)
     sides.check(source.items(), side_of, carves)
     _check_clouds(recipe, parsed, source.items(), side_of, carves)
     further = _further(recipe, score, side_of)

@@ -15,26 +15,26 @@ from longtail.models import errors
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 
 
-def divide(identities: Iterable[str], data: config.Data) -> dict[str, str]:
+def divide(identities: Iterable[str], data: config.Data, study: config.Study) -> dict[str, str]:
     """Identity -> its side, which hangs on the names and `data.seed` alone; a group stands whole on one side.
 
     Groups are ranked by a hash: the first `data.eval_fraction` of them are the test side, of the others
-    `data.validation_fraction` the validation side; each side has two at least where there are enough for that.
+    `study.validation_fraction` the validation side; each side has two at least where there are enough for that.
 
     Raises:
-      errors.UsageError: an identity that `data.group_pattern` does not find, or too few groups.
+      errors.UsageError: an identity that `study.group_pattern` does not find, or too few groups.
     """
-    group_of = {identity: _group(identity, data.group_pattern) for identity in identities}
+    group_of = {identity: _group(identity, study.group_pattern) for identity in identities}
     ranked = sorted({(splits.unit_hash(data.seed, group), group) for group in group_of.values()})
-    sides = 3 if data.validation_fraction else 2
+    sides = 3 if study.validation_fraction else 2
     if len(ranked) < sides:
         raise errors.UsageError(
             f"--data: {len(ranked)} groups of identities, {sides} sides need {sides} or more: add others, or change "
-            "data.group_pattern (and data.validation_fraction, 0 for two sides)"
+            "study.group_pattern (and study.validation_fraction, 0 for two sides)"
         )
     least = 2 if len(ranked) >= 2 * sides else 1
     tested = _share(len(ranked), data.eval_fraction, least, left=(sides - 1) * least)
-    validated = _share(len(ranked) - tested, data.validation_fraction, least, left=least) if sides == 3 else 0
+    validated = _share(len(ranked) - tested, study.validation_fraction, least, left=least) if sides == 3 else 0
     names = [TEST] * tested + [VALIDATION] * validated + [TRAINING] * (len(ranked) - tested - validated)
     side_of = {group: side for (_, group), side in zip(ranked, names, strict=True)}
     return {identity: side_of[group] for identity, group in group_of.items()}
@@ -43,7 +43,7 @@ def divide(identities: Iterable[str], data: config.Data) -> dict[str, str]:
 def _group(identity: str, pattern: str) -> str:
     match = re.search(pattern, identity) if pattern else None
     if pattern and (match is None or match.group(1) is None):
-        raise errors.UsageError(f"data.group_pattern: {pattern!r} finds no group in the identity {identity!r}")
+        raise errors.UsageError(f"study.group_pattern: {pattern!r} finds no group in the identity {identity!r}")
     return match.group(1) if match else identity
 
 

@@ -50,8 +50,8 @@ def check(recipe: recipe_lib.Recipe, methods: Sequence[methods_lib.Method], grid
     for key in grid:
         if not any(method.takes(key) and key not in method.options for method in methods):
             raise errors.UsageError(f"--tune: no method has {key!r} left to choose; leave it out")
-    if grid and not recipe.data.validation_fraction:
-        raise errors.UsageError("--tune: data.validation_fraction is 0, so there is nobody to choose settings on")
+    if grid and not recipe.study.validation_fraction:
+        raise errors.UsageError("--tune: study.validation_fraction is 0, so there is nobody to choose settings on")
     for method in methods:
         method.config(recipe, 0)
         for candidate in candidates(method, grid):
