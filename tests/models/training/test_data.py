@@ -1,0 +1,39 @@
+"""The images of a training: what is decoded once, and in which order they come."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from longtail.models import config
+from longtail.models.training import data as training_data
+
+SIDE = 32
+CLASS_IDS = np.repeat([0, 1], 128)
+
+
+def image(encoded):
+    """Stands for decoding: grey images of zeros, all of them readable."""
+    rows = tf.size(encoded)
+    return tf.zeros([rows, SIDE, SIDE, 1]), tf.zeros([rows], tf.int32)
+
+
+def labels_of_an_epoch(class_ids, **training):
+    settings = config.TrainConfig(training=config.Training(batch=256, epochs=1, **training))
+    data = training_data.TrainingSet(np.full(len(class_ids), b"x", object), class_ids, np.bincount(class_ids))
+    dataset, steps = training_data.batches(data, image, settings)
+    return np.concatenate([labels.numpy() for _, labels in dataset.take(steps)])
+
+
+def test_groups_of_an_identity_are_shuffled_by_other_draws_than_its_images():
+    # Ids in order and groups of one image: the same draws would give the same labels in the same order.
+    plain, grouped = labels_of_an_epoch(CLASS_IDS), labels_of_an_epoch(CLASS_IDS, images_per_class=1)
+    assert sorted(plain) == sorted(grouped) and (plain != grouped).any()
+
+
+def test_images_that_just_fill_the_cache_are_decoded_once_and_one_more_is_not():
+    settings = config.TrainConfig(training=config.Training(cache_megabytes=1))
+    settings = dataclasses.replace(settings, model=config.Model(image=(SIDE, SIDE, 1)))
+    for images, kept in ((256, True), (257, False)):  # 4 KiB each
+        data = training_data.TrainingSet(np.full(images, b"x", object), np.zeros(images, np.int64), np.array([images]))
+        assert (training_data._pixels(data, image, settings) is not None) == kept
