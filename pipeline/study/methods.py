@@ -15,13 +15,25 @@ from longtail.pipeline import recipe as recipe_lib
 ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "leap_v": {"leap": {"variant": "vanilla"}},
     "leap_f": {"leap": {"variant": "full"}},
+    "noise_all": {"leap": {"variant": "noise_all"}},
+    "noise_tail": {"leap": {"variant": "noise_tail"}},
+    "noise_head": {"leap": {"variant": "noise_head"}},
+    "directional": {"leap": {"variant": "directional"}},
+    "closed": {"leap": {"form": "closed"}},
+    "corrected": {"leap": {"statistics": "corrected"}},
     "class_balanced": {"loss": {"name": "class_balanced"}},
     "balanced_softmax": {"loss": {"name": "balanced_softmax"}},
     "centre": {"loss": {"centre_weight": 0.003}},
 }
 _MEMORY = ("start_epoch", "images_kept", "centre_momentum", "angle_order")
 # Settings that are of use to an addition, and so may be its options.
-_OPTIONS_OF = {"leap_v": _MEMORY, "leap_f": _MEMORY, "centre": ("centre_weight",)}
+_OPTIONS_OF = {
+    "leap_v": _MEMORY,
+    "leap_f": _MEMORY,
+    **dict.fromkeys(("noise_all", "noise_tail", "noise_head"), ("start_epoch", "width")),
+    "directional": ("start_epoch", "strength"),
+    "centre": ("centre_weight",),
+}
 # The names the papers' tables have for some of them.
 ALIASES = {
     "leap-cv": "cosface+leap_v",
@@ -39,6 +51,8 @@ OPTIONS = {
     "gamma": ("leap", "centre_momentum"),
     "order": ("leap", "angle_order"),
     "P": ("leap", "images_kept"),
+    "width": ("leap", "width"),
+    "strength": ("leap", "strength"),
     "centre": ("loss", "centre_weight"),
     "K": ("training", "images_per_class"),
     "epochs": ("training", "epochs"),
@@ -192,3 +206,5 @@ def _refuse_contradictions(text: str, added: Sequence[str]) -> None:
     changed = [(part, key) for name in added for part, values in ADDITIONS[name].items() for key in values]
     if len(set(changed)) < len(changed):
         raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} exclude each other; write one of them")
+    if "leap" in dict(changed) and ("leap", "variant") not in changed:
+        raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} change a cloud and there is none; add one")

@@ -60,6 +60,9 @@ def test_a_plain_method_has_nothing_of_the_recipes_own_loss_and_cloud(recipe):
         ("cosface+class_balanced+balanced_softmax", "exclude each other"),
         ("cosface+centre+centre", "exclude each other"),
         ("softmax:m=0.3", "softmax has no margin"),
+        ("cosface+noise_all:gamma=0.9", r"cosface\+noise_all has no centre_momentum"),
+        ("leap-cv+noise_all", "exclude each other"),
+        ("cosface+closed", "closed change a cloud and there is none; add one"),
         ("cosface:gamma=0.9", "cosface has no centre_momentum"),
         ("leap-cv:centre=1", "leap-cv has no centre_weight"),
         ("leap-cv:start=soon", "'soon' is no whole number"),
@@ -99,6 +102,14 @@ def test_options_of_cloud_and_training_are_the_recipes_keys(recipe):
 def test_an_option_that_cannot_be_is_refused_with_the_methods_name(recipe, text, said):
     with pytest.raises(errors.UsageError, match=f"--methods: {said}"):
         methods.parse(text, recipe.head).config(recipe, 0)
+
+
+def test_controls_and_rivals_take_options_of_their_own(recipe):
+    noise = methods.parse("cosface+noise_tail:s=8,width=0.2,start=4", recipe.head)
+    assert noise.options == {"s": 8.0, "width": 0.2, "start": 4} and noise.plain == "cosface:s=8"
+    config = methods.parse("cosface+directional+closed:strength=2", recipe.head).config(recipe, 0)
+    assert (config.leap.variant, config.leap.form, config.leap.strength) == ("directional", "closed", 2.0)
+    assert methods.parse("leap-cv+corrected", recipe.head).config(recipe, 0).leap.statistics == "corrected"
 
 
 def test_the_recipes_own_head_keeps_its_scale(recipe):
