@@ -31,7 +31,7 @@ def test_a_run_killed_and_then_stopped_while_training_goes_on_from_its_last_epoc
     with position.watched(lambda now: now.done == 8 and now.step == 2 and os.kill(os.getpid(), signal.SIGTERM)):
         assert runs.longtail(monkeypatch, *words) == 128 + signal.SIGTERM
     said = capfd.readouterr().err
-    assert said.endswith("longtail: stopped after epoch 8 of 16; the same command goes on\n")
+    assert "\nlongtail: stopped after epoch 8 of 16; the same command goes on\n" in said
     going_on = re.search(r"going on after epoch (\d+) of 16", said)
     assert going_on and int(going_on.group(1)) >= 2
     assert f"epoch {int(going_on.group(1)) + 1}/16" in said and "epoch 1/16" not in said
