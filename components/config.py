@@ -72,3 +72,15 @@ class Evaluation:
     floor_map: float = settings.number(0.0, 0, 1, "a model below this mAP is not blessed")
     margin: float = settings.number(0.02, 0, 1, "how far below the last blessed model's mAP it may be")
     max_undecodable: float = settings.number(0.05, 0, 1, "which share of held-out images it may refuse")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """How a study divides identities; nothing of it is read by a run."""
+
+    group_pattern: str = settings.text(
+        "", "regular expression with one group, searched in an identity: its group, which is not divided"
+    )
+    validation_fraction: float = settings.number(
+        0.25, 0, 1, "share of the groups not held out that options are chosen on; 0: none", without=(1,)
+    )

@@ -38,6 +38,7 @@ class Recipe:
     augment: config.Augmentation = dataclasses.field(default_factory=config.Augmentation)
     training: config.Training = dataclasses.field(default_factory=config.Training)
     evaluation: components_config.Evaluation = dataclasses.field(default_factory=components_config.Evaluation)
+    study: components_config.Study = dataclasses.field(default_factory=components_config.Study)
 
     def train_config(self) -> config.TrainConfig:
         """The part of the recipe that decides a training."""
@@ -88,6 +89,7 @@ def check(recipe: Recipe, files: bool = True) -> None:
         layouts.check(recipe.data.layout, recipe.data.camera_pattern)
     except errors.UsageError as error:
         raise errors.UsageError(f"data.{error}") from error
+    layouts.check_pattern("study.group_pattern", recipe.study.group_pattern, "around the group's name")
     content.domains(recipe.drift.bounds)
 
 

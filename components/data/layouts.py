@@ -26,14 +26,17 @@ def check(layout: str, camera_pattern: str) -> None:
     """Raises errors.UsageError for an unknown layout or a pattern without its one group."""
     if layout not in LAYOUTS:
         raise errors.UsageError(f"unknown layout '{layout}'; valid are {', '.join(LAYOUTS)}")
+    check_pattern("camera_pattern", camera_pattern, "around digits")
+
+
+def check_pattern(name: str, pattern: str, around: str) -> None:
+    """Raises errors.UsageError, with the setting's name, for a pattern without its one group."""
     try:
-        groups = re.compile(camera_pattern).groups
+        groups = re.compile(pattern).groups
     except re.error as error:
-        raise errors.UsageError(f"camera_pattern '{camera_pattern}': {error}") from None
-    if camera_pattern and groups != 1:
-        raise errors.UsageError(
-            f"camera_pattern '{camera_pattern}' has {groups} groups; it needs one, around digits"
-        )
+        raise errors.UsageError(f"{name} '{pattern}': {error}") from None
+    if pattern and groups != 1:
+        raise errors.UsageError(f"{name} '{pattern}' has {groups} groups; it needs one, {around}")
 
 
 def is_hidden(path: str) -> bool:

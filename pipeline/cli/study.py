@@ -19,13 +19,28 @@ def study(
         str,
         typer.Option(
             help="Comma-separated: heads, by the names that head.name takes; with + leap_v or leap_f (the vanilla or "
-            "full cloud), class_balanced, balanced_softmax, centre; leap-cv, leap-cf, leap-av, leap-af are CosFace and "
-            "ArcFace with a cloud. Another scale or margin as in leap-cv:s=32 or cosface:m=0.3."
+            "full cloud), noise_all, noise_tail, noise_head, directional (other clouds), closed (a cloud's form), "
+            "corrected (its statistics), class_balanced, balanced_softmax, centre; leap-cv, leap-cf, leap-av, leap-af: "
+            "CosFace and ArcFace with a cloud. Options after a colon, as in leap-cv:s=32,gamma=0.9: s (scale), "
+            "m (margin), start, gamma, order, P, width, strength (of a cloud), centre (its loss's weight), K (images "
+            "of an identity side by side), epochs."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,
     json_path: Annotated[
         str | None, typer.Option("--json", help="File for all figures; a study that was cut goes on from it.")
+    ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUES, such as s=6,8,12: every method that has the option, and does not state it, is trained at "
+            "every combination, and what scores best on the validation identities is used. Repeatable."
+        ),
+    ] = None,
+    tune_seeds: Annotated[int, typer.Option(help="Trainings of each combination, with seeds 0, 1, ...")] = 1,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: score every final model on these images too. Repeatable."),
     ] = None,
     set_: run.SetOption = None,
 ) -> None:
@@ -38,8 +53,11 @@ def study(
         from longtail.pipeline.study import experiment
         from longtail.pipeline.study import table
 
-        results = experiment.study(loaded, data, settings.split(","), _split(methods), seeds, json_path)
-    console.out().print(table.render(results["summary"]))
+        results = experiment.study(
+            loaded, data, settings.split(","), _split(methods), seeds, json_path, tune or (), tune_seeds, score or ()
+        )
+    for one in table.render(results["summary"]):
+        console.out().print(one)
     console.out().print(table.caption(results["head_threshold"], results["protocol"]))
 
 
@@ -51,7 +69,8 @@ def _kept(json_path: str | None) -> Iterator[None]:
     try:
         yield
     except errors.Stopped as stop:
-        finished = len((json_path and root_folder.read_json(json_path) or {"runs": ()})["runs"])
+        kept = json_path and root_folder.read_json(json_path) or {}
+        finished = sum(len(kept.get(part, ())) for part in ("tuning", "runs"))
         stop.where = f"after {finished} finished trainings" if json_path else "halfway"
         if not json_path:
             stop.advice = "nothing is kept without --json FILE"

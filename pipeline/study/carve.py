@@ -5,18 +5,20 @@ import dataclasses
 import hashlib
 import logging
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
 from longtail.components import config
+from longtail.components.data import base
 from longtail.components.data import images
 from longtail.components.data import sources
-from longtail.components.data import splits
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
 from longtail.models.training import data as training_data
 from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.study import sides as sides_lib
 
 log = logging.getLogger("longtail")
 
@@ -50,28 +52,28 @@ class Images:
       paths: str [N].
       digests: str [N], sha256 of the files.
       identities: str [N].
-      held_out: bool [N], of identities that are scored and not trained on.
+      sides: str [N], the side that each one's identity is on.
     """
 
     encoded: np.ndarray
     paths: np.ndarray
     digests: np.ndarray
     identities: np.ndarray
-    held_out: np.ndarray
+    sides: np.ndarray
 
     @classmethod
-    def load(cls, recipe: recipe_lib.Recipe, data: str) -> "Images":
-        """Reads a source; what cannot be read or is no image is left out, and the log says so."""
-        settings = recipe.data
-        source = sources.open_source(data, settings.layout, settings.camera_pattern)
-        items = source.items()
-        identities = {item.identity for item in items}
-        held_out = splits.held_out(identities, settings.eval_fraction, settings.seed)
+    def load(cls, source: base.Source, side_of: Mapping[str, str], max_pixels: int, where: str) -> "Images":
+        """Reads the identities that have a side; what cannot be read or is no image is left out, and the log says so.
+
+        Raises:
+          errors.UsageError: of a side that is scored too little could be read; `where` stands before it.
+        """
+        items = [item for item in source.items() if item.identity in side_of]
 
         def read(item):
             try:
                 found = source.read(item)
-                return images.check(found, settings.max_pixels).encoded, hashlib.sha256(found).hexdigest()
+                return images.check(found, max_pixels).encoded, hashlib.sha256(found).hexdigest()
             except (images.BadImage, sources.ReadError) as error:
                 log.info("left out %s: %s", item.path, error)
                 return None
@@ -79,23 +81,31 @@ class Images:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             found = list(pool.map(read, items))
         kept = [(item, *pair) for item, pair in zip(items, found, strict=True) if pair]
-        return cls(
+        loaded = cls(
             np.array([encoded for _, encoded, _ in kept], object),
             np.array([item.path for item, _, _ in kept]),
             np.array([digest for _, _, digest in kept]),
             np.array([item.identity for item, _, _ in kept]),
-            np.array([item.identity in held_out for item, _, _ in kept]),
+            np.array([side_of[item.identity] for item, _, _ in kept]),
         )
+        for side in set(side_of.values()) - {sides_lib.TRAINING}:
+            sides_lib.require_matches(loaded.of(side)[1].tolist(), f"{where}: of what is readable, {side} side")
+        return loaded
+
+    def of(self, side: str) -> tuple[np.ndarray, np.ndarray]:
+        """The images of a side and their identities: object [M] and str [M]."""
+        return self.encoded[self.sides == side], self.identities[self.sides == side]
 
     def carve(self, head: int, tail_images: int, seed: int) -> training_data.TrainingSet:
         """The training set of <H,S>: as the rebalancer makes it, `seed` choosing identities and images."""
         by_identity: dict[str, list[int]] = {}
-        for row in np.flatnonzero(~self.held_out):
+        trained = np.flatnonzero(self.sides == sides_lib.TRAINING)
+        for row in trained:
             by_identity.setdefault(self.identities[row], []).append(row)
         counts = {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
         plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
         classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
-        row_of = {(self.identities[row], self.paths[row]): row for row in np.flatnonzero(~self.held_out)}
+        row_of = {(self.identities[row], self.paths[row]): row for row in trained}
         taken, labels = [], []
         for identity, group in sorted(by_identity.items()):
             files = [(self.paths[row].encode(), self.digests[row].encode()) for row in group]

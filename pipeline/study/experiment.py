@@ -1,36 +1,34 @@
 """The papers' controlled experiment: each method trained on the same long-tailed carve, scored on unseen identities."""
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
-import time
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from longtail.components.data import base
 from longtail.components.data import sources
+from longtail.components.rebalancer import census
 from longtail.models import errors
 from longtail.models import files
-from longtail.models import head_tail
-from longtail.models.export import preprocess as preprocess_lib
-from longtail.models.metrics import angular
 from longtail.models.metrics import metric
-from longtail.models.metrics import protocols
-from longtail.models.metrics import retrieval
-from longtail.models.training import loop
 from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.local import root_folder
 from longtail.pipeline.study import carve
 from longtail.pipeline.study import methods as methods_lib
+from longtail.pipeline.study import sides
 from longtail.pipeline.study import table
+from longtail.pipeline.study import trial
+from longtail.pipeline.study import tuning
 
 log = logging.getLogger("longtail")
-
-# Held-out identities are not divided into queries and gallery: whatever the recipe says, every image asks.
-PROTOCOL = protocols.RETRIEVAL
 
 
 def study(
@@ -40,106 +38,181 @@ def study(
     methods: Sequence[str],
     seeds: int,
     json_path: str | None,
+    tune: Sequence[str] = (),
+    tune_seeds: int = 1,
+    score: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains every method on every carve with every seed, and compares each addition with its plain head.
+    """Trains every method on every carve with every seed, and compares each addition with plain heads.
 
     A seed decides which identities are kept whole, which images the others keep, the initial weights and the order of
-    batches; methods share all four, so their difference is paired. Finished trainings are written to `json_path` as
-    they end, and not done again when the study is.
+    batches; methods share all four, so their difference is paired. With `tune` each method's options are first chosen
+    on the validation side, with the seeds 0 to `tune_seeds` - 1; the test side is scored once, by what was chosen.
+    Finished trainings are written to `json_path` as they end, and not done again when the study is.
 
     Returns:
-      What is written to `json_path` too: `key` (of recipe, data and metrics), `protocol`, `head_threshold`, `runs` (a
-      mapping each) and `summary` (`table.summarise`'s rows).
+      What is written to `json_path` too: `key` (of recipe, data and metrics), `protocol`, `head_threshold`, `sides`
+      (identities of each), `tuning` (a mapping each training on the way to a choice), `chosen` (`tuning.choose`'s),
+      `runs` (`trial.report`'s) and `summary` (`table.summarise`'s rows).
 
     Raises:
-      errors.UsageError: unknown method or setting, no data, a `json_path` of another study.
+      errors.UsageError: unknown method, option or setting, no data, a `json_path` of another study.
     """
     parsed = [methods_lib.parse(method, recipe.head) for method in methods]
-    _check(recipe, data, settings, parsed, seeds)
-    described = {**dataclasses.asdict(recipe), "summary": ""}
-    fingerprint = sources.fingerprint(data, recipe.data.layout)
-    measured = [each.name for each in metric.METRICS]
-    key = hashlib.sha256(json.dumps([described, fingerprint, measured]).encode()).hexdigest()[:16]
-    results: dict[str, Any] = {"key": key, "protocol": PROTOCOL.name, "head_threshold": recipe.leap.head_threshold}
-    finished = _finished(json_path, key)
-
-    def keep() -> None:
-        results["runs"] = list(finished.values())
-        results["summary"] = table.summarise(results["runs"], parsed)
-        if json_path:
-            files.write_json(json_path, results)
-
-    keep()
+    grid = tuning.parse(tune)
+    carves = _check(recipe, data, settings, parsed, seeds, grid, tune_seeds)
+    source = _open(recipe, data, "--data")
+    side_of = sides.divide({item.identity for item in source.items()}, recipe.data, recipe.study)
+    sides.check(source.items(), side_of, carves)
+    _check_clouds(recipe, parsed, source.items(), side_of, carves)
+    further = _further(recipe, score, side_of)
+    among = {method.name: tuning.candidates(method, grid) for method in parsed}
+    record = _Record(json_path, _header(recipe, side_of, source, further), settings, parsed, among, tune_seeds)
+    record.keep()
+    loaded = carve.Images.load(source, side_of, recipe.data.max_pixels, "--data")
+    others = {
+        name: carve.Images.load(*opened, recipe.data.max_pixels, f"--score {name}") for name, opened in further.items()
+    }
+    log.info("%d images; identities: %s", len(loaded.encoded), record.header["sides"])
     tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
-    loaded = carve.Images.load(recipe, data)
-    log.info("%d images, %d held out", len(loaded.encoded), int(loaded.held_out.sum()))
-    runs = [(setting, method, seed) for seed in range(seeds) for setting in settings for method in parsed]
-    for setting, method, seed in runs:
-        run = (setting, method.name, seed)
-        if run not in finished:
-            log.info("%s %s seed %d", *run)
-            finished[run] = _train_and_score(recipe, method, setting, seed, loaded)
-            log.info("%s  %.0f s", metric.line(finished[run]), finished[run]["seconds"])
-            keep()
-    return results
+    _tune(recipe, loaded, record, _each(tune_seeds, settings, parsed))
+    _report(recipe, loaded, others, record, _each(seeds, settings, parsed))
+    return record.results()
 
 
-def _check(recipe, data: str, settings: Sequence[str], methods: Sequence[methods_lib.Method], seeds: int) -> None:
-    """Refuses what cannot be, before anything is read or trained."""
+def _tune(recipe, loaded: carve.Images, record: "_Record", each: Iterable[tuple]) -> None:
+    for seed, setting, method in each:
+        candidates = record.among[method.name]
+        for candidate in candidates if len(candidates) > 1 else ():
+            if record.is_missing(record.tuned, setting, candidate, seed):
+                record.keep(record.tuned, trial.validate(recipe, candidate, setting, seed, loaded))
+
+
+def _report(recipe, loaded: carve.Images, others: Mapping[str, carve.Images], record: "_Record", each) -> None:
+    for seed, setting, method in each:
+        chosen = record.trained(setting, method)
+        if record.is_missing(record.runs, setting, chosen, seed):
+            record.keep(record.runs, trial.report(recipe, chosen, setting, seed, loaded, others))
+
+
+def _each(seeds: int, settings: Sequence[str], methods: Sequence[methods_lib.Method]) -> Iterable[tuple]:
+    return ((seed, setting, method) for seed in range(seeds) for setting in settings for method in methods)
+
+
+def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str, tuple[int, int]]:
+    """Refuses what cannot be, before any data is looked at; returns what each setting says."""
     recipe_lib.check(recipe)
-    for method in methods:
-        method.config(recipe, 0)
-    for setting in settings:
-        carve.parse(setting, recipe)
+    if len({method.name for method in methods}) < len(methods):
+        raise errors.UsageError("--methods: a method stands twice")
+    tuning.check(recipe, methods, grid)
+    carves = {setting: carve.parse(setting, recipe) for setting in settings}
     if not data:
         raise errors.UsageError("--data: is empty; name a folder or .zip of images")
-    if seeds < 1:
-        raise errors.UsageError(f"--seeds {seeds}: at least 1")
+    for name, number in (("--seeds", seeds), ("--tune-seeds", tune_seeds)):
+        if number < 1:
+            raise errors.UsageError(f"{name} {number}: at least 1")
+    return carves
 
 
-def _finished(path: str | None, key: str) -> dict[tuple, dict[str, Any]]:
+def _check_clouds(recipe, methods: Sequence[methods_lib.Method], items, side_of, carves) -> None:
+    """Refuses a cloud that asks for head classes where a carve leaves none."""
+    trained = [item.identity for item in items if side_of[item.identity] == sides.TRAINING]
+    largest = max(collections.Counter(trained).values())
+    for (setting, (head, tail_images)), method in itertools.product(carves.items(), methods):
+        plan = {"classes": [{"images": largest if head else min(largest, tail_images)}]}
+        try:
+            census.check_cloud(plan, method.config(recipe, 0).leap.variant, recipe.leap.head_threshold)
+        except errors.UsageError as error:
+            raise errors.UsageError(f"--methods: {method.name} on {setting}: {error}") from error
+
+
+def _open(recipe: recipe_lib.Recipe, uri: str, where: str) -> base.Source:
+    try:
+        return sources.open_source(uri, recipe.data.layout, recipe.data.camera_pattern)
+    except errors.UsageError as error:
+        raise errors.UsageError(f"{where}: {error}") from error
+
+
+def _further(recipe, score: Sequence[str], known: Mapping[str, str]) -> dict[str, tuple[base.Source, dict[str, str]]]:
+    """name -> further data and the sides of its identities: those in `known` have none and are left out."""
+    found = {}
+    for name, uri in sides.parse_score(score).items():
+        source = _open(recipe, uri, f"--score {name}")
+        side_of, left_out = sides.unseen(source.items(), known, f"--score {name}")
+        if left_out:
+            log.info("--score %s: %d identities are in --data too and are left out", name, left_out)
+        found[name] = (source, side_of)
+    return found
+
+
+def _header(recipe, side_of: Mapping[str, str], source: base.Source, further) -> dict[str, Any]:
+    """What is the same for all trainings of a study, and the key by which a file is known to be of it."""
+    described = {**dataclasses.asdict(recipe), "summary": ""}
+    prints = [source.fingerprint(), {name: other.fingerprint() for name, (other, _) in further.items()}]
+    measured = [each.name for each in metric.METRICS]
+    names = list(side_of.values())
+    return {
+        "key": hashlib.sha256(json.dumps([described, prints, measured]).encode()).hexdigest()[:16],
+        "protocol": trial.PROTOCOL.name,
+        "head_threshold": recipe.leap.head_threshold,
+        "sides": {side: names.count(side) for side in (sides.TRAINING, sides.VALIDATION, sides.TEST)},
+    }
+
+
+class _Record:
+    """What of a study is finished, here and in its file."""
+
+    def __init__(self, path, header, settings, methods, among, tune_seeds):
+        self.header = header
+        self._path, self._settings, self._methods = path, settings, methods
+        self.among, self._tune_seeds = among, tune_seeds
+        found = _read(path, header["key"])
+        self.tuned = {_identity(run): run for run in found["tuning"]}
+        self.runs = {_identity(run): run for run in found["runs"]}
+
+    def is_missing(self, finished: Mapping[tuple, Any], setting: str, method: methods_lib.Method, seed: int) -> bool:
+        missing = (setting, method.name, seed) not in finished
+        if missing:
+            log.info("%s %s seed %d", setting, method.name, seed)
+        return missing
+
+    def keep(self, finished: dict[tuple, Any] | None = None, run: dict[str, Any] | None = None) -> None:
+        """Adds a training to those finished and writes the file."""
+        if finished is not None and run is not None:
+            finished[_identity(run)] = run
+        if self._path:
+            files.write_json(self._path, self.results())
+
+    def chosen(self) -> list[dict[str, Any]]:
+        found = [
+            tuning.choose(setting, method, self.among[method.name], self._tune_seeds, self.tuned)
+            for setting in self._settings
+            for method in self._methods
+        ]
+        return [choice for choice in found if choice]
+
+    def trained(self, setting: str, method: methods_lib.Method) -> methods_lib.Method:
+        """The candidate that was chosen."""
+        choice = tuning.choose(setting, method, self.among[method.name], self._tune_seeds, self.tuned)
+        return next(each for each in self.among[method.name] if choice and each.name == choice["trained"])
+
+    def results(self) -> dict[str, Any]:
+        chosen, runs = self.chosen(), list(self.runs.values())
+        summary = table.summarise(runs, chosen, {method.name: method for method in self._methods})
+        return {
+            **self.header, "tuning": list(self.tuned.values()), "chosen": chosen, "runs": runs, "summary": summary,
+        }  # fmt: skip
+
+
+def _identity(run: Mapping[str, Any]) -> tuple[str, str, int]:
+    return run["setting"], run["method"], run["seed"]
+
+
+def _read(path: str | None, key: str) -> dict[str, Any]:
     found = root_folder.read_json(path) if path else None
     if found is None:
-        return {}
+        return {"tuning": [], "runs": []}
     if not isinstance(found, dict) or found.get("key") != key:
         raise errors.UsageError(
             f"--json {path}: holds another study (recipe, data or metrics differ); name another file"
         )
-    return {(run["setting"], run["method"], run["seed"]): run for run in found["runs"]}
-
-
-def _train_and_score(recipe, method: methods_lib.Method, setting: str, seed: int, data: carve.Images) -> dict[str, Any]:
-    training_set = data.carve(*carve.parse(setting, recipe), seed)
-    config = method.config(recipe, seed)
-    height, width, channels = config.model.image
-    preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)
-    started = time.monotonic()
-    classifier = loop.train(config, training_set, preprocess)
-    seconds = time.monotonic() - started
-    held_out = _embed(classifier, preprocess, data.encoded[data.held_out])
-    names = data.identities[data.held_out]
-    scores = retrieval.evaluate_retrieval(held_out, names, held_out, names, exclude_self=not PROTOCOL.divided)
-    trained = _embed(classifier, preprocess, training_set.encoded)
-    heads = np.flatnonzero(head_tail.is_head(training_set.counts, recipe.leap.head_threshold))
-    spread = angular.angular_spread(trained, training_set.class_ids, heads.tolist())
-    unseen = angular.angular_spread(held_out, names, set(names))
-    return {
-        "setting": setting,
-        "method": method.name,
-        "seed": seed,
-        **{each.name: scores[each.name] for each in metric.METRICS},
-        "head_variance": spread["head"]["variance"],
-        "tail_variance": spread["tail"]["variance"],
-        "held_out_variance": unseen["head"]["variance"],
-        "images": len(training_set.encoded),
-        "seconds": round(seconds, 1),
-    }
-
-
-def _embed(classifier: loop.Classifier, preprocess, encoded: np.ndarray) -> np.ndarray:
-    embed = tf.function(
-        lambda batch: classifier.embedder(preprocess(batch)[0], training=False),
-        input_signature=[tf.TensorSpec([None], tf.string)],
-    )
-    parts = [embed(tf.constant(encoded[i : i + 512])).numpy() for i in range(0, len(encoded), 512)]
-    return np.concatenate(parts)
+    return found

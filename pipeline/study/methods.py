@@ -1,6 +1,7 @@
 """What a study compares: methods by name, each a head with or without additions."""
 
 import dataclasses
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,24 @@ from longtail.pipeline import recipe as recipe_lib
 ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "leap_v": {"leap": {"variant": "vanilla"}},
     "leap_f": {"leap": {"variant": "full"}},
+    "noise_all": {"leap": {"variant": "noise_all"}},
+    "noise_tail": {"leap": {"variant": "noise_tail"}},
+    "noise_head": {"leap": {"variant": "noise_head"}},
+    "directional": {"leap": {"variant": "directional"}},
+    "closed": {"leap": {"form": "closed"}},
+    "corrected": {"leap": {"statistics": "corrected"}},
     "class_balanced": {"loss": {"name": "class_balanced"}},
     "balanced_softmax": {"loss": {"name": "balanced_softmax"}},
     "centre": {"loss": {"centre_weight": 0.003}},
+}
+_MEMORY = ("start_epoch", "images_kept", "centre_momentum", "angle_order")
+# Settings that are of use to an addition, and so may be its options.
+_OPTIONS_OF = {
+    "leap_v": _MEMORY,
+    "leap_f": _MEMORY,
+    **dict.fromkeys(("noise_all", "noise_tail", "noise_head"), ("start_epoch", "width")),
+    "directional": ("start_epoch", "strength"),
+    "centre": ("centre_weight",),
 }
 # The names the papers' tables have for some of them.
 ALIASES = {
@@ -27,35 +43,67 @@ ALIASES = {
 }
 # Images of an identity side by side in a batch, for triplets, where the recipe has no `training.images_per_class`.
 _TRIPLET_IMAGES = 4
-_TUNED = {"s": "scale", "m": "margin"}
+# What stands after a method's colon, each with the recipe's section and key that it sets.
+OPTIONS = {
+    "s": ("head", "scale"),
+    "m": ("head", "margin"),
+    "start": ("leap", "start_epoch"),
+    "gamma": ("leap", "centre_momentum"),
+    "order": ("leap", "angle_order"),
+    "P": ("leap", "images_kept"),
+    "width": ("leap", "width"),
+    "strength": ("leap", "strength"),
+    "centre": ("loss", "centre_weight"),
+    "K": ("training", "images_per_class"),
+    "epochs": ("training", "epochs"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A head and what is added to it. `name` is as written, e.g. "leap-cv" or "cosface+class_balanced:s=32"."""
+    """A head, what is added to it, and options. `name` is as written, e.g. "leap-cv" or "cosface+centre:s=32,centre=1".
+
+    Example:
+      >>> method = parse("leap-cv:s=8,gamma=0.9", config_lib.Head())
+      >>> method.plain, method.options
+      ('cosface:s=8', {'s': 8.0, 'gamma': 0.9})
+    """
 
     name: str
     head: config_lib.Head
     added: tuple[str, ...] = ()
-    tuned: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def plain(self) -> str:
-        """Name of the same head without additions, the one a method is paired with."""
-        return self.head.name + self.tuned
+        """Name of the same head without additions and their options, the one a method is paired with."""
+        return _named(self.head.name, {key: self.options[key] for key in self.options if _is_general(key)})
 
-    def config(self, recipe: recipe_lib.Recipe, seed: int) -> config_lib.TrainConfig:
+    def takes(self, key: str) -> bool:
+        """Whether it has what a key of `OPTIONS` sets."""
+        section, setting = OPTIONS[key]
+        if section == "head":
+            return setting in heads.HEADS[self.head.name].TUNED
+        return _is_general(key) or any(setting in _OPTIONS_OF.get(name, ()) for name in self.added)
+
+    def with_options(self, options: Mapping[str, Any]) -> "Method":
+        """The same method with further options."""
+        return parse(_named(self.name.partition(":")[0], {**self.options, **options}), self.head)
+
+    def config(self, recipe: recipe_lib.Recipe, seed: int, where: str = "--methods") -> config_lib.TrainConfig:
         """The recipe's training with this method's head, and of clouds and losses none but those it names.
 
-        How a cloud or a loss that is named works (`leap.start_epoch`, `loss.beta`, ...) is the recipe's.
+        How a cloud or a loss that is named works (`leap.start_epoch`, `loss.beta`, ...) is the recipe's, but for what
+        the options say.
 
         Raises:
-          errors.UsageError: the recipe's settings do not go with the method.
+          errors.UsageError: the recipe's settings do not go with the method; `where` stands before it.
         """
         changes: dict[str, dict[str, Any]] = {
-            "leap": {"variant": "none"},
+            "leap": {"variant": "none", "form": "drawn", "statistics": "paper"},
             "loss": {"name": "cross_entropy", "centre_weight": 0.0},
             "training": {"seed": seed},
+            "head": {},
         }
         for name in self.added:
             for part, values in ADDITIONS[name].items():
@@ -64,12 +112,16 @@ class Method:
             changes["loss"]["centre_weight"] = recipe.loss.centre_weight
         if self.head.name == "triplet" and recipe.training.images_per_class < 2:
             changes["training"]["images_per_class"] = _TRIPLET_IMAGES
-        parts = {part: dataclasses.replace(getattr(recipe, part), **values) for part, values in changes.items()}
-        config = dataclasses.replace(recipe.train_config(), head=self.head, **parts)
+        for key, value in self.options.items():
+            section, setting = OPTIONS[key]
+            changes[section][setting] = value
+        parts = {"head": self.head, **{part: getattr(recipe, part) for part in ("leap", "loss", "training")}}
+        parts = {part: dataclasses.replace(before, **changes[part]) for part, before in parts.items()}
+        config = dataclasses.replace(recipe.train_config(), **parts)
         try:
             check.check(config)
         except errors.UsageError as error:
-            raise errors.UsageError(f"--methods: {self.name}: {error}") from error
+            raise errors.UsageError(f"{where}: {self.name}: {error}") from error
         return config
 
 
@@ -79,14 +131,14 @@ def names() -> tuple[str, ...]:
 
 
 def parse(text: str, own: config_lib.Head) -> Method:
-    """Reads "leap-cv", "adaface+leap_f" or, with another scale or margin, "leap-cv:s=32,m=0.3".
+    """Reads "leap-cv", "adaface+leap_f" or, with options, "leap-cv:s=32,gamma=0.9".
 
     A head that is the recipe's `own` has the recipe's scale and margin, any other those of its class's `START`.
 
     Raises:
-      errors.UsageError: unknown method or setting.
+      errors.UsageError: unknown method or option.
     """
-    base, colon, tuned = text.partition(":")
+    base, _, after = text.partition(":")
     first, *added = base.split("+")
     head, *own_added = ALIASES.get(first, first).split("+")
     added = own_added + added
@@ -96,7 +148,53 @@ def parse(text: str, own: config_lib.Head) -> Method:
         raise errors.UsageError(f"--methods: unknown {unknown[0]!r} in {text!r}; {known}")
     _refuse_contradictions(text, added)
     start = own if own.name == head else _start(head)
-    return Method(text, dataclasses.replace(start, **_changes(text, head, tuned)), tuple(added), f"{colon}{tuned}")
+    pairs = [option(pair, f"--methods: {text!r}") for pair in after.split(",") if pair]
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise errors.UsageError(f"--methods: {text!r}: an option stands twice")
+    for_head = {OPTIONS[key][1]: value for key, value in options.items() if OPTIONS[key][0] == "head"}
+    method = Method(text, dataclasses.replace(start, **for_head), tuple(added), options)
+    for key in options:
+        if not method.takes(key):
+            raise errors.UsageError(f"--methods: {text!r}: {base} has no {OPTIONS[key][1]}")
+    return method
+
+
+def option(pair: str, where: str) -> tuple[str, Any]:
+    """Reads KEY=VALUE with a key of `OPTIONS`, the value of its setting's type.
+
+    Raises:
+      errors.UsageError: `where`, and what is wrong.
+    """
+    key, _, value = pair.partition("=")
+    if key not in OPTIONS:
+        raise errors.UsageError(f"{where}: unknown {key!r}; write KEY=VALUE with {', '.join(OPTIONS)}")
+    section, setting = OPTIONS[key]
+    kind = type(getattr(getattr(config_lib.TrainConfig(), section), setting))
+    try:
+        return key, kind(value)
+    except ValueError as error:
+        raise errors.UsageError(f"{where}: {value!r} is no {'whole ' * (kind is int)}number") from error
+
+
+def _named(base: str, options: Mapping[str, Any]) -> str:
+    return f"{base}:{written(options)}" if options else base
+
+
+def written(options: Mapping[str, Any]) -> str:
+    """Options as they stand after a method's colon, in the order of `OPTIONS`.
+
+    Example:
+      >>> written({"gamma": 0.9, "s": 8.0, "order": "before"})
+      's=8,gamma=0.9,order=before'
+    """
+    ordered = [(key, options[key]) for key in OPTIONS if key in options]
+    return ",".join(f"{key}={value if isinstance(value, str) else format(value, '.10g')}" for key, value in ordered)
+
+
+def _is_general(key: str) -> bool:
+    """Whether an option is of the head or of the training, and not of an addition."""
+    return OPTIONS[key][0] in ("head", "training")
 
 
 def _start(name: str) -> config_lib.Head:
@@ -108,19 +206,5 @@ def _refuse_contradictions(text: str, added: Sequence[str]) -> None:
     changed = [(part, key) for name in added for part, values in ADDITIONS[name].items() for key in values]
     if len(set(changed)) < len(changed):
         raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} exclude each other; write one of them")
-
-
-def _changes(text: str, head: str, tuned: str) -> dict[str, Any]:
-    """What stands after a method's colon: scale, margin or both."""
-    changes: dict[str, Any] = {}
-    for change in filter(None, tuned.split(",")):
-        key, _, value = change.partition("=")
-        if key not in _TUNED:
-            raise errors.UsageError(f"--methods: {text!r}: write s=SCALE or m=MARGIN after the colon")
-        try:
-            changes[_TUNED[key]] = float(value)
-        except ValueError as error:
-            raise errors.UsageError(f"--methods: {text!r}: {value!r} is no number") from error
-        if _TUNED[key] not in heads.HEADS[head].TUNED:
-            raise errors.UsageError(f"--methods: {text!r}: {head} has no {_TUNED[key]}")
-    return changes
+    if "leap" in dict(changed) and ("leap", "variant") not in changed:
+        raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} change a cloud and there is none; add one")

@@ -1,5 +1,6 @@
-"""What a study came to: means over seeds, paired differences, and the table that shows them."""
+"""What a study came to: means over seeds, paired differences with their intervals, and the tables that show them."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,81 +8,152 @@ import numpy as np
 import rich.table
 
 from longtail.models import head_tail
+from longtail.models.metrics import bootstrap
 from longtail.models.metrics import metric
 from longtail.pipeline.study import methods as methods_lib
 
-# What is told beside the metrics: the key, the column's title, and how its number is written.
+# The key and the column's title of each variance.
 _VARIANCES = (
-    ("head_variance", "var head", ".4f"),
-    ("tail_variance", "var tail", ".4f"),
-    ("held_out_variance", "var held out", ".4f"),
+    ("head_variance", "var head"),
+    ("tail_variance", "var tail"),
+    ("head_variance_equal_n", "var head, equal n"),
+    ("tail_variance_equal_n", "var tail, equal n"),
+    ("test_variance", "var test"),
 )
 _PAIRED = metric.MEAN_AVERAGE_PRECISION
 
+Runs = Sequence[Mapping[str, Any]]
 
-def summarise(runs: Sequence[dict[str, Any]], methods: Sequence[methods_lib.Method]) -> list[dict[str, Any]]:
-    """One row a setting and method: means over seeds, and the paired difference to the plain head.
 
-    `paired_mAP` is the mean over the seeds that both have of (method - plain head), `paired_spread` its standard
-    error, None where there are fewer than two. A variance is None where there is no identity of its kind.
+def summarise(
+    runs: Runs, chosen: Sequence[Mapping[str, Any]], methods: Mapping[str, methods_lib.Method]
+) -> list[dict[str, Any]]:
+    """One row a setting and method: means over seeds, and the differences to plain heads.
+
+    Args:
+      runs: what `trial.report` returned.
+      chosen: what `tuning.choose` returned, one a setting and method.
+      methods: by name.
+
+    Returns:
+      Rows of `setting`, `method`, `values` (chosen), `trainings` (it took to choose them), `seeds`, every metric and
+      variance (None where there is no identity of its kind), `seconds`, and
+      `mAP_spread`: standard deviation over seeds;
+      `paired_mAP`: (method - the same head without additions), mean over the seeds that both have; `paired_interval`:
+      its 95 % interval by `bootstrap.interval`; `paired_spread`: its standard error over seeds;
+      `best`: the plain head of the highest mAP on these very images; `best_mAP`, `best_interval`: likewise to that;
+      `further`: name -> the same figures on further data.
+      None where there is nothing to compare, or of one seed no spread.
     """
-    by_run = {(run["setting"], run["method"], run["seed"]): run for run in runs}
+    plain_names = {method.plain: name for name, method in methods.items() if not method.added}
     rows = []
-    for setting in dict.fromkeys(run["setting"] for run in runs):
-        for method in methods:
-            own = [run for run in runs if run["setting"] == setting and run["method"] == method.name]
+    for setting in dict.fromkeys(choice["setting"] for choice in chosen):
+        choices = [choice for choice in chosen if choice["setting"] == setting]
+        runs_of = {each["method"]: _runs_of(runs, each) for each in choices}
+        plain = {name: runs_of[name] for name in plain_names.values() if runs_of.get(name)}
+        for choice in choices:
+            own, name = runs_of[choice["method"]], choice["method"]
             if not own:
                 continue
-            differences = [
-                run[_PAIRED.name] - by_run[setting, method.plain, run["seed"]][_PAIRED.name]
-                for run in own
-                if method.plain != method.name and (setting, method.plain, run["seed"]) in by_run
-            ]
-            rows.append({"setting": setting, "method": method.name, **_means(own, differences)})
+            method = methods[name]
+            partner = plain_names.get(method.plain) if method.added else None
+            told = {key: choice[key] for key in ("setting", "method", "values", "trainings")}
+            means = {key: _mean([run[key] for run in own]) for key in (*(key for key, _ in _VARIANCES), "seconds")}
+            rows.append({**told, "seeds": len(own), **means, **_figures(name, partner, own, plain), "further": {
+                other: _figures(name, partner, _on(own, other), {key: _on(plain[key], other) for key in plain})
+                for other in own[0]["further"]
+            }})  # fmt: skip
     return rows
 
 
-def _means(own: Sequence[dict[str, Any]], differences: Sequence[float]) -> dict[str, Any]:
-    def mean(values):
-        return float(np.mean(values)) if values and None not in values else None
+def _runs_of(runs: Runs, choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [run for run in runs if (run["setting"], run["method"]) == (choice["setting"], choice["trained"])]
 
-    def spread(values, divisor=1.0):
-        return float(np.std(values, ddof=1)) / divisor if len(values) > 1 else None
 
-    names = [*(each.name for each in metric.METRICS), *(key for key, *_ in _VARIANCES), "seconds"]
+def _on(runs: Runs, other: str) -> list[dict[str, Any]]:
+    return [{"seed": run["seed"], **run["further"][other]} for run in runs]
+
+
+def _figures(name: str, partner: str | None, own: Runs, plain: Mapping[str, Runs]) -> dict[str, Any]:
+    """A method's metrics on one set of images, and how mAP differs from its partner's and the best plain head's."""
+
+    def average(of):
+        return _mean([run[_PAIRED.name] for run in plain[of]])
+
+    best = max(plain, key=average, default=None)
+    values = [run[_PAIRED.name] for run in own]
+    paired = _difference(own, plain.get(partner, ()) if partner else ())
+    to_best = _difference(own, plain[best] if best and best != name else ())
     return {
-        "seeds": len(own),
-        **{name: mean([run[name] for run in own]) for name in names},
-        f"{_PAIRED.name}_spread": spread([run[_PAIRED.name] for run in own]),
-        f"paired_{_PAIRED.name}": mean(differences),
-        "paired_spread": spread(differences, np.sqrt(len(differences))) if differences else None,
+        **{each.name: _mean([run[each.name] for run in own]) for each in metric.METRICS},
+        f"{_PAIRED.name}_spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        **{f"paired_{key}": value for key, value in paired.items()},
+        "best": best,
+        **{f"best_{key}": value for key, value in to_best.items()},
     }
 
 
-def render(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
-    """The rows of `summarise` as a table, every metric in the list's order."""
-    titles = [each.title for each in metric.METRICS]
-    table = rich.table.Table(
-        "setting", "method", *titles, f"paired {_PAIRED.title}", *(title for _, title, _ in _VARIANCES)
-    )
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _difference(own: Runs, other: Runs) -> dict[str, Any]:
+    """mAP of `own` minus `other`'s in the seeds that both have."""
+    by_seed = {run["seed"]: run for run in other}
+    pairs = [(run, by_seed[run["seed"]]) for run in own if run["seed"] in by_seed]
+    if not pairs:
+        return {_PAIRED.name: None, "spread": None, "interval": None}
+    differences = [mine[_PAIRED.name] - theirs[_PAIRED.name] for mine, theirs in pairs]
+    of_identities = [np.subtract(mine["identity_mAP"], theirs["identity_mAP"]) for mine, theirs in pairs]
+    error = float(np.std(differences, ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else None
+    interval = bootstrap.interval(np.array(of_identities), pairs[0][0]["identity_queries"])
+    return {_PAIRED.name: float(np.mean(differences)), "spread": error, "interval": list(interval)}
+
+
+def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
+    """The rows of `summarise` as tables: metrics on the test side, on each further data, and variances."""
+    further = list(rows[0]["further"]) if rows else []
+    tables = [_metrics("test identities", rows, rows)]
+    tables += [_metrics(name, rows, [row["further"][name] for row in rows]) for name in further]
+    titles = [title for _, title in _VARIANCES]
+    variances = rich.table.Table("setting", "method", *titles, title="angular variance, rad²")
     for row in rows:
-        figures = {each.name: each.show(row[each.name]) for each in metric.METRICS}
-        figures[_PAIRED.name] = _with_spread(figures[_PAIRED.name], row[f"{_PAIRED.name}_spread"])
-        difference = row[f"paired_{_PAIRED.name}"]
-        paired = "" if difference is None else _with_spread(_PAIRED.show(difference, "+"), row["paired_spread"])
-        variances = ("-" if row[key] is None else f"{row[key]:{digits}}" for key, _, digits in _VARIANCES)
-        table.add_row(row["setting"], row["method"], *figures.values(), paired, *variances)
+        shown = ("-" if row[key] is None else f"{row[key]:.4f}" for key, _ in _VARIANCES)
+        variances.add_row(row["setting"], row["method"], *shown)
+    return [*tables, variances]
+
+
+def _metrics(title: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+    tuned = any(row["trainings"] for row in rows)
+    titles = [each.title for each in metric.METRICS]
+    compared = [f"{_PAIRED.title} over its plain head", f"{_PAIRED.title} over the best plain head"]
+    choice = ["chosen", "trainings to choose"] if tuned else []
+    table = rich.table.Table("setting", "method", *choice, *titles, *compared, title=title)
+    for row, own in zip(rows, figures, strict=True):
+        values = methods_lib.written(row["values"])
+        shown = {each.name: each.show(own[each.name]) for each in metric.METRICS}
+        spread = own[f"{_PAIRED.name}_spread"]
+        shown[_PAIRED.name] += "" if spread is None else f" ± {_PAIRED.show(spread)}"
+        differences = [_with_interval(own, kind) for kind in ("paired", "best")]
+        chosen = [values, str(row["trainings"])] if tuned else []
+        table.add_row(row["setting"], row["method"], *chosen, *shown.values(), *differences)
     return table
 
 
+def _with_interval(figures: Mapping[str, Any], kind: str) -> str:
+    difference = figures[f"{kind}_{_PAIRED.name}"]
+    if difference is None:
+        return ""
+    low, high = (_PAIRED.show(end, "+") for end in figures[f"{kind}_interval"])
+    return f"{_PAIRED.show(difference, '+')} ({low} to {high})"
+
+
 def caption(head_threshold: int, protocol: str) -> str:
-    """What the table's figures are, in one line."""
+    """What the tables' figures are, in one line."""
     name = _PAIRED.caption
     return (
-        f"protocol {protocol}; {name} ± standard deviation over seeds, paired {name} ± its standard error; "
-        f"variances in rad²; {head_tail.rule(head_threshold, 'trained identities')}"
+        f"protocol {protocol}; {name} ± standard deviation over seeds; differences of {name} with 95 % intervals over "
+        "seeds and identities; the best plain head is that of the highest figure in the same table and setting; "
+        f"{head_tail.rule(head_threshold, 'trained identities')}"
     )
-
-
-def _with_spread(text: str, spread: float | None) -> str:
-    return text if spread is None else f"{text} ± {_PAIRED.show(spread)}"

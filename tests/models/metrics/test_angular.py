@@ -49,6 +49,42 @@ def test_small_angles_keep_their_precision_for_float32_features():
     )
 
 
+def test_an_angle_to_the_others_is_not_shrunk_by_the_image_itself():
+    found = angular.class_angles(_on_circle(0, 40, 80), [0, 0, 0], leave_one_out=True)
+    np.testing.assert_allclose(np.degrees(found[0]), [60, 0, 60], atol=1e-6)
+
+
+def _equally_wide(few, many, classes=400, dimension=16):
+    """Head classes of `many` images and tail classes of `few`, all of the same spread."""
+    labels = np.repeat(np.arange(2 * classes), [many] * classes + [few] * classes)
+    centres = np.random.default_rng(1).normal(size=(2 * classes, dimension))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    noise = np.random.default_rng(2).normal(0.0, 0.03, (len(labels), dimension))
+    return centres[labels] + noise, labels, range(classes)
+
+
+def test_equal_spread_reads_equal_with_four_images_against_twenty_where_the_naive_figure_reads_half():
+    data = _equally_wide(4, 20)
+    naive, equal = angular.angular_spread(*data), angular.equal_spread(*data, images=4)
+    assert naive["tail"]["variance"] / naive["head"]["variance"] < 0.65
+    assert equal["tail"]["variance"] / equal["head"]["variance"] == pytest.approx(1.0, abs=0.08)
+
+
+def test_equal_spread_still_tells_a_tail_that_is_half_as_wide():
+    features, labels, head = _equally_wide(4, 20)
+    centres = np.stack([features[labels == label].mean(axis=0) for label in range(800)])[labels]
+    narrow = np.where(labels[:, None] < 400, features, centres + (features - centres) * np.sqrt(0.5))
+    found = angular.equal_spread(narrow, labels, head, images=4)
+    assert found["tail"]["variance"] / found["head"]["variance"] == pytest.approx(0.5, abs=0.08)
+
+
+def test_equal_spread_leaves_out_classes_of_too_few_images_and_every_class_below_three():
+    features, labels = _on_circle(0, 1, 3, 6, 90, 91), ["a"] * 4 + ["b"] * 2
+    found = angular.equal_spread(features, labels, head=["a"], images=3)
+    assert (found["head"]["classes"], found["tail"]["classes"]) == (1, 0)
+    assert angular.equal_spread(features, labels, head=["a"], images=2)["head"]["variance"] is None
+
+
 def test_labels_must_be_one_a_feature():
     with pytest.raises(ValueError, match=r"Received: shapes \(2, 2\) and \(3,\)"):
         angular.class_angles(_on_circle(0, 1), [0, 0, 0])

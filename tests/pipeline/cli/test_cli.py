@@ -171,7 +171,7 @@ def test_a_study_that_is_stopped_says_what_is_kept(processes, tmp_path):
     ("option", "value", "said"),
     [
         ("--methods", "leap-xy", "unknown 'leap-xy'"),
-        ("--methods", "cosface:z=3", "write s=SCALE or m=MARGIN"),
+        ("--methods", "cosface:z=3", "unknown 'z'; write KEY=VALUE with s, m,"),
         ("--settings", "100", "is not H<head identities>S<tail images>"),
         ("--settings", "H100S4,H100S0", "H100S0: rebalance.tail_images must be 1 or more"),
         ("--methods", "cosface,arcface:m=2", "arcface:m=2: head.margin must be a number from 0 to 1.6, not 2.0"),
@@ -184,7 +184,8 @@ def test_study_that_cannot_be(monkeypatch, capfd, tmp_path, option, value, said)
 
 
 def test_study_that_would_write_over_another(monkeypatch, capfd, tmp_path):
-    words = ("study", "--recipe", "omniglot_lt", "--data", images(tmp_path / "d"), "--json")
+    data = images(tmp_path / "d", identities=6)
+    words = ("study", "--recipe", "omniglot_lt", "--data", data, "--settings", "H1S1", "--methods", "cosface", "--json")
     (tmp_path / "list.json").write_text("[]")
     assert "holds another study" in fails(monkeypatch, capfd, *words, tmp_path / "list.json")
     assert "is a folder" in fails(monkeypatch, capfd, *words, tmp_path)

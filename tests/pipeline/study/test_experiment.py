@@ -14,6 +14,7 @@ from longtail.pipeline.study import carve
 from longtail.pipeline.study import experiment
 from longtail.pipeline.study import methods
 from longtail.pipeline.study import table
+from longtail.pipeline.study import tuning
 
 SMALL = [
     "model.image=[12,12,1]",
@@ -59,6 +60,14 @@ def test_a_plain_method_has_nothing_of_the_recipes_own_loss_and_cloud(recipe):
         ("cosface+class_balanced+balanced_softmax", "exclude each other"),
         ("cosface+centre+centre", "exclude each other"),
         ("softmax:m=0.3", "softmax has no margin"),
+        ("cosface+noise_all:gamma=0.9", r"cosface\+noise_all has no centre_momentum"),
+        ("leap-cv+noise_all", "exclude each other"),
+        ("cosface+closed", "closed change a cloud and there is none; add one"),
+        ("cosface:gamma=0.9", "cosface has no centre_momentum"),
+        ("leap-cv:centre=1", "leap-cv has no centre_weight"),
+        ("leap-cv:start=soon", "'soon' is no whole number"),
+        ("leap-cv:s=8,s=9", "an option stands twice"),
+        ("leap-cv:z=8", "unknown 'z'; write KEY=VALUE with s, m, start"),
         ("triplet:s=3", "triplet has no scale"),
     ],
 )
@@ -71,6 +80,36 @@ def test_settings_that_do_not_go_with_a_method_are_refused_with_its_name(recipe)
     odd = recipe_lib.load("omniglot_lt", [*SMALL, "training.images_per_class=0", "training.batch=30"])
     with pytest.raises(errors.UsageError, match="--methods: triplet: training.batch: 30 is not a multiple"):
         methods.parse("triplet", odd.head).config(odd, 0)
+
+
+def test_options_of_cloud_and_training_are_the_recipes_keys(recipe):
+    method = methods.parse("leap-cv:s=8,start=3,gamma=0.9,order=before,P=5,K=4,epochs=7", recipe.head)
+    config = method.config(recipe, 0)
+    leap = config.leap
+    assert (leap.start_epoch, leap.centre_momentum, leap.angle_order, leap.images_kept) == (3, 0.9, "before", 5)
+    assert (config.head.scale, config.training.images_per_class, config.training.epochs) == (8.0, 4, 7)
+    assert method.plain == "cosface:s=8,K=4,epochs=7"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("leap-cv:gamma=1", "leap-cv:gamma=1: leap.centre_momentum must be a number from 0 to 0.999999"),
+        ("leap-cv:order=then", "leap-cv:order=then: leap.angle_order must be one of after, before"),
+        ("cosface:K=5", "cosface:K=5: training.batch: 16 is not a multiple of images_per_class=5"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_with_the_methods_name(recipe, text, said):
+    with pytest.raises(errors.UsageError, match=f"--methods: {said}"):
+        methods.parse(text, recipe.head).config(recipe, 0)
+
+
+def test_controls_and_rivals_take_options_of_their_own(recipe):
+    noise = methods.parse("cosface+noise_tail:s=8,width=0.2,start=4", recipe.head)
+    assert noise.options == {"s": 8.0, "width": 0.2, "start": 4} and noise.plain == "cosface:s=8"
+    config = methods.parse("cosface+directional+closed:strength=2", recipe.head).config(recipe, 0)
+    assert (config.leap.variant, config.leap.form, config.leap.strength) == ("directional", "closed", 2.0)
+    assert methods.parse("leap-cv+corrected", recipe.head).config(recipe, 0).leap.statistics == "corrected"
 
 
 def test_the_recipes_own_head_keeps_its_scale(recipe):
@@ -109,10 +148,10 @@ def test_a_carve_that_cannot_be_is_refused(recipe, setting, said):
         carve.parse(setting, recipe)
 
 
-def _study(recipe, folder, names, *settings):
+def _study(recipe, folder, names, *settings, **more):
     if not (folder / "d").exists():
         glyph_source.write_folder(glyphs.GlyphSet(24, 6, 8, 4, 16, 0), 1, str(folder / "d"))
-    return experiment.study(recipe, str(folder / "d"), settings, names, 1, str(folder / "s.json"))
+    return experiment.study(recipe, str(folder / "d"), settings, names, 1, str(folder / "s.json"), **more)
 
 
 def test_head_and_tail_of_a_study_are_by_the_threshold_and_not_by_the_carve(tmp_path):
@@ -122,7 +161,7 @@ def test_head_and_tail_of_a_study_are_by_the_threshold_and_not_by_the_carve(tmp_
     [row] = found["summary"]
     assert row["head_variance"] is None and row["tail_variance"] > 0.0
     assert "head: trained identities with more than 8 images" in table.caption(found["head_threshold"], "retrieval")
-    assert list(table.render([row]).columns[-3].cells) == ["-"]
+    assert list(table.render([row])[-1].columns[2].cells) == ["-"]
 
 
 def test_a_metric_that_is_added_is_in_runs_summary_and_table(tmp_path, recipe, monkeypatch):
@@ -131,10 +170,10 @@ def test_a_metric_that_is_added_is_in_runs_summary_and_table(tmp_path, recipe, m
     found = _study(recipe, tmp_path, ["cosface"], "H6S3")
     [row], [run] = found["summary"], found["runs"]
     assert row["late"] == run["late"] == pytest.approx(1.0 - run["rank1"])
-    columns = {column.header: list(column.cells) for column in table.render([row]).columns}
+    columns = {column.header: list(column.cells) for column in table.render([row])[0].columns}
     assert columns["Late"] == [f"{row['late']:.3f}"]
     assert list(columns)[2:] == [
-        *(each.title for each in metric.METRICS), "paired mAP, %", "var head", "var tail", "var held out"
+        *(each.title for each in metric.METRICS), "mAP, % over its plain head", "mAP, % over the best plain head"
     ]  # fmt: skip
 
 
@@ -154,4 +193,83 @@ def test_every_method_trains_and_is_scored_and_paired(tmp_path, recipe):
     paired = {row["method"] for row in found["summary"] if row["paired_mAP"] is not None}
     assert paired == {*methods.ALIASES, *added}
     assert len({round(row["mAP"], 9) for row in found["summary"]}) > len(names) // 2
-    assert np.isfinite([row["held_out_variance"] for row in found["summary"]]).all()
+    assert np.isfinite([row["test_variance"] for row in found["summary"]]).all()
+
+
+def test_a_method_is_trained_at_every_combination_of_the_options_it_has_and_does_not_state(recipe):
+    grid = tuning.parse(["s=4,16", "m=0.1,0.3", "gamma=0.9"])
+    combinations = {
+        name: [each.name for each in tuning.candidates(methods.parse(name, recipe.head), grid)]
+        for name in ("cosface", "leap-cv:m=0.2", "softmax")
+    }
+    assert combinations == {
+        "cosface": ["cosface:s=4,m=0.1", "cosface:s=4,m=0.3", "cosface:s=16,m=0.1", "cosface:s=16,m=0.3"],
+        "leap-cv:m=0.2": ["leap-cv:s=4,m=0.2,gamma=0.9", "leap-cv:s=16,m=0.2,gamma=0.9"],
+        "softmax": ["softmax"],
+    }
+
+
+def test_a_tuned_study_chooses_on_validation_and_goes_on_where_it_was(tmp_path, recipe, caplog):
+    names = ["cosface", "softmax"]
+    found = _study(recipe, tmp_path, names, "H6S3", tune=["s=4,16"])
+    assert {choice["method"]: choice["trainings"] for choice in found["chosen"]} == {"cosface": 2, "softmax": 0}
+    for choice, row in zip(found["chosen"], found["summary"], strict=True):
+        best = max(choice["validation"], key=choice["validation"].get, default="softmax")
+        assert choice["trained"] == best and row["values"] == choice["values"]
+    assert [run["method"] for run in found["runs"]] == [choice["trained"] for choice in found["chosen"]]
+    scored = {run["method"]: run["mAP"] for run in found["tuning"]}
+    assert scored[found["chosen"][0]["trained"]] != found["runs"][0]["mAP"]
+    caplog.set_level("INFO", "longtail")
+    wider = _study(recipe, tmp_path, names, "H6S3", tune=["s=4,16,8"])
+    trained = [record.message for record in caplog.records if record.message.endswith("seed 0")]
+    assert set(trained) == {"H6S3 cosface:s=8 seed 0"} and len(wider["tuning"]) == 3
+    assert len(trained) == 1 + len(wider["runs"]) - len(found["runs"])
+    assert "trainings to choose" in [column.header for column in table.render(wider["summary"])[0].columns]
+
+
+def test_final_models_are_scored_on_further_data_without_the_identities_of_the_study(tmp_path, recipe):
+    glyph_source.write_folder(glyphs.GlyphSet(30, 6, 8, 4, 16, 0), 1, str(tmp_path / "more"))
+    found = _study(recipe, tmp_path, ["cosface", "leap-cv"], "H6S3", score=[f"more={tmp_path / 'more'}"])
+    [plain, cloud] = found["runs"]
+    assert len(plain["further"]["more"]["identity_mAP"]) == 6
+    row = found["summary"][1]["further"]["more"]
+    assert row["paired_mAP"] == cloud["further"]["more"]["mAP"] - plain["further"]["more"]["mAP"]
+    assert row["paired_interval"][0] <= row["paired_mAP"] <= row["paired_interval"][1]
+    titles = [one.title for one in table.render(found["summary"])]
+    assert titles == ["test identities", "more", "angular variance, rad²"]
+
+
+def test_weights_make_the_intervals_centre_the_difference_of_map(tmp_path, recipe):
+    [run] = _study(recipe, tmp_path, ["cosface"], "H6S3")["runs"]
+    assert np.average(run["identity_mAP"], weights=run["identity_queries"]) == pytest.approx(run["mAP"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"tune": ["z=3"]}, "--tune 'z=3': unknown 'z'; write KEY=VALUE"),
+        ({"tune": ["gamma=0.5"]}, "--tune: no method has 'gamma' left to choose"),
+        ({"tune": ["s=4,x"]}, "--tune 's=4,x': 'x' is no number"),
+        ({"tune": ["s=4", "s=8"]}, "--tune 's=8': s is given twice"),
+        ({"tune": ["s=4,-1"]}, "--tune: cosface:s=-1: head.scale must be a number from 1e-06 to 1000000, not -1.0"),
+        ({"tune_seeds": 0}, "--tune-seeds 0: at least 1"),
+        ({"score": ["faces"]}, "--score 'faces': write NAME=PATH"),
+        ({"score": ["faces=/nowhere"]}, "--score faces: .*/nowhere"),
+        ({"settings": "H40S3"}, "--settings: H40S3 of 14 training identities leaves no tail"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_image_is_read(tmp_path, recipe, monkeypatch, more, said):
+    monkeypatch.setattr(carve.Images, "load", None)
+    with pytest.raises(errors.UsageError, match=said):
+        _study(recipe, tmp_path, ["cosface"], more.pop("settings", "H6S3"), **more)
+
+
+def test_a_cloud_that_asks_for_a_head_class_is_refused_where_there_is_none(tmp_path):
+    nobody = recipe_lib.load("omniglot_lt", [*SMALL, "leap.head_threshold=8"])
+    with pytest.raises(errors.UsageError, match="--methods: leap-cv on H6S3: leap.head_threshold: 8 leaves"):
+        _study(nobody, tmp_path, ["leap-cv"], "H6S3")
+
+
+def test_further_data_without_an_unseen_identity_is_refused(tmp_path, recipe):
+    with pytest.raises(errors.UsageError, match="--score same, not in --data: 0 identities with two images"):
+        _study(recipe, tmp_path, ["cosface"], "H6S3", score=[f"same={tmp_path / 'd'}"])

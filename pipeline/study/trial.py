@@ -1,0 +1,129 @@
+"""One training of a study: a method on a carve with a seed, and what it scores."""
+
+import logging
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from longtail.models import head_tail
+from longtail.models.export import preprocess as preprocess_lib
+from longtail.models.metrics import angular
+from longtail.models.metrics import metric
+from longtail.models.metrics import protocols
+from longtail.models.metrics import retrieval
+from longtail.models.training import data as training_data
+from longtail.models.training import loop
+from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.study import carve
+from longtail.pipeline.study import methods as methods_lib
+from longtail.pipeline.study import sides
+
+log = logging.getLogger("longtail")
+
+# Identities of a side are not divided into queries and gallery: whatever the recipe says, every image asks.
+PROTOCOL = protocols.RETRIEVAL
+
+Embed = Callable[[np.ndarray], np.ndarray]
+
+
+def validate(
+    recipe: recipe_lib.Recipe, method: methods_lib.Method, setting: str, seed: int, data: carve.Images
+) -> dict[str, Any]:
+    """Trains and scores on the validation side alone: what settings are chosen by."""
+    embed, _, seconds = _train(recipe, method, setting, seed, data)
+    encoded, identities = data.of(sides.VALIDATION)
+    figures = metric.summarise(_ranked(embed(encoded), identities))
+    return _told(setting, method, seed, figures, seconds)
+
+
+def report(
+    recipe: recipe_lib.Recipe,
+    method: methods_lib.Method,
+    setting: str,
+    seed: int,
+    data: carve.Images,
+    further: Mapping[str, carve.Images],
+) -> dict[str, Any]:
+    """Trains and scores on the test side and on further data.
+
+    Returns:
+      Beside names, metrics and `seconds`: `identity_mAP` and `identity_queries` (lists, an entry an identity in sorted
+      order), variances, `images` (trained on), and in `further` metrics and lists of each further data.
+    """
+    embed, training_set, seconds = _train(recipe, method, setting, seed, data)
+    encoded, identities = data.of(sides.TEST)
+    embedded = embed(encoded)
+    figures, by_identity = _scores(embedded, identities)
+    return {
+        **_told(setting, method, seed, figures, seconds),
+        **by_identity,
+        **_variances(recipe, setting, embed(training_set.encoded), training_set),
+        "test_variance": angular.angular_spread(embedded, identities, set(identities))["head"]["variance"],
+        "images": len(training_set.encoded),
+        "further": {name: _further(embed, other) for name, other in further.items()},
+    }
+
+
+def _further(embed: Embed, other: carve.Images) -> dict[str, Any]:
+    figures, by_identity = _scores(embed(other.encoded), other.identities)
+    return {**{each.name: figures[each.name] for each in metric.METRICS}, **by_identity}
+
+
+def _told(setting, method, seed, figures, seconds) -> dict[str, Any]:
+    log.info("%s  %.0f s", metric.line(figures), seconds)
+    named = {each.name: figures[each.name] for each in metric.METRICS}
+    return {"setting": setting, "method": method.name, "seed": seed, **named, "seconds": round(seconds, 1)}
+
+
+def _train(recipe, method, setting, seed, data) -> tuple[Embed, training_data.TrainingSet, float]:
+    training_set = data.carve(*carve.parse(setting, recipe), seed)
+    config = method.config(recipe, seed)
+    height, width, channels = config.model.image
+    preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)
+    started = time.monotonic()
+    classifier = loop.train(config, training_set, preprocess)
+    seconds = time.monotonic() - started
+    embed = tf.function(
+        lambda batch: classifier.embedder(preprocess(batch)[0], training=False),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+
+    def embed_all(encoded: np.ndarray) -> np.ndarray:
+        return np.concatenate([embed(tf.constant(encoded[i : i + 512])).numpy() for i in range(0, len(encoded), 512)])
+
+    return embed_all, training_set, seconds
+
+
+def _ranked(embedded: np.ndarray, identities: np.ndarray) -> metric.QueryScores:
+    return retrieval.score_queries(embedded, identities, embedded, identities, exclude_self=not PROTOCOL.divided)
+
+
+def _scores(embedded: np.ndarray, identities: np.ndarray) -> tuple[dict[str, Any], dict[str, list]]:
+    """The metrics, and of each identity that can be scored its mean average precision and its queries."""
+    scores = _ranked(embedded, identities)
+    precision = retrieval.identity_precision(scores)
+    queries = np.bincount(scores.identity[scores.matches > 0], minlength=len(precision))
+    scored = queries > 0
+    by_identity = {
+        "identity_mAP": [round(value, 6) for value in precision[scored].tolist()],
+        "identity_queries": queries[scored].tolist(),
+    }
+    return metric.summarise(scores), by_identity
+
+
+def _variances(recipe, setting, embedded, training_set: training_data.TrainingSet) -> dict[str, float | None]:
+    """Of head and tail identities: with all their images, and with as many of each as the tail keeps."""
+    _, tail_images = carve.parse(setting, recipe)
+    heads = np.flatnonzero(head_tail.is_head(training_set.counts, recipe.leap.head_threshold)).tolist()
+    naive = angular.angular_spread(embedded, training_set.class_ids, heads)
+    equal = angular.equal_spread(embedded, training_set.class_ids, heads, tail_images)
+    return {
+        "head_variance": naive["head"]["variance"],
+        "tail_variance": naive["tail"]["variance"],
+        "head_variance_equal_n": equal["head"]["variance"],
+        "tail_variance_equal_n": equal["tail"]["variance"],
+    }
