@@ -187,7 +187,8 @@ class AngleMemory(tf.keras.layers.Layer):
         # One row that overflowed would stay in its centre and in all sums.
         features = tf.where(tf.math.is_finite(features), features, 0.0)
         labels = tf.cast(labels, tf.int64)
-        self._update(*workers.whole_batch(features, labels), is_due)
+        every_feature, every_label = workers.whole_batch(features, labels)
+        self._update(every_feature, every_label, is_due)
         variance, known = self.variance(labels)
         return tf.cast(variance, tf.float32), known
 

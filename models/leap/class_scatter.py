@@ -57,7 +57,8 @@ class ClassScatter(tf.keras.layers.Layer):
           is_due: whether the batch is taken in.
         """
         features = tf.cast(tf.stop_gradient(features), tf.float32)
-        self._update(*workers.whole_batch(features, tf.cast(labels, tf.int64)), is_due)
+        every_feature, every_label = workers.whole_batch(features, tf.cast(labels, tf.int64))
+        self._update(every_feature, every_label, is_due)
         return self.sigma + 0.0
 
     def _update(self, features, labels, is_due):

@@ -44,7 +44,8 @@ def interval(
         )
     if not np.isfinite(differences).all():
         raise ValueError("`differences` must be finite. Received: values that are not")
-    of_seeds, of_identities = draw_counts(*differences.shape, draws, seed)
+    seeds, identities = differences.shape
+    of_seeds, of_identities = draw_counts(seeds, identities, draws, seed)
     of_identities = of_identities * weights
     total = np.einsum("rs,si,ri->r", of_seeds, differences, of_identities, optimize=["einsum_path", (0, 1), (0, 1)])
     means = total / (len(differences) * of_identities.sum(axis=1))

@@ -99,7 +99,8 @@ def _train(recipe, method, setting, seed, data) -> tuple[Embed, training_data.Tr
 
 
 def _ranked(embedded: np.ndarray, identities: np.ndarray) -> metric.QueryScores:
-    return retrieval.score_queries(embedded, identities, embedded, identities, exclude_self=not PROTOCOL.divided)
+    names = identities.tolist()
+    return retrieval.score_queries(embedded, names, embedded, names, exclude_self=not PROTOCOL.divided)
 
 
 def _scores(embedded: np.ndarray, identities: np.ndarray) -> tuple[dict[str, Any], dict[str, list]]:
