@@ -220,6 +220,7 @@ def test_a_tuned_study_chooses_on_validation_and_goes_on_where_it_was(tmp_path, 
     scored = {run["method"]: run["mAP"] for run in found["tuning"]}
     assert scored[found["chosen"][0]["trained"]] != found["runs"][0]["mAP"]
     caplog.set_level("INFO", "longtail")
+    caplog.clear()
     wider = _study(recipe, tmp_path, names, "H6S3", tune=["s=4,16,8"])
     trained = [record.message for record in caplog.records if record.message.endswith("seed 0")]
     assert set(trained) == {"H6S3 cosface:s=8 seed 0"} and len(wider["tuning"]) == 3
