@@ -132,7 +132,7 @@ def code_of(call):
 def wait_until_refused(address):
     """Returns when nobody listens at `address` any more, or the test's time is over."""
     host, _, port = address.rpartition(":")
-    with contextlib.suppress(ConnectionRefusedError):
+    with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
         while True:
             socket.create_connection((host, int(port))).close()
 
