@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from longtail.models import errors
+from longtail.models.feature_transfer import blocks
 
 layers = tf.keras.layers
 
@@ -61,6 +62,18 @@ def _resnet50(image: tf.Tensor, decay: float) -> tf.Tensor:
     return tf.keras.models.clone_model(body, clone_function=lambda layer: _decayed(layer, decay))(bgr)
 
 
+def _casianet(image: tf.Tensor, decay: float, width: float = 1.0) -> tf.Tensor:
+    """Fourteen 3x3 convolutions and an average, the encoder of feature transfer, after Yi et al., arXiv 1411.7923."""
+    sides, x = blocks.halved(image.shape[1:3]), image
+    for level, filters in enumerate(blocks.ENCODER):
+        for place, channels in enumerate(filters):
+            if place == 0 and level > 0:
+                x = blocks.halve(x, blocks.scaled(channels, width), sides[level], decay)
+            else:
+                x = blocks.conv(x, blocks.scaled(channels, width), decay, linear=channels == blocks.RICH)
+    return layers.GlobalAveragePooling2D(dtype="float32")(x)
+
+
 def _decayed(layer: tf.keras.layers.Layer, decay: float) -> tf.keras.layers.Layer:
     config = layer.get_config()
     if decay and isinstance(layer, layers.Conv2D):
@@ -78,10 +91,12 @@ class Backbone:
     """A network, and what it needs.
 
     Attributes:
-      build: image [N, h, w, c] and the L2 factor on convolutions -> features [N, n].
+      build: image [N, h, w, c] and the L2 factor on convolutions -> features [N, n]; with `takes_width` also a
+        keyword `width`.
       least_side: pixels of the smallest image.
       channels: how many an image may have.
       takes_weights: whether weights of its own can be loaded into it.
+      takes_width: whether its channels can be a share of what they are.
       pooled: whether its features are an embedding as they are, where they are as long as one.
 
     Example: what ResNet-50 needs, and conv4 does not.
@@ -90,10 +105,11 @@ class Backbone:
     ((3,), (1, 3))
     """
 
-    build: Callable[[tf.Tensor, float], tf.Tensor]
+    build: Callable[..., tf.Tensor]
     least_side: int = 8
     channels: tuple[int, ...] = (1, 3)
     takes_weights: bool = False
+    takes_width: bool = False
     pooled: bool = False
 
 
@@ -101,7 +117,20 @@ BACKBONES = {
     "conv4": Backbone(_conv4),
     "resnet18": Backbone(_resnet18),
     "resnet50": Backbone(_resnet50, least_side=32, channels=(3,), takes_weights=True, pooled=True),
+    "casianet": Backbone(_casianet, takes_width=True, pooled=True),
 }
+
+
+def build_features(backbone: str, image: tf.Tensor, weight_decay: float = 0.0, width: float = 1.0) -> tf.Tensor:
+    """A backbone's features [N, n] of a symbolic image [N, h, w, c]; `width` is a share of casianet's channels.
+
+    Example:
+
+    >>> backbones.build_features("casianet", tf.keras.Input([32, 32, 1]), width=0.25).shape
+    TensorShape([None, 80])
+    """
+    network = BACKBONES[backbone]
+    return network.build(image, weight_decay, **({"width": width} if network.takes_width else {}))
 
 
 def build_embedder(
@@ -110,6 +139,7 @@ def build_embedder(
     dimension: int,
     weight_decay: float = 0.0,
     weights: str | None = None,
+    width: float = 1.0,
 ) -> tf.keras.Model:
     """Builds a backbone with its embedding on top.
 
@@ -122,6 +152,7 @@ def build_embedder(
       dimension: d of the embedding.
       weight_decay: L2 factor on the convolutions and the dense layer.
       weights: path of a Keras weights file for the backbone alone (ResNet-50). Nothing is ever downloaded.
+      width: share of casianet's channels.
 
     Returns:
       A Keras model, [N, h, w, c] in [-1, 1] -> [N, dimension], not normalised; its output is float32 under mixed
@@ -137,18 +168,32 @@ def build_embedder(
     TensorShape([5, 64])
     """
     image = layers.Input(image_shape)
-    x = BACKBONES[backbone].build(image, weight_decay)
+    x = build_features(backbone, image, weight_decay, width)
     if not BACKBONES[backbone].pooled or x.shape[-1] != dimension:
         regularizer = tf.keras.regularizers.L2(weight_decay) if weight_decay else None
         x = layers.Dense(dimension, use_bias=False, kernel_regularizer=regularizer)(x)
     embedding = layers.BatchNormalization(dtype="float32", name="embedding")(x)
     model = tf.keras.Model(image, embedding, name=backbone)
     if weights:
-        _load_weights(model, backbone, weights)
+        load_weights(model, backbone, weights)
     return model
 
 
-def _load_weights(model: tf.keras.Model, backbone: str, weights: str) -> None:
+def load_weights(model: tf.keras.Model, backbone: str, weights: str) -> None:
+    """Loads a file of weights into the backbone within a model, which is a model itself.
+
+    Raises:
+      errors.UsageError: no such file, or weights of other shapes.
+
+    Example:
+
+    >>> body = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=[1])])
+    >>> try:
+    ...     backbones.load_weights(tf.keras.Sequential([body]), "resnet50", "none.h5")
+    ... except errors.UsageError as error:
+    ...     print(str(error).partition(":")[0])
+    model.weights
+    """
     (body,) = (layer for layer in model.layers if isinstance(layer, tf.keras.Model))
     try:
         body.load_weights(weights)

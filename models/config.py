@@ -15,6 +15,9 @@ MAX_PIXELS = 33_177_600  # 7680 x 4320
 # A constant width on some classes, whatever the memory says: controls of what LEAP's widths are worth.
 NOISES = ("noise_all", "noise_tail", "noise_head")
 CLOUDS = ("vanilla", "full", *NOISES, "directional")
+# Feature transfer, and what it is compared with: its steps without transferred features, with features moved along
+# random directions, and the classifier alone trained again on balanced batches.
+TRANSFERS = ("transfer", "untransferred", "random", "crt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Model:
     dimension: int = settings.number(128, 2, 2**20, "d, length of the embedding")
     weight_decay: float = settings.number(0.0, 0, 1, "L2 factor on convolutions, embedding and prototypes")
     weights: str = settings.text("", "local Keras weights file of the backbone; nothing is downloaded")
+    filter: bool = settings.flag(False, "the filter R stands between the rich features g and the embedding")
+    width: float = settings.number(1.0, 0.05, 4, "of casianet, filter and decoder: channels as a share of the paper's")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,9 @@ class Loss:
     start_epoch: int = settings.number(0, 0, LARGE, "class-balanced weights begin here")
     centre_weight: float = settings.number(0.0, 0, 1e6, "lambda of a centre loss beside it")
     centre_rate: float = settings.number(0.5, 1e-6, 1, "how fast its centres follow")
+    metric_weight: float = settings.number(0.0, 0, 1e6, "weight of m-L2, |W'f|^2, beside it")
+    reconstruction_weight: float = settings.number(0.0, 0, 1e6, "weight of |x' - x|^2 beside it, x' decoded from g")
+    reconstruction_over: str = settings.choice("mean", ("mean", "sum"), "what is made of the pixels' squares")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +72,19 @@ class Leap:
     angle_order: str = settings.choice("after", ("after", "before"), "the angle is taken after or before centres move")
     head_threshold: int = settings.number(10, 0, LARGE, "T: classes with more images are the head")
     refresh_every: int = settings.number(1, 1, LARGE, "n: memory and centres are updated every n steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Feature transfer learning. Symbols are those of its paper (Yin et al., CVPR 2019)."""
+
+    variant: str = settings.choice("none", ("none", *TRANSFERS), "none, the paper's, or a control of it")
+    energy: float = settings.number(0.95, 0, 1, "share of the head's variance that the directions Q keep", without=(0,))
+    flip: bool = settings.flag(False, "class centres are of the images and of their mirror images")
+    alternations: int = settings.number(10, 1, LARGE, "how often stages 1 and 2 follow stage 0, which is training's")
+    steps: int = settings.number(5000, 1, LARGE, "of each stage 1 and each stage 2")
+    rate: float = settings.number(1e-5, 1e-12, 1e3, "the learning rate of stages 1 and 2, Adam's")
+    joined: bool = settings.flag(False, "stage 1 takes one step on its three batches together, not three")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,5 +124,6 @@ class TrainConfig:
     head: Head = dataclasses.field(default_factory=Head)
     loss: Loss = dataclasses.field(default_factory=Loss)
     leap: Leap = dataclasses.field(default_factory=Leap)
+    transfer: Transfer = dataclasses.field(default_factory=Transfer)
     augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     training: Training = dataclasses.field(default_factory=Training)

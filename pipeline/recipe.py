@@ -35,6 +35,7 @@ class Recipe:
     head: config.Head = dataclasses.field(default_factory=config.Head)
     loss: config.Loss = dataclasses.field(default_factory=config.Loss)
     leap: config.Leap = dataclasses.field(default_factory=config.Leap)
+    transfer: config.Transfer = dataclasses.field(default_factory=config.Transfer)
     augment: config.Augmentation = dataclasses.field(default_factory=config.Augmentation)
     training: config.Training = dataclasses.field(default_factory=config.Training)
     evaluation: components_config.Evaluation = dataclasses.field(default_factory=components_config.Evaluation)
@@ -42,7 +43,8 @@ class Recipe:
 
     def train_config(self) -> config.TrainConfig:
         """The part of the recipe that decides a training."""
-        return config.TrainConfig(self.model, self.head, self.loss, self.leap, self.augment, self.training)
+        parts = (field.name for field in dataclasses.fields(config.TrainConfig))
+        return config.TrainConfig(**{part: getattr(self, part) for part in parts})
 
 
 def names() -> list[str]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from longtail.models import augment
 from longtail.models import backbones
 from longtail.models import config
+from longtail.models import feature_transfer
 from longtail.models import head_tail
 from longtail.models import heads
 from longtail.models import leap
@@ -23,7 +24,7 @@ from longtail.models.metrics import retrieval
 
 def modules():
     yield from (augment, backbones, head_tail, losses, schedules)
-    for package in (heads, leap, metrics):
+    for package in (feature_transfer, heads, leap, metrics):
         for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             yield importlib.import_module(found.name)
 

@@ -18,14 +18,13 @@ from longtail.models import backbones
 from longtail.models import check
 from longtail.models import config as config_lib
 from longtail.models import errors
-from longtail.models import heads
 from longtail.models import losses
 from longtail.models import schedules
 from longtail.models import settings
 from longtail.models.export import saved_model
-from longtail.models.leap import feature_cloud
 from longtail.models.training import callbacks as callbacks_lib
 from longtail.models.training import checkpoints as checkpoints_lib
+from longtail.models.training import classifier as classifier_lib
 from longtail.models.training import data as training_data
 from longtail.models.training import tail_health
 from longtail.models.training import workers
@@ -33,60 +32,6 @@ from longtail.models.training import workers
 log = logging.getLogger("longtail")
 
 _FEW_STEPS = 300  # below it a training from scratch has hardly begun
-
-
-class Classifier(tf.keras.Model):
-    """An embedder under a head: (images [B, h, w, c], labels [B]) -> logits [B, C]; beside it a centre loss or None."""
-
-    def __init__(self, embedder: tf.keras.Model, head: heads.Head, centre_loss: losses.CentreLoss | None = None):
-        super().__init__()
-        self.embedder = embedder
-        self.head = head
-        self.centre_loss = centre_loss
-
-    def call(self, inputs, training=False):
-        images, labels = inputs
-        features = self.embedder(images, training=training)
-        if training and self.centre_loss is not None:
-            self.add_loss(self.centre_loss(features, labels))
-        return self.head((features, labels), training=training)
-
-
-def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_per_epoch: int) -> Classifier:
-    """Builds embedder, head and (where asked for) feature cloud for classes of `counts` images; all weights made."""
-    leap = config.leap
-    cloud = None
-    if leap.variant != "none":
-        cloud = feature_cloud.FeatureCloud(
-            counts,
-            variant=leap.variant,
-            start_step=leap.start_epoch * steps_per_epoch,
-            refresh_every=leap.refresh_every,
-            head_threshold=leap.head_threshold,
-            seed=config.training.seed,
-            images_kept=leap.images_kept,
-            centre_momentum=leap.centre_momentum,
-            angle_order=leap.angle_order,
-            statistics=leap.statistics,
-            form=leap.form,
-            width=leap.width,
-            strength=leap.strength,
-            total_steps=config.training.epochs * steps_per_epoch,
-        )
-    model = config.model
-    embedder = backbones.build_embedder(
-        model.backbone, tuple(model.image), model.dimension, model.weight_decay, model.weights or None
-    )
-    asked = config.head
-    head = heads.HEADS[asked.name](
-        len(counts), asked.scale, asked.margin, cloud, model.weight_decay, counts, asked.options
-    )
-    head.build([(None, model.dimension), (None,)])
-    centre_loss = None
-    if config.loss.centre_weight:
-        centre_loss = losses.CentreLoss(len(counts), config.loss.centre_weight, config.loss.centre_rate)
-        centre_loss.build([None, model.dimension])
-    return Classifier(embedder, head, centre_loss)
 
 
 def train(
@@ -97,7 +42,7 @@ def train(
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     strategy: tf.distribute.Strategy | None = None,
     board: str | None = None,
-) -> Classifier:
+) -> classifier_lib.Classifier:
     """Trains a classifier; goes on from the last epoch saved in `checkpoints`.
 
     Args:
@@ -126,7 +71,7 @@ def train(
         tf.keras.mixed_precision.set_global_policy("float32")
 
 
-def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> Classifier:
+def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> classifier_lib.Classifier:
     training = config.training
     strategy = strategy or tf.distribute.get_strategy()
     batch, steps = training_data.steps(data, training)
@@ -135,7 +80,7 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
     drawn = training_data.drawn(data, training)
     schedule = schedules.SCHEDULES[training.schedule](training, steps)
     with strategy.scope():
-        classifier = build_classifier(config, data.counts, steps)
+        classifier = classifier_lib.build_classifier(config, data.counts, steps)
         optimizer = schedules.OPTIMIZERS[training.optimizer](schedule)
         classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
         classifier.optimizer.build(classifier.trainable_variables)
@@ -266,7 +211,7 @@ def train_and_export(
     strategy: tf.distribute.Strategy | None = None,
     card: dict[str, Any] | None = None,
     board: str | None = None,
-) -> Classifier:
+) -> classifier_lib.Classifier:
     """Trains, exports the embedder to `path`, and lets the checkpoints go. Arguments are those of `train`.
 
     Of several workers all come here, and only the chief's files are kept. None goes on before the model is there.
