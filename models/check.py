@@ -83,6 +83,7 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
         raise errors.UsageError(
             f"leap.variant: head {config.head.name!r} has several prototypes a class, and directional needs one"
         )
+    _check_filter(config)
     if config.head.name == "triplet" and (config.loss.name != "cross_entropy" or training.images_per_class < 2):
         raise errors.UsageError(
             "head.name: triplet needs training.images_per_class of 2 or more and takes no other loss.name than the "
@@ -95,4 +96,30 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
     if training.warmup_epochs and training.schedule not in schedules.WARMED:
         raise errors.UsageError(
             f"training.warmup_epochs: the {training.schedule!r} schedule has no warm-up; set it to 0"
+        )
+
+
+def _check_filter(config: config_lib.TrainConfig) -> None:
+    """Refuses losses and stages of feature transfer without what they are about."""
+    head, loss, variant = heads.HEADS[config.head.name], config.loss, config.transfer.variant
+    if loss.metric_weight and not head.takes_metric:
+        takes = ", ".join(name for name, each in heads.HEADS.items() if each.takes_metric)
+        raise errors.UsageError(
+            f"loss.metric_weight: the logits of head {config.head.name!r} are of cosines, which m-L2 cannot hold down; "
+            f"set it to 0, or take the head {takes}"
+        )
+    for key, is_asked in (("loss.reconstruction_weight", loss.reconstruction_weight), ("transfer.variant", variant)):
+        if is_asked not in (0, "none") and not config.model.filter:
+            raise errors.UsageError(f"{key}: needs the rich features g, set model.filter to true; or set it to "
+                                    f"{'none' if key == 'transfer.variant' else 0}")
+    if variant == "none":
+        return
+    if config.head.name == "triplet" or config.leap.variant != "none":
+        raise errors.UsageError(
+            "transfer.variant: takes a head that classifies, and no cloud; they are "
+            f"head.name={config.head.name} and leap.variant={config.leap.variant}"
+        )
+    if config.training.precision != "float32":
+        raise errors.UsageError(
+            f"transfer.variant: trains in float32 alone; training.precision is {config.training.precision}"
         )

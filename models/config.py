@@ -86,6 +86,15 @@ class Transfer:
     rate: float = settings.number(1e-5, 1e-12, 1e3, "the learning rate of stages 1 and 2, Adam's")
     joined: bool = settings.flag(False, "stage 1 takes one step on its three batches together, not three")
 
+    @property
+    def phases(self) -> int:
+        """How many stages follow stage 0."""
+        return 0 if self.variant == "none" else self.alternations * (1 if self.variant == "crt" else 2)
+
+    def stage(self, phase: int) -> tuple[int, int]:
+        """Which stage a phase is, 1 or 2, and of which alternation, from 1; crt has stages 1 alone."""
+        return (1, phase + 1) if self.variant == "crt" else (1 + phase % 2, 1 + phase // 2)
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -127,3 +136,8 @@ class TrainConfig:
     transfer: Transfer = dataclasses.field(default_factory=Transfer)
     augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     training: Training = dataclasses.field(default_factory=Training)
+
+    @property
+    def epochs(self) -> int:
+        """How often a training is saved: after each epoch of `training`, and after each phase of `transfer`."""
+        return self.training.epochs + self.transfer.phases

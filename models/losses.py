@@ -125,6 +125,38 @@ def build_loss(
     return LOSSES[config.loss.name](config.loss, counts, step, steps_per_epoch)
 
 
+def metric_l2(features: tf.Tensor, prototypes: tf.Tensor) -> tf.Tensor:
+    """m-L2, mean |W' f|^2 (Eq. 3): float32 scalar of embeddings [B, d] of any float dtype and class weights [d, C].
+
+    It holds down embeddings and class weights together, each in the directions in which the other is long.
+
+    Example: the squares of 6 and 4.
+
+    >>> float(losses.metric_l2(tf.constant([[3.0, 4.0]]), tf.constant([[2.0, 0.0], [0.0, 1.0]])))
+    52.0
+
+    Reference: Yin et al., Feature Transfer Learning for Face Recognition With Under-Represented Data, CVPR 2019.
+    """
+    products = tf.matmul(tf.cast(features, tf.float32), prototypes)
+    return tf.reduce_mean(tf.reduce_sum(tf.square(products), axis=-1))
+
+
+def reconstruction(drawn: tf.Tensor, images: tf.Tensor, over: str = config_lib.Loss.reconstruction_over) -> tf.Tensor:
+    """|x' - x|^2 of float [B, h, w, c], the mean over images of the `mean` or `sum` over pixels: float32 scalar.
+
+    Example:
+
+    >>> drawn, images = tf.ones([2, 2, 2, 1]), tf.zeros([2, 2, 2, 1])
+    >>> float(losses.reconstruction(drawn, images)), float(losses.reconstruction(drawn, images, over="sum"))
+    (1.0, 4.0)
+
+    Reference: Yin et al., Feature Transfer Learning for Face Recognition With Under-Represented Data, CVPR 2019, Eq. 2.
+    """
+    squares = tf.square(tf.cast(drawn, tf.float32) - tf.cast(images, tf.float32))
+    mean = tf.reduce_mean(squares)
+    return mean * float(np.prod(images.shape[1:])) if over == "sum" else mean
+
+
 class CentreLoss(tf.keras.layers.Layer):
     """lambda / 2 * mean |f - c_y|^2, and centres that follow: an addition to any classification loss.
 

@@ -26,7 +26,10 @@ class UniformOfEntries(tf.keras.initializers.Initializer):
     """
 
     def __call__(self, shape, dtype=None, **kwargs):
-        most = (3.0 / tf.TensorShape(shape).num_elements()) ** 0.5
+        n = tf.TensorShape(shape).num_elements()
+        import os
+        if os.environ.get("FAN"): n //= shape[-1]
+        most = (3.0 / n) ** 0.5
         return tf.keras.initializers.RandomUniform(-most, most)(shape, dtype)
 
 

@@ -117,6 +117,7 @@ class Head(tf.keras.layers.Layer):
     # of the one it varies and a margin of that size: its own paper's are for a million faces.
     START: ClassVar[Start] = Start(24.0, 0.2)
     takes_cloud = True
+    takes_metric = False  # m-L2: only where logits are W' f, and not cosines
     takes_directions = True  # a directional cloud too, which needs one prototype a class
 
     def __init__(
@@ -184,12 +185,17 @@ class Head(tf.keras.layers.Layer):
         self.prototypes = self.add_weight(
             "prototypes",
             shape=[dimension, self.columns],
-            initializer="glorot_uniform",
+            initializer=self.initializer,
             regularizer=tf.keras.regularizers.L2(self.weight_decay) if self.weight_decay else None,
         )
         if self.cloud is not None:
             self.cloud.build([None, dimension])
         super().build(input_shape)
+
+    @property
+    def initializer(self) -> str | tf.keras.initializers.Initializer:
+        """Of the prototypes."""
+        return "glorot_uniform"
 
     @property
     def columns(self) -> int:

@@ -1,5 +1,6 @@
 """Heads whose margin is fixed before training: the classic ones, and LDAM's, fixed by the class's size."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,8 @@ from longtail.models.heads import cosine_similarity
 class Softmax(base.Head):
     """Plain softmax classification: logits W^T f + b. Scale and margin have no meaning here.
 
+    `bias` 0 leaves b at zero; W begins normally distributed with `deviation`, 0 for Glorot's uniform initialiser.
+
     Example:
 
     >>> head = heads.Softmax(2)
@@ -23,12 +26,23 @@ class Softmax(base.Head):
     """
 
     takes_cloud = False
+    takes_metric = True
+    OPTIONS: ClassVar[Mapping[str, base.Option]] = {
+        "bias": base.Option(1, 0, 1, whole=True),
+        "deviation": base.Option(0.0, 0.0, 10.0),
+    }
     TUNED: ClassVar[tuple[str, ...]] = ()
     START = base.Start(1.0, 0.0)
 
+    @property
+    def initializer(self):
+        deviation = self.options["deviation"]
+        return tf.keras.initializers.RandomNormal(stddev=deviation) if deviation else super().initializer
+
     def build(self, input_shape):
         super().build(input_shape)
-        self.bias = self.add_weight("bias", shape=[self.classes], initializer="zeros")
+        trained = bool(self.options["bias"])
+        self.bias = self.add_weight("bias", shape=[self.classes], initializer="zeros", trainable=trained)
 
     def call(self, inputs, training=False):
         features, _ = inputs
@@ -49,6 +63,7 @@ class L2Softmax(Softmax):
     Reference: Ranjan et al., L2-constrained Softmax Loss for Discriminative Face Verification, arXiv 1703.09507, Eq. 4.
     """
 
+    takes_metric = False
     TUNED = ("scale",)
     START = base.Start(24.0, 0.0)
 

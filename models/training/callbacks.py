@@ -42,13 +42,14 @@ def standard_callbacks(
 class Progress(tf.keras.callbacks.Callback):
     """One line an epoch for people: loss, speed, time left, whether the cloud is on, and how head and tail fare.
 
-    `health` is called before this one. Every step is told to `position`'s watchers.
+    A phase of feature transfer is an epoch too, of `transfer.steps`. `health` is called before this one. Every step is
+    told to `position`'s watchers.
     """
 
     def __init__(self, config: config_lib.TrainConfig, steps: int, batch: int, health: tail_health.TailHealth):
         super().__init__()
         self._config, self._steps, self._batch, self._health = config, steps, batch, health
-        self._epochs = config.training.epochs
+        self._epochs = config.epochs
         self._begun = 0.0  # when the first step of this process was done, later its first epoch: both also compile
         self._timed = -1  # steps since
 
@@ -71,18 +72,27 @@ class Progress(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
         log.info(
-            "epoch %d/%d  step %d/%d  loss %.4f  %.0f images/s%s%s",
-            epoch + 1,
-            self._epochs,
-            (epoch + 1) * self._steps,
-            self._epochs * self._steps,
+            "%s  loss %.4f  %.0f images/s%s%s",
+            self._name(epoch),
             logs["loss"],
             self._steps * self._batch / (now - self._started),
-            self._left(now, (self._epochs - epoch - 1) * self._steps),
+            self._left(now, self._steps_after(epoch)),
             self._cloud(epoch),
         )
         if self._timed < self._steps:
             self._begun, self._timed = now, 0
+
+    def _name(self, epoch):
+        epochs, transfer = self._config.training.epochs, self._config.transfer
+        if epoch < epochs:
+            return f"epoch {epoch + 1}/{epochs}  step {(epoch + 1) * self._steps}/{epochs * self._steps}"
+        stage, alternation = transfer.stage(epoch - epochs)
+        return f"stage {stage} of alternation {alternation}/{transfer.alternations}"
+
+    def _steps_after(self, epoch):
+        left, transfer = self._epochs - epoch - 1, self._config.transfer
+        phases = min(left, transfer.phases)
+        return (left - phases) * self._steps + phases * transfer.steps
 
     def _left(self, now, steps):
         if not steps or not self._timed:

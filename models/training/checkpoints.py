@@ -12,9 +12,14 @@ from longtail.models.training import workers
 
 @contextlib.contextmanager
 def restored(
-    classifier: tf.keras.Model, directory: str | None, strategy: tf.distribute.Strategy
+    classifier: tf.keras.Model,
+    directory: str | None,
+    strategy: tf.distribute.Strategy,
+    state: tf.train.Checkpoint | None = None,
 ) -> Iterator[tuple[int, list[tf.keras.callbacks.Callback]]]:
     """Restores what was saved in `directory`: how many epochs are done, and what saves the next. None saves nothing.
+
+    `state` is whatever else the training is, beside the classifier and its optimiser.
 
     Raises:
       errors.WorkError: what was saved is damaged, or not all workers find it.
@@ -23,7 +28,7 @@ def restored(
         yield 0, []
         return
     with workers.place(strategy, directory) as own:
-        saver = EpochCheckpoint(classifier, own)
+        saver = EpochCheckpoint(classifier, own, state)
         done = saver.restore(directory)
         if not workers.agreed(strategy, done):
             raise errors.WorkError(
@@ -36,10 +41,11 @@ def restored(
 class EpochCheckpoint(tf.keras.callbacks.Callback):
     """Saves everything a training is at the end of each epoch, and restores it."""
 
-    def __init__(self, classifier: tf.keras.Model, directory: str):
+    def __init__(self, classifier: tf.keras.Model, directory: str, state: tf.train.Checkpoint | None = None):
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64)
-        checkpoint = tf.train.Checkpoint(classifier=classifier, optimizer=classifier.optimizer, epoch=self.epoch)
+        parts = {"classifier": classifier, "optimizer": classifier.optimizer, "epoch": self.epoch}
+        checkpoint = tf.train.Checkpoint(**parts, **({"state": state} if state else {}))
         self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=1)
 
     def restore(self, directory: str) -> int:

@@ -1,64 +1,99 @@
-"""What is trained: an embedder under a head, with what losses beside it need."""
+"""What is trained: an embedder under a head, with what the losses beside it need."""
 
 import numpy as np
 import tensorflow as tf
 
-from longtail.models import backbones
 from longtail.models import config as config_lib
 from longtail.models import heads
 from longtail.models import losses
+from longtail.models.feature_transfer import networks
 from longtail.models.leap import feature_cloud
 
 
 class Classifier(tf.keras.Model):
-    """An embedder under a head: (images [B, h, w, c], labels [B]) -> logits [B, C]; beside it a centre loss or None."""
+    """An embedder under a head: (images [B, h, w, c], labels [B]) -> logits [B, C], with further losses beside it.
 
-    def __init__(self, embedder: tf.keras.Model, head: heads.Head, centre_loss: losses.CentreLoss | None = None):
+    Args:
+      embedder: images -> features.
+      head: features and labels -> logits.
+      weights: of the further losses.
+      centre_loss: a centre loss, or None.
+      decoder: of an embedder's rich features, what draws the images again; or None.
+    """
+
+    def __init__(
+        self,
+        embedder: tf.keras.Model,
+        head: heads.Head,
+        weights: config_lib.Loss = config_lib.Loss(),  # noqa: B008 - frozen
+        centre_loss: losses.CentreLoss | None = None,
+        decoder: tf.keras.Model | None = None,
+    ):
         super().__init__()
         self.embedder = embedder
         self.head = head
         self.centre_loss = centre_loss
+        self.decoder = decoder
+        self._weights = weights
 
     def call(self, inputs, training=False):
         images, labels = inputs
-        features = self.embedder(images, training=training)
+        if self.decoder is None:
+            features = self.embedder(images, training=training)
+        else:
+            rich = self.embedder.encoder(images, training=training)
+            features = self.embedder.filter(rich, training=training)
+            if training:
+                drawn, asked = self.decoder(rich, training=training), self._weights
+                different = losses.reconstruction(drawn, images, asked.reconstruction_over)
+                self.add_loss(asked.reconstruction_weight * different)
         if training and self.centre_loss is not None:
             self.add_loss(self.centre_loss(features, labels))
+        if training and self._weights.metric_weight:
+            self.add_loss(self.metric_loss(features))
         return self.head((features, labels), training=training)
+
+    def metric_loss(self, features: tf.Tensor) -> tf.Tensor:
+        """m-L2 of embeddings [B, d] with its weight: float32 scalar."""
+        return self._weights.metric_weight * losses.metric_l2(features, self.head.prototypes)
 
 
 def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_per_epoch: int) -> Classifier:
-    """Builds embedder, head and (where asked for) feature cloud for classes of `counts` images; all weights made."""
-    leap = config.leap
-    cloud = None
-    if leap.variant != "none":
-        cloud = feature_cloud.FeatureCloud(
-            counts,
-            variant=leap.variant,
-            start_step=leap.start_epoch * steps_per_epoch,
-            refresh_every=leap.refresh_every,
-            head_threshold=leap.head_threshold,
-            seed=config.training.seed,
-            images_kept=leap.images_kept,
-            centre_momentum=leap.centre_momentum,
-            angle_order=leap.angle_order,
-            statistics=leap.statistics,
-            form=leap.form,
-            width=leap.width,
-            strength=leap.strength,
-            total_steps=config.training.epochs * steps_per_epoch,
-        )
-    model = config.model
-    embedder = backbones.build_embedder(
-        model.backbone, tuple(model.image), model.dimension, model.weight_decay, model.weights or None
-    )
-    asked = config.head
+    """Builds embedder, head and what else is asked for, for classes of `counts` images; all weights made."""
+    model, loss, asked = config.model, config.loss, config.head
+    embedder = networks.build_embedder(model)
+    cloud = _build_cloud(config, counts, steps_per_epoch)
     head = heads.HEADS[asked.name](
         len(counts), asked.scale, asked.margin, cloud, model.weight_decay, counts, asked.options
     )
     head.build([(None, model.dimension), (None,)])
     centre_loss = None
-    if config.loss.centre_weight:
-        centre_loss = losses.CentreLoss(len(counts), config.loss.centre_weight, config.loss.centre_rate)
+    if loss.centre_weight:
+        centre_loss = losses.CentreLoss(len(counts), loss.centre_weight, loss.centre_rate)
         centre_loss.build([None, model.dimension])
-    return Classifier(embedder, head, centre_loss)
+    decoder = networks.build_decoder(model) if loss.reconstruction_weight else None
+    return Classifier(embedder, head, loss, centre_loss, decoder)
+
+
+def _build_cloud(
+    config: config_lib.TrainConfig, counts: np.ndarray, steps_per_epoch: int
+) -> feature_cloud.FeatureCloud | None:
+    leap = config.leap
+    if leap.variant == "none":
+        return None
+    return feature_cloud.FeatureCloud(
+        counts,
+        variant=leap.variant,
+        start_step=leap.start_epoch * steps_per_epoch,
+        refresh_every=leap.refresh_every,
+        head_threshold=leap.head_threshold,
+        seed=config.training.seed,
+        images_kept=leap.images_kept,
+        centre_momentum=leap.centre_momentum,
+        angle_order=leap.angle_order,
+        statistics=leap.statistics,
+        form=leap.form,
+        width=leap.width,
+        strength=leap.strength,
+        total_steps=config.training.epochs * steps_per_epoch,
+    )

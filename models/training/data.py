@@ -60,7 +60,7 @@ def read_training_set(patterns: Sequence[str], census: dict[str, Any]) -> Traini
     )
 
 
-def _pixels(data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig) -> np.ndarray | None:
+def decoded(data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig) -> np.ndarray | None:
     """All images decoded, float32 [N, h, w, c], where they fit the cache the recipe allows; else None."""
     size = len(data.encoded) * int(np.prod(config.model.image)) * 4
     if size > config.training.cache_megabytes * 2**20:
@@ -110,9 +110,15 @@ def steps(data: TrainingSet, training: config_lib.Training) -> tuple[int, int]:
 
 
 def batches(
-    data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig, first_epoch: int = 0
+    data: TrainingSet,
+    preprocess: Callable,
+    config: config_lib.TrainConfig,
+    first_epoch: int = 0,
+    pixels: np.ndarray | None = None,
 ) -> tuple[tf.data.Dataset, int]:
     """Batches of the epochs from `first_epoch` on, in an order that is a function of (seed, epoch).
+
+    `pixels` are what `decoded` answered, of a caller that asks for batches more than once.
 
     Returns:
       A dataset of ((images float32 [B, h, w, c], labels int64 [B]), labels), and the steps of an epoch. An epoch
@@ -124,7 +130,7 @@ def batches(
     batch, steps_per_epoch = steps(data, training)
     each = training.images_per_class
     slots = tf.constant(_slots(data.class_ids, each)) if each else None
-    pixels = _pixels(data, preprocess, config)
+    pixels = decoded(data, preprocess, config) if pixels is None else pixels
     with tf.device("/cpu:0"):
         source = tf.constant(data.encoded if pixels is None else pixels)
         labels = tf.constant(data.class_ids, tf.int64)

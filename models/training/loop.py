@@ -22,6 +22,9 @@ from longtail.models import losses
 from longtail.models import schedules
 from longtail.models import settings
 from longtail.models.export import saved_model
+from longtail.models.feature_transfer import alternation
+from longtail.models.feature_transfer import stages as stages_lib
+from longtail.models.feature_transfer import statistics
 from longtail.models.training import callbacks as callbacks_lib
 from longtail.models.training import checkpoints as checkpoints_lib
 from longtail.models.training import classifier as classifier_lib
@@ -72,33 +75,48 @@ def train(
 
 
 def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> classifier_lib.Classifier:
-    training = config.training
+    training, transfer = config.training, config.transfer
     strategy = strategy or tf.distribute.get_strategy()
     batch, steps = training_data.steps(data, training)
-    _check_plan(config, strategy.num_replicas_in_sync, batch)
-    _say_steps(steps, training.epochs, batch)
-    drawn = training_data.drawn(data, training)
-    schedule = schedules.SCHEDULES[training.schedule](training, steps)
-    with strategy.scope():
-        classifier = classifier_lib.build_classifier(config, data.counts, steps)
-        optimizer = schedules.OPTIMIZERS[training.optimizer](schedule)
-        classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
-        classifier.optimizer.build(classifier.trainable_variables)
-    callbacks += callbacks_lib.standard_callbacks(config, data.counts, steps, batch, board)
-    with checkpoints_lib.restored(classifier, checkpoints, strategy) as (done, savers), _one_line():
+    _check_plan(config, data.counts, strategy.num_replicas_in_sync, batch)
+    _say_steps(steps * training.epochs + transfer.steps * transfer.phases, steps, batch)
+    classifier = _compiled(config, data, strategy, steps)
+    stages = stages_lib.Stages(classifier, config, classifier.loss) if transfer.phases else None
+
+    def called(each: int) -> list[tf.keras.callbacks.Callback]:
+        return [*callbacks, *callbacks_lib.standard_callbacks(config, data.counts, each, batch, board)]
+
+    with checkpoints_lib.restored(classifier, checkpoints, strategy, stages and stages.state) as restored, _one_line():
+        done, savers = restored
         if done:
-            log.info("going on after epoch %d of %d", done, training.epochs)
+            log.info("going on after epoch %d of %d", done, config.epochs)
+        images = alternation.Images(config, data, preprocess)
+        precise = [alternation.PreciseBatchNorm(classifier, images)] if stages else []
         if done < training.epochs:
-            dataset, _ = training_data.batches(data, preprocess, config, done)
+            dataset, _ = images.epochs(done, training.epochs - done)
             rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
-            classifier.fit(dataset, callbacks=callbacks + savers, verbose=0, **rest)
+            classifier.fit(dataset, callbacks=[*precise, *called(steps), *savers], verbose=0, **rest)
+        if stages and done < config.epochs and not classifier.stop_training:
+            alternating = alternation.Alternation(classifier, stages, images, *precise)
+            alternating.run(done, [*called(transfer.steps), *savers])
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
         raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
 
 
-def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> None:
-    """Refuses what so many devices cannot do with such a batch; says what would have no effect."""
+def _compiled(config, data, strategy, steps) -> classifier_lib.Classifier:
+    schedule = schedules.SCHEDULES[config.training.schedule](config.training, steps)
+    with strategy.scope():
+        classifier = classifier_lib.build_classifier(config, data.counts, steps)
+        optimizer = schedules.OPTIMIZERS[config.training.optimizer](schedule)
+        drawn = training_data.drawn(data, config.training)
+        classifier.compile(optimizer, losses.build_loss(config, drawn, optimizer.iterations, steps))
+        classifier.optimizer.build(classifier.trainable_variables)
+    return classifier
+
+
+def _check_plan(config: config_lib.TrainConfig, counts: np.ndarray, devices: int, batch: int) -> None:
+    """Refuses what such classes, or so many devices with such a batch, cannot do; says what would have no effect."""
     leap, loss, epochs = config.leap, config.loss, config.training.epochs
     if leap.variant != "none" and leap.start_epoch >= epochs:
         log.warning(
@@ -119,6 +137,10 @@ def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> Non
             loss.start_epoch,
             epochs,
         )
+    if config.transfer.phases:
+        statistics.check_classes(counts, leap.head_threshold)
+    if config.transfer.phases and devices > 1:
+        raise errors.UsageError("transfer.variant: stages 1 and 2 run on one device; train on one, or set it to none")
     if config.head.name == "triplet" and devices > 1:
         raise errors.UsageError("head.name: triplet mines whole batches, which replicas divide; train it on one device")
     if batch % devices:
@@ -127,8 +149,7 @@ def _check_plan(config: config_lib.TrainConfig, devices: int, batch: int) -> Non
         )
 
 
-def _say_steps(steps: int, epochs: int, batch: int) -> None:
-    total = steps * epochs
+def _say_steps(total: int, steps: int, batch: int) -> None:
     log.info("%d steps an epoch, %d in all, of %d images each", steps, total, batch)
     if total < _FEW_STEPS:
         log.warning("%d steps in all: too few to learn from; raise training.epochs, or lower training.batch", total)
