@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models.feature_transfer import blocks
 
@@ -62,15 +63,15 @@ def _resnet50(image: tf.Tensor, decay: float) -> tf.Tensor:
     return tf.keras.models.clone_model(body, clone_function=lambda layer: _decayed(layer, decay))(bgr)
 
 
-def _casianet(image: tf.Tensor, decay: float, width: float = 1.0) -> tf.Tensor:
+def _casianet(image: tf.Tensor, decay: float, width: float, initializer: str) -> tf.Tensor:
     """Fourteen 3x3 convolutions and an average, the encoder of feature transfer, after Yi et al., arXiv 1411.7923."""
-    sides, x = blocks.halved(image.shape[1:3]), image
+    sides, kernel, x = blocks.halved(image.shape[1:3]), blocks.Kernel(decay, initializer), image
     for level, filters in enumerate(blocks.ENCODER):
         for place, channels in enumerate(filters):
             if place == 0 and level > 0:
-                x = blocks.halve(x, blocks.scaled(channels, width), sides[level], decay)
+                x = blocks.halve(x, blocks.scaled(channels, width), sides[level], kernel)
             else:
-                x = blocks.conv(x, blocks.scaled(channels, width), decay, linear=channels == blocks.RICH)
+                x = blocks.conv(x, blocks.scaled(channels, width), kernel, linear=channels == blocks.RICH)
     return layers.GlobalAveragePooling2D(dtype="float32")(x)
 
 
@@ -91,8 +92,8 @@ class Backbone:
     """A network, and what it needs.
 
     Attributes:
-      build: image [N, h, w, c] and the L2 factor on convolutions -> features [N, n]; with `takes_width` also a
-        keyword `width`.
+      build: image [N, h, w, c] and the L2 factor on convolutions -> features [N, n]; with `takes_width` also
+        that share and an initialiser of `blocks.Kernel`.
       least_side: pixels of the smallest image.
       channels: how many an image may have.
       takes_weights: whether weights of its own can be loaded into it.
@@ -121,8 +122,14 @@ BACKBONES = {
 }
 
 
-def build_features(backbone: str, image: tf.Tensor, weight_decay: float = 0.0, width: float = 1.0) -> tf.Tensor:
-    """A backbone's features [N, n] of a symbolic image [N, h, w, c]; `width` is a share of casianet's channels.
+def build_features(
+    backbone: str,
+    image: tf.Tensor,
+    weight_decay: float = 0.0,
+    width: float = config_lib.Model.width,
+    initializer: str = config_lib.Model.initializer,
+) -> tf.Tensor:
+    """A backbone's features [N, n] of a symbolic image [N, h, w, c]; `width` and `initializer` are casianet's.
 
     Example:
 
@@ -130,7 +137,7 @@ def build_features(backbone: str, image: tf.Tensor, weight_decay: float = 0.0, w
     TensorShape([None, 80])
     """
     network = BACKBONES[backbone]
-    return network.build(image, weight_decay, **({"width": width} if network.takes_width else {}))
+    return network.build(image, weight_decay, *((width, initializer) if network.takes_width else ()))
 
 
 def build_embedder(
@@ -139,7 +146,8 @@ def build_embedder(
     dimension: int,
     weight_decay: float = 0.0,
     weights: str | None = None,
-    width: float = 1.0,
+    width: float = config_lib.Model.width,
+    initializer: str = config_lib.Model.initializer,
 ) -> tf.keras.Model:
     """Builds a backbone with its embedding on top.
 
@@ -153,6 +161,7 @@ def build_embedder(
       weight_decay: L2 factor on the convolutions and the dense layer.
       weights: path of a Keras weights file for the backbone alone (ResNet-50). Nothing is ever downloaded.
       width: share of casianet's channels.
+      initializer: of casianet's convolutions, see `blocks.Kernel`.
 
     Returns:
       A Keras model, [N, h, w, c] in [-1, 1] -> [N, dimension], not normalised; its output is float32 under mixed
@@ -168,7 +177,7 @@ def build_embedder(
     TensorShape([5, 64])
     """
     image = layers.Input(image_shape)
-    x = build_features(backbone, image, weight_decay, width)
+    x = build_features(backbone, image, weight_decay, width, initializer)
     if not BACKBONES[backbone].pooled or x.shape[-1] != dimension:
         regularizer = tf.keras.regularizers.L2(weight_decay) if weight_decay else None
         x = layers.Dense(dimension, use_bias=False, kernel_regularizer=regularizer)(x)

@@ -31,6 +31,9 @@ class Model:
     weights: str = settings.text("", "local Keras weights file of the backbone; nothing is downloaded")
     filter: bool = settings.flag(False, "the filter R stands between the rich features g and the embedding")
     width: float = settings.number(1.0, 0.05, 4, "of casianet, filter and decoder: channels as a share of the paper's")
+    initializer: str = settings.choice(
+        "inputs", ("inputs", "entries"), "of the same: n in uniform +-sqrt(3 / n), one output's inputs or all entries"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from longtail.models import config as config_lib
-from longtail.models import head_tail
 from longtail.models.feature_transfer import measured
 from longtail.models.feature_transfer import stages as stages_lib
 from longtail.models.training import classifier as classifier_lib

@@ -1,8 +1,12 @@
 """The 3x3 convolutions that encoder, filter and decoder of feature transfer are made of, and where they halve."""
 
 from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from longtail.models import config as config_lib
 
 layers = tf.keras.layers
 
@@ -10,6 +14,8 @@ layers = tf.keras.layers
 RICH = 320
 # Channels level by level; the first convolution of each level but the first halves the image.
 ENCODER = ((32, 64), (64, 64, 128), (128, 96, 192), (192, 128, 256), (256, 160, RICH))
+# Of batch normalisation: rich features are averages of what began small, of no more variance than Keras' own 1e-3.
+_EPSILON = 1e-5
 _PAPER_IMAGE = (100, 100)
 _PAPER_SIDES = (100, 50, 25, 12, 6)
 
@@ -26,11 +32,38 @@ class UniformOfEntries(tf.keras.initializers.Initializer):
     """
 
     def __call__(self, shape, dtype=None, **kwargs):
-        n = tf.TensorShape(shape).num_elements()
-        import os
-        if os.environ.get("FAN"): n //= shape[-1]
-        most = (3.0 / n) ** 0.5
+        most = (3.0 / tf.TensorShape(shape).num_elements()) ** 0.5
         return tf.keras.initializers.RandomUniform(-most, most)(shape, dtype)
+
+
+class Kernel(NamedTuple):
+    """How the weights of a layer begin and are held down.
+
+    Attributes:
+      decay: L2 factor.
+      initializer: what n counts in the paper's initialiser, uniform between -sqrt(3 / n) and sqrt(3 / n): the `inputs`
+        of one output, or all `entries` of the weight.
+
+    Example:
+
+    >>> blocks.Kernel(decay=0.1, initializer="entries").options["kernel_regularizer"].l2.round(1)
+    0.1
+    """
+
+    decay: float = 0.0
+    initializer: str = config_lib.Model.initializer
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keras' arguments for it."""
+        begin = UniformOfEntries()
+        if self.initializer == "inputs":
+            begin = tf.keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+        regularizer = tf.keras.regularizers.L2(self.decay) if self.decay else None
+        return {"kernel_initializer": begin, "kernel_regularizer": regularizer}
+
+
+PLAIN = Kernel()
 
 
 def scaled(channels: int, width: float) -> int:
@@ -59,15 +92,10 @@ def halved(image: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _finished(x: tf.Tensor) -> tf.Tensor:
-    return layers.ReLU()(layers.BatchNormalization()(x))
+    return layers.ReLU()(layers.BatchNormalization(epsilon=_EPSILON)(x))
 
 
-def _options(decay: float) -> dict:
-    regularizer = tf.keras.regularizers.L2(decay) if decay else None
-    return {"kernel_initializer": UniformOfEntries(), "kernel_regularizer": regularizer}
-
-
-def conv(x: tf.Tensor, filters: int, decay: float = 0.0, linear: bool = False) -> tf.Tensor:
+def conv(x: tf.Tensor, filters: int, kernel: Kernel = PLAIN, linear: bool = False) -> tf.Tensor:
     """A convolution at one size, then batch normalisation and ReLU, or with a bias and neither.
 
     Example:
@@ -75,11 +103,11 @@ def conv(x: tf.Tensor, filters: int, decay: float = 0.0, linear: bool = False) -
     >>> blocks.conv(tf.zeros([1, 7, 7, 2]), filters=3).shape
     TensorShape([1, 7, 7, 3])
     """
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=linear, **_options(decay))(x)
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=linear, **kernel.options)(x)
     return x if linear else _finished(x)
 
 
-def halve(x: tf.Tensor, filters: int, to: tuple[int, int], decay: float = 0.0) -> tf.Tensor:
+def halve(x: tf.Tensor, filters: int, to: tuple[int, int], kernel: Kernel = PLAIN) -> tf.Tensor:
     """A convolution of every second pixel, padded by one on all sides; unpadded where that is what leads to `to`.
 
     Example:
@@ -91,10 +119,10 @@ def halve(x: tf.Tensor, filters: int, to: tuple[int, int], decay: float = 0.0) -
     """
     if -(-x.shape[1] // 2) == to[0]:
         x = layers.ZeroPadding2D(1)(x)
-    return _finished(layers.Conv2D(filters, 3, 2, use_bias=False, **_options(decay))(x))
+    return _finished(layers.Conv2D(filters, 3, 2, use_bias=False, **kernel.options)(x))
 
 
-def double(x: tf.Tensor, filters: int, to: tuple[int, int], decay: float = 0.0) -> tf.Tensor:
+def double(x: tf.Tensor, filters: int, to: tuple[int, int], kernel: Kernel = PLAIN) -> tf.Tensor:
     """A transposed convolution to twice the size, cut to `to` where that is less.
 
     Example:
@@ -102,14 +130,14 @@ def double(x: tf.Tensor, filters: int, to: tuple[int, int], decay: float = 0.0) 
     >>> blocks.double(tf.zeros([1, 4, 4, 2]), filters=3, to=(7, 8)).shape
     TensorShape([1, 7, 8, 3])
     """
-    x = layers.Conv2DTranspose(filters, 3, 2, padding="same", use_bias=False, **_options(decay))(x)
+    x = layers.Conv2DTranspose(filters, 3, 2, padding="same", use_bias=False, **kernel.options)(x)
     below, right = max(x.shape[1] - to[0], 0), max(x.shape[2] - to[1], 0)
     if below or right:
         x = layers.Cropping2D(((0, below), (0, right)))(x)
     return _finished(x)
 
 
-def grow(x: tf.Tensor, filters: int, to: tuple[int, int], decay: float = 0.0) -> tf.Tensor:
+def grow(x: tf.Tensor, filters: int, to: tuple[int, int], kernel: Kernel = PLAIN) -> tf.Tensor:
     """A transposed convolution, unpadded where `to` is what two more pixels a side lead to.
 
     Example:
@@ -118,10 +146,10 @@ def grow(x: tf.Tensor, filters: int, to: tuple[int, int], decay: float = 0.0) ->
     TensorShape([1, 50, 50, 3])
     """
     padding = "valid" if (x.shape[1] + 2, x.shape[2] + 2) == to else "same"
-    return _finished(layers.Conv2DTranspose(filters, 3, padding=padding, use_bias=False, **_options(decay))(x))
+    return _finished(layers.Conv2DTranspose(filters, 3, padding=padding, use_bias=False, **kernel.options)(x))
 
 
-def spread(x: tf.Tensor, sides: tuple[int, int], channels: int, decay: float = 0.0) -> tf.Tensor:
+def spread(x: tf.Tensor, sides: tuple[int, int], channels: int, kernel: Kernel = PLAIN) -> tf.Tensor:
     """Features [N, n] fully connected to an image of `sides` and so many channels.
 
     Example:
@@ -130,5 +158,5 @@ def spread(x: tf.Tensor, sides: tuple[int, int], channels: int, decay: float = 0
     TensorShape([5, 6, 6, 3])
     """
     height, width = sides
-    x = layers.Dense(height * width * channels, **_options(decay))(x)
+    x = layers.Dense(height * width * channels, **kernel.options)(x)
     return layers.Reshape((height, width, channels))(x)

@@ -47,7 +47,7 @@ def build_encoder(model: config_lib.Model) -> tf.keras.Model:
     2865184
     """
     image = layers.Input(tuple(model.image))
-    x = backbones.build_features(model.backbone, image, model.weight_decay, model.width)
+    x = backbones.build_features(model.backbone, image, model.weight_decay, model.width, model.initializer)
     if model.backbone != "casianet":
         x = layers.Dense(blocks.scaled(blocks.RICH, model.width), dtype="float32")(x)
     encoder = tf.keras.Model(image, x, name="encoder")
@@ -68,10 +68,11 @@ def build_filter(model: config_lib.Model) -> tf.keras.Model:
     """
     rich = blocks.scaled(blocks.RICH, model.width)
     features = layers.Input([rich])
-    x = blocks.spread(features, blocks.halved(model.image[:2])[-1], rich, model.weight_decay)
+    kernel = blocks.Kernel(model.weight_decay, model.initializer)
+    x = blocks.spread(features, blocks.halved(model.image[:2])[-1], rich, kernel)
     for channels in _FILTER:
-        x = blocks.conv(x, blocks.scaled(channels, model.width), model.weight_decay)
-    x = blocks.conv(x, model.dimension, model.weight_decay, linear=True)
+        x = blocks.conv(x, blocks.scaled(channels, model.width), kernel)
+    x = blocks.conv(x, model.dimension, kernel, linear=True)
     return tf.keras.Model(features, layers.GlobalAveragePooling2D(dtype="float32")(x), name="filter")
 
 
@@ -88,16 +89,16 @@ def build_decoder(model: config_lib.Model) -> tf.keras.Model:
     """
     rich = blocks.scaled(blocks.RICH, model.width)
     features = layers.Input([rich])
-    sides, decay = blocks.halved(model.image[:2]), model.weight_decay
-    x = blocks.spread(features, sides[-1], rich, decay)
+    sides, kernel = blocks.halved(model.image[:2]), blocks.Kernel(model.weight_decay, model.initializer)
+    x = blocks.spread(features, sides[-1], rich, kernel)
     for level, filters in enumerate(_DECODER):
         to = sides[-1 - level]
         first, *others = (blocks.scaled(channels, model.width) for channels in filters)
-        x = blocks.double(x, first, to, decay) if level else blocks.conv(x, first, decay)
+        x = blocks.double(x, first, to, kernel) if level else blocks.conv(x, first, kernel)
         for place, channels in enumerate(others):
             last_of_level = place + 1 == len(others) and level + 2 == len(_DECODER)
-            x = blocks.grow(x, channels, to, decay) if last_of_level else blocks.conv(x, channels, decay)
-    x = blocks.conv(x, model.image[2], decay, linear=True)
+            x = blocks.grow(x, channels, to, kernel) if last_of_level else blocks.conv(x, channels, kernel)
+    x = blocks.conv(x, model.image[2], kernel, linear=True)
     return tf.keras.Model(features, layers.Activation("linear", dtype="float32")(x), name="decoder")
 
 
@@ -115,4 +116,6 @@ def build_embedder(model: config_lib.Model) -> tf.keras.Model:
         return FilteredEmbedder(build_encoder(model), build_filter(model))
     image = tuple(model.image)
     weights = model.weights or None
-    return backbones.build_embedder(model.backbone, image, model.dimension, model.weight_decay, weights, model.width)
+    return backbones.build_embedder(
+        model.backbone, image, model.dimension, model.weight_decay, weights, model.width, model.initializer
+    )

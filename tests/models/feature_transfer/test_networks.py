@@ -67,8 +67,9 @@ def test_rich_features_and_embeddings_and_drawn_pixels_can_be_negative():
         assert values.numpy().min() < 0.0 < values.numpy().max()
 
 
-def test_weights_are_uniform_up_to_the_root_of_three_over_all_entries():
-    weights = blocks.UniformOfEntries()([3, 3, 20, 40]).numpy()
-    most = np.sqrt(3.0 / weights.size)
+@pytest.mark.parametrize("initializer, n", [("entries", 3 * 3 * 20 * 40), ("inputs", 3 * 3 * 20)])
+def test_weights_are_uniform_up_to_the_root_of_three_over_n(initializer, n):
+    weights = blocks.Kernel(initializer=initializer).options["kernel_initializer"]([3, 3, 20, 40]).numpy()
+    most = np.sqrt(3.0 / n)
     assert np.abs(weights).max() <= most
     np.testing.assert_allclose(weights.std(), most / np.sqrt(3.0), rtol=0.02)

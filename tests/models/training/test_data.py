@@ -36,4 +36,4 @@ def test_images_that_just_fill_the_cache_are_decoded_once_and_one_more_is_not():
     settings = dataclasses.replace(settings, model=config.Model(image=(SIDE, SIDE, 1)))
     for images, kept in ((256, True), (257, False)):  # 4 KiB each
         data = training_data.TrainingSet(np.full(images, b"x", object), np.zeros(images, np.int64), np.array([images]))
-        assert (training_data._pixels(data, image, settings) is not None) == kept
+        assert (training_data.decoded(data, image, settings) is not None) == kept
