@@ -25,6 +25,7 @@ from longtail.models.export import saved_model
 from longtail.models.feature_transfer import alternation
 from longtail.models.feature_transfer import stages as stages_lib
 from longtail.models.feature_transfer import statistics
+from longtail.models.feature_transfer import viewer
 from longtail.models.training import callbacks as callbacks_lib
 from longtail.models.training import checkpoints as checkpoints_lib
 from longtail.models.training import classifier as classifier_lib
@@ -218,9 +219,9 @@ def run_fn(fn_args: Any) -> None:
     checkpoints = os.path.join(custom["checkpoints"], _digest(custom["config"], data))
     log.info("%d images of %d classes", len(data.encoded), len(data.counts))
     card = json.loads(custom.get("card", "{}"))
-    train_and_export(
-        config, data, preprocess, checkpoints, fn_args.serving_model_dir, strategy, card, fn_args.model_run_dir
-    )
+    places = (checkpoints, fn_args.serving_model_dir)
+    names = [entry["identity"] for entry in census["classes"]]
+    train_and_export(config, data, preprocess, *places, strategy, card, fn_args.model_run_dir, names)
 
 
 def train_and_export(
@@ -232,9 +233,11 @@ def train_and_export(
     strategy: tf.distribute.Strategy | None = None,
     card: dict[str, Any] | None = None,
     board: str | None = None,
+    identities: Sequence[str] = (),
 ) -> classifier_lib.Classifier:
     """Trains, exports the embedder to `path`, and lets the checkpoints go. Arguments are those of `train`.
 
+    Beside `board`'s event files lies what the analyses of feature transfer read, with `identities`, the classes' names.
     Of several workers all come here, and only the chief's files are kept. None goes on before the model is there.
     """
     strategy = strategy or tf.distribute.get_strategy()
@@ -247,6 +250,9 @@ def train_and_export(
     }
     with workers.place(strategy, path) as own:
         saved_model.export(classifier.embedder, preprocess, own, card)
+    if is_chief and board and config.model.filter:
+        folder = os.path.join(board, viewer.FOLDER)
+        viewer.save(classifier, config, data, preprocess, identities, folder)
     if is_chief:
         tf.io.gfile.rmtree(checkpoints)  # only now is there nothing to go on from
     workers.agreed(strategy, 0)

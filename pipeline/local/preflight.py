@@ -8,6 +8,7 @@ from longtail.components.data import sources
 from longtail.components.data import splits
 from longtail.components.rebalancer import census
 from longtail.models import errors
+from longtail.models.feature_transfer import statistics
 from longtail.models.metrics import protocols
 from longtail.pipeline import recipe as recipe_lib
 
@@ -18,7 +19,8 @@ def check(recipe: recipe_lib.Recipe, source: str, span: int) -> None:
     Files are taken for distinct images that all can be read: what only reading shows, the steps of the run refuse.
 
     Raises:
-      errors.UsageError: no images, too few identities, no query that has a match, no head class for a vanilla cloud.
+      errors.UsageError: no images, too few identities, no query that has a match, no head class for a vanilla cloud
+        or a transfer, no tail class for a transfer.
     """
     data, protocol = recipe.data, protocols.PROTOCOLS[recipe.evaluation.protocol]
     items = sources.open_source(source, data.layout, data.camera_pattern, span).items()
@@ -29,3 +31,5 @@ def check(recipe: recipe_lib.Recipe, source: str, span: int) -> None:
     files = {identity: (count, count) for identity, count in collections.Counter(trained).items()}
     plan = census.plan(files, **dataclasses.asdict(recipe.rebalance))
     census.check_cloud(plan, recipe.leap.variant, recipe.leap.head_threshold)
+    if recipe.transfer.variant != "none":
+        statistics.check_classes([one["images"] for one in plan["classes"]], recipe.leap.head_threshold)

@@ -173,7 +173,10 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "tail_health": card.get("tail_health"),
         "anomalies": _anomalies(blessing),
         "accept_drift": blessing["accept_drift"],
-        "artifacts": {"examples": done["ImageExampleGen"].outputs["examples"].uri},
+        "artifacts": {
+            "examples": done["ImageExampleGen"].outputs["examples"].uri,
+            "model_run": done["Trainer"].outputs["model_run"].uri,
+        },
         "cached": [name for name, step in done.items() if step.cached],
     }
 
