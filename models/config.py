@@ -116,6 +116,7 @@ class Training:
     epochs: int = settings.number(24, 1, LARGE, "passes over the images")
     batch: int = settings.number(128, 2, 2**20, "images a step")
     images_per_class: int = settings.setting(0, None, "K: batches of groups of K images of one identity; 0: of any")
+    held_out: int = settings.number(0, 0, LARGE, "images of each head identity that are only asked about, closed-set")
     optimizer: str = settings.setting("adam", None, "how weights follow gradients")
     rate: float = settings.number(2e-3, 1e-12, 1e3, "the highest learning rate")
     schedule: str = settings.setting("cosine", None, "how the learning rate goes on from there")

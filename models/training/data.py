@@ -11,6 +11,7 @@ import tensorflow as tf
 from longtail.models import augment
 from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import head_tail
 from longtail.models.export import signatures
 
 UNREADABLE = "training set: an image is not decodable"
@@ -58,6 +59,23 @@ def read_training_set(patterns: Sequence[str], census: dict[str, Any]) -> Traini
         np.concatenate([batch["class_id"].numpy() for batch in parsed]),
         np.asarray([entry["images"] for entry in census["classes"]], np.int64),
     )
+
+
+def hold_out(data: TrainingSet, config: config_lib.TrainConfig) -> tuple[TrainingSet, np.ndarray]:
+    """Leaves `training.held_out` images of each head class out, or all but one: the others, and which are left out.
+
+    Returns:
+      The images that are trained on, and bool [N], whether an image is not.
+    """
+    is_held = np.zeros(len(data.encoded), bool)
+    rng = np.random.default_rng(config.training.seed)
+    if config.training.held_out:
+        for label in np.flatnonzero(head_tail.is_head(data.counts, config.leap.head_threshold)):
+            rows = rng.permutation(np.flatnonzero(data.class_ids == label))
+            is_held[rows[: min(config.training.held_out, len(rows) - 1)]] = True
+    fewer = np.bincount(data.class_ids[is_held], minlength=len(data.counts))
+    kept = TrainingSet(data.encoded[~is_held], data.class_ids[~is_held], data.counts - fewer)
+    return kept, is_held
 
 
 def decoded(data: TrainingSet, preprocess: Callable, config: config_lib.TrainConfig) -> np.ndarray | None:

@@ -213,7 +213,7 @@ def run_fn(fn_args: Any) -> None:
     config = settings.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
         census = json.load(file)
-    data = training_data.read_training_set(fn_args.train_files, census)
+    data, _ = training_data.hold_out(training_data.read_training_set(fn_args.train_files, census), config)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
     checkpoints = os.path.join(custom["checkpoints"], _digest(custom["config"], data))

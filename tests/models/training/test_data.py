@@ -37,3 +37,14 @@ def test_images_that_just_fill_the_cache_are_decoded_once_and_one_more_is_not():
     for images, kept in ((256, True), (257, False)):  # 4 KiB each
         data = training_data.TrainingSet(np.full(images, b"x", object), np.zeros(images, np.int64), np.array([images]))
         assert (training_data.decoded(data, image, settings) is not None) == kept
+
+
+def test_images_held_out_are_of_head_classes_alone_and_no_longer_counted():
+    images = training_data.TrainingSet(
+        np.arange(16).astype(object), np.repeat([0, 1, 2], [12, 3, 1]), np.array([12, 3, 1])
+    )
+    settings = config.TrainConfig(leap=config.Leap(head_threshold=10), training=config.Training(held_out=5))
+    kept, is_held = training_data.hold_out(images, settings)
+    assert np.bincount(images.class_ids[is_held], minlength=3).tolist() == [5, 0, 0]
+    assert kept.counts.tolist() == np.bincount(kept.class_ids).tolist() == [7, 3, 1]
+    assert set(kept.encoded) | set(images.encoded[is_held]) == set(images.encoded)
