@@ -26,6 +26,7 @@ from longtail.pipeline.cli import serve  # noqa: E402
 from longtail.pipeline.cli import study  # noqa: E402
 from longtail.pipeline.cli import submit  # noqa: E402
 from longtail.pipeline.cli import tf_serving_flags  # noqa: E402
+from longtail.pipeline.cli import transfer  # noqa: E402
 
 app = typer.Typer(
     name="longtail",
@@ -65,6 +66,7 @@ app.command()(clients.embed)
 app.command()(clients.identify)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
+app.add_typer(transfer.app, name="transfer")
 
 
 def main() -> None:
