@@ -84,3 +84,6 @@ class Study:
     validation_fraction: float = settings.number(
         0.25, 0, 1, "share of the groups not held out that options are chosen on; 0: none", without=(1,)
     )
+    tail_cameras: int = settings.number(
+        0, 0, config.LARGE, "cameras that see a tail identity in training, of those the data has; 0: all"
+    )

@@ -34,7 +34,8 @@ def study(
         list[str] | None,
         typer.Option(
             help="KEY=VALUES, such as s=6,8,12: every method that has the option, and does not state it, is trained at "
-            "every combination, and what scores best on the validation identities is used. Repeatable."
+            "every combination, and what scores best on the validation identities is used. METHOD:KEY=VALUES is of one "
+            "method alone, instead of those for all. Repeatable."
         ),
     ] = None,
     tune_seeds: Annotated[int, typer.Option(help="Trainings of each combination, with seeds 0, 1, ...")] = 1,

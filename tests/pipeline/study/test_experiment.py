@@ -5,6 +5,7 @@ import pytest
 
 from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
+from longtail.components.data import sources
 from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models import heads
@@ -209,6 +210,40 @@ def test_a_method_is_trained_at_every_combination_of_the_options_it_has_and_does
     }
 
 
+def test_a_line_of_one_method_stands_instead_of_those_for_all(recipe):
+    grid = tuning.parse(["s=4,16", "cosface+directional:s=8", "cosface+directional:strength=1,2"])
+    combinations = {
+        name: [each.name for each in tuning.candidates(methods.parse(name, recipe.head), grid)]
+        for name in ("cosface", "cosface+directional", "arcface+directional")
+    }
+    assert combinations == {
+        "cosface": ["cosface:s=4", "cosface:s=16"],
+        "cosface+directional": ["cosface+directional:s=8,strength=1", "cosface+directional:s=8,strength=2"],
+        "arcface+directional": ["arcface+directional:s=4", "arcface+directional:s=16"],
+    }
+
+
+def test_across_cameras_the_same_model_finds_less_than_where_a_camera_may_answer_itself(tmp_path):
+    data, by_protocol = "glyphs:identities=24,head=24,head_images=12,size=20,cameras=3", {}
+    for name in ("reid", "retrieval"):
+        recipe = recipe_lib.load("glyphs_cameras", [*SMALL, f"evaluation.protocol={name}"])
+        by_protocol[name] = experiment.study(recipe, data, ["H3S3"], ["cosface"], 1, str(tmp_path / name))
+    across, within = (found["runs"][0] for found in by_protocol.values())
+    assert [found["protocol"] for found in by_protocol.values()] == ["reid", "retrieval"]
+    assert across["identity_queries"] == within["identity_queries"] and across["mAP"] < within["mAP"]
+
+
+def test_a_tail_of_one_camera_keeps_as_many_images_all_of_it(tmp_path):
+    source = sources.open_source("glyphs:identities=8,head=8,head_images=12,cameras=3", "folder", r"_c(\d+)\.png$")
+    loaded = carve.Images.load(source, dict.fromkeys({i.identity for i in source.items()}, "training"), 10**6, "--data")
+    camera_of = dict(zip(loaded.encoded.tolist(), loaded.cameras.tolist(), strict=True))
+    kept = loaded.carve(2, 3, seed=0, tail_cameras=1)
+    assert sorted(kept.counts) == [3] * 6 + [12] * 2
+    seen = [{camera_of[image] for image in kept.encoded[kept.class_ids == c].tolist()} for c in range(8)]
+    assert [len(cameras) for cameras in seen] == [3 if images == 12 else 1 for images in kept.counts]
+    assert len(set.union(*(cameras for cameras in seen if len(cameras) == 1))) > 1
+
+
 def test_a_tuned_study_chooses_on_validation_and_goes_on_where_it_was(tmp_path, recipe, caplog):
     names = ["cosface", "softmax"]
     found = _study(recipe, tmp_path, names, "H6S3", tune=["s=4,16"])
@@ -251,6 +286,9 @@ def test_weights_make_the_intervals_centre_the_difference_of_map(tmp_path, recip
         ({"tune": ["z=3"]}, "--tune 'z=3': unknown 'z'; write KEY=VALUE"),
         ({"tune": ["gamma=0.5"]}, "--tune: no method has 'gamma' left to choose"),
         ({"tune": ["s=4,x"]}, "--tune 's=4,x': 'x' is no number"),
+        ({"tune": ["s"]}, "--tune 's': write KEY=VALUE,VALUE,... or METHOD:KEY=VALUE"),
+        ({"tune": ["arcface:s=4"]}, "--tune: 'arcface' is not among --methods"),
+        ({"tune": ["cosface:gamma=0.5"]}, "--tune: cosface has no 'gamma' left to choose"),
         ({"tune": ["s=4", "s=8"]}, "--tune 's=8': s is given twice"),
         ({"tune": ["s=4,-1"]}, "--tune: cosface:s=-1: head.scale must be a number from 1e-06 to 1000000, not -1.0"),
         ({"tune_seeds": 0}, "--tune-seeds 0: at least 1"),
