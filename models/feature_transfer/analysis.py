@@ -1,24 +1,34 @@
 """The analyses of the paper as figures: weight norms, closed-set accuracy, estimates of centres, coverage."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
 from longtail.models import errors
-from longtail.models.feature_transfer import viewer
 
 
-def norms(viewed: viewer.Viewed) -> dict[str, float]:
-    """Mean length of the class weights of head and tail classes; a kind without classes is left out."""
-    lengths = np.linalg.norm(viewed.prototypes, axis=0)
-    kinds = {"head": viewed.is_head, "tail": ~viewed.is_head}
-    return {kind: float(lengths[its].mean()) for kind, its in kinds.items() if its.any()}
+def norms(prototypes: np.ndarray, is_head: np.ndarray) -> dict[str, float]:
+    """Mean length of the class weights [d, C] of head and tail classes; a kind without classes is left out.
+
+    Example:
+
+    >>> analysis.norms(np.array([[3.0, 0.0], [4.0, 2.0]]), is_head=np.array([True, False]))
+    {'head': 5.0, 'tail': 2.0}
+    """
+    lengths = np.linalg.norm(prototypes, axis=0)
+    return {kind: float(lengths[its].mean()) for kind, its in (("head", is_head), ("tail", ~is_head)) if its.any()}
 
 
-def confidences(viewed: viewer.Viewed, embedded: np.ndarray) -> np.ndarray:
-    """Softmax of the classifier, W' f + b: float64 [N, C] of embeddings [N, d]."""
-    logits = embedded.astype(np.float64) @ viewed.prototypes + viewed.bias
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float64 [N, C] of float [N, C].
+
+    Example:
+
+    >>> analysis.softmax(np.array([[0.0, np.log(3.0)]]))
+    array([[0.25, 0.75]])
+    """
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
@@ -33,21 +43,26 @@ def nearest(embedded: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.argmax(embedded @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T, axis=1)
 
 
-def closed_set(viewed: viewer.Viewed, embedded: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """How often images [N, d] of known classes int [N] are told right, by the classifier and by the nearest centre.
+def closed_set(answers: Mapping[str, np.ndarray], labels: np.ndarray, is_head: np.ndarray) -> dict[str, dict]:
+    """How often images of known classes are told right.
+
+    Args:
+      answers: by a name each, int [N], the classes that the images were taken for.
+      labels: int [N], their classes.
+      is_head: bool [C].
 
     Returns:
-      "head" and "tail", of each `images`, `classifier` and `nearest` (shares); a kind without images is left out.
+      "head" and "tail", of each `images` and, by the names, shares; a kind without images is left out.
+
+    Example:
+
+    >>> analysis.closed_set({"nearest": np.array([0, 1])}, np.array([0, 0]), is_head=np.array([False, True]))
+    {'tail': {'images': 2, 'nearest': 0.5}}
     """
-    right = {
-        "classifier": confidences(viewed, embedded).argmax(axis=1) == labels,
-        "nearest": nearest(embedded, viewed.embedded_centres) == labels,
-    }
-    of_head = viewed.is_head[labels]
     found: dict[str, dict[str, float]] = {}
-    for kind, its in (("head", of_head), ("tail", ~of_head)):
+    for kind, its in (("head", is_head[labels]), ("tail", ~is_head[labels])):
         if its.any():
-            shares = {name: float(each[its].mean()) for name, each in right.items()}
+            shares = {name: float((each[its] == labels[its]).mean()) for name, each in answers.items()}
             found[kind] = {"images": int(its.sum()), **shares}
     return found
 
@@ -89,6 +104,12 @@ def centre_errors(
 
     Raises:
       errors.UsageError: fewer than two classes have enough images.
+
+    Example: two classes 10 apart, each image 1 from its centre.
+
+    >>> rich, labels = np.array([[-1.0], [1.0], [9.0], [11.0]]), np.array([0, 0, 1, 1])
+    >>> analysis.centre_errors(rich, -rich, labels, sizes=[1])[0]["pick_one"]
+    0.1
     """
     names, counts = np.unique(labels, return_counts=True)
     chosen = names[counts > max(sizes)]

@@ -20,10 +20,11 @@ def study(
         typer.Option(
             help="Comma-separated: heads, by the names that head.name takes; with + leap_v or leap_f (the vanilla or "
             "full cloud), noise_all, noise_tail, noise_head, directional (other clouds), closed (a cloud's form), "
-            "corrected (its statistics), class_balanced, balanced_softmax, centre; leap-cv, leap-cf, leap-av, leap-af: "
+            "corrected (its statistics), class_balanced, balanced_softmax, centre, m_l2, ftl (feature "
+            "transfer), untransferred, random, crt (its controls); leap-cv, leap-cf, leap-av, leap-af: "
             "CosFace and ArcFace with a cloud. Options after a colon, as in leap-cv:s=32,gamma=0.9: s (scale), "
-            "m (margin), start, gamma, order, P, width, strength (of a cloud), centre (its loss's weight), K (images "
-            "of an identity side by side), epochs."
+            "m (margin), start, gamma, order, P, width, strength (of a cloud), centre, metric (their losses' weights), "
+            "K (images of an identity side by side), epochs."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,

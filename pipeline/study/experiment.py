@@ -18,6 +18,7 @@ from longtail.components.data import sources
 from longtail.components.rebalancer import census
 from longtail.models import errors
 from longtail.models import files
+from longtail.models.feature_transfer import statistics
 from longtail.models.metrics import metric
 from longtail.models.metrics import protocols
 from longtail.pipeline import recipe as recipe_lib
@@ -117,13 +118,16 @@ def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str
 
 
 def _check_clouds(recipe, methods: Sequence[methods_lib.Method], items, side_of, carves) -> None:
-    """Refuses a cloud that asks for head classes where a carve leaves none."""
+    """Refuses a cloud or a transfer that asks for head or tail classes where a carve leaves none."""
     trained = [item.identity for item in items if side_of[item.identity] == sides.TRAINING]
     largest = max(collections.Counter(trained).values())
     for (setting, (head, tail_images)), method in itertools.product(carves.items(), methods):
         plan = {"classes": [{"images": largest if head else min(largest, tail_images)}]}
+        asked = method.config(recipe, 0)
         try:
-            census.check_cloud(plan, method.config(recipe, 0).leap.variant, recipe.leap.head_threshold)
+            census.check_cloud(plan, asked.leap.variant, recipe.leap.head_threshold)
+            if asked.transfer.variant != "none":
+                statistics.check_classes([plan["classes"][0]["images"], tail_images], recipe.leap.head_threshold)
         except errors.UsageError as error:
             raise errors.UsageError(f"--methods: {method.name} on {setting}: {error}") from error
 

@@ -11,6 +11,8 @@ from longtail.models import errors
 from longtail.models import heads
 from longtail.pipeline import recipe as recipe_lib
 
+# The losses beside the head in feature transfer and its controls.
+_BESIDE: dict[str, dict[str, Any]] = {"loss": {"metric_weight": 0.01, "reconstruction_weight": 1.0}}
 # What may be added to a head, each with what it changes of the recipe.
 ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "leap_v": {"leap": {"variant": "vanilla"}},
@@ -24,7 +26,14 @@ ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "class_balanced": {"loss": {"name": "class_balanced"}},
     "balanced_softmax": {"loss": {"name": "balanced_softmax"}},
     "centre": {"loss": {"centre_weight": 0.003}},
+    "m_l2": {"loss": {"metric_weight": 0.01}},
+    "ftl": {"transfer": {"variant": "transfer"}, **_BESIDE},
+    "untransferred": {"transfer": {"variant": "untransferred"}, **_BESIDE},
+    "random": {"transfer": {"variant": "random"}, **_BESIDE},
+    "crt": {"transfer": {"variant": "crt"}, **_BESIDE},
 }
+# Of what these set, the recipe's own weight stands where it has one.
+_WEIGHTS = ("centre_weight", "metric_weight", "reconstruction_weight")
 _MEMORY = ("start_epoch", "images_kept", "centre_momentum", "angle_order")
 # Settings that are of use to an addition, and so may be its options.
 _OPTIONS_OF = {
@@ -33,6 +42,7 @@ _OPTIONS_OF = {
     **dict.fromkeys(("noise_all", "noise_tail", "noise_head"), ("start_epoch", "width")),
     "directional": ("start_epoch", "strength"),
     "centre": ("centre_weight",),
+    **dict.fromkeys(("m_l2", "ftl", "untransferred", "random", "crt"), ("metric_weight",)),
 }
 # The names the papers' tables have for some of them.
 ALIASES = {
@@ -54,6 +64,7 @@ OPTIONS = {
     "width": ("leap", "width"),
     "strength": ("leap", "strength"),
     "centre": ("loss", "centre_weight"),
+    "metric": ("loss", "metric_weight"),
     "K": ("training", "images_per_class"),
     "epochs": ("training", "epochs"),
 }
@@ -101,21 +112,23 @@ class Method:
         """
         changes: dict[str, dict[str, Any]] = {
             "leap": {"variant": "none", "form": "drawn", "statistics": "paper"},
-            "loss": {"name": "cross_entropy", "centre_weight": 0.0},
+            "loss": {"name": "cross_entropy", **dict.fromkeys(_WEIGHTS, 0.0)},
+            "transfer": {"variant": "none"},
             "training": {"seed": seed},
             "head": {},
         }
         for name in self.added:
             for part, values in ADDITIONS[name].items():
                 changes[part] |= values
-        if "centre" in self.added and recipe.loss.centre_weight:
-            changes["loss"]["centre_weight"] = recipe.loss.centre_weight
+        own = {key: getattr(recipe.loss, key) for key in _WEIGHTS}
+        changes["loss"] |= {key: value for key, value in own.items() if value and changes["loss"][key]}
         if self.head.name == "triplet" and recipe.training.images_per_class < 2:
             changes["training"]["images_per_class"] = _TRIPLET_IMAGES
         for key, value in self.options.items():
             section, setting = OPTIONS[key]
             changes[section][setting] = value
-        parts = {"head": self.head, **{part: getattr(recipe, part) for part in ("leap", "loss", "training")}}
+        kept = ("leap", "loss", "training", "transfer")
+        parts = {"head": self.head, **{part: getattr(recipe, part) for part in kept}}
         parts = {part: dataclasses.replace(before, **changes[part]) for part, before in parts.items()}
         config = dataclasses.replace(recipe.train_config(), **parts)
         try:

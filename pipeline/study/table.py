@@ -20,6 +20,12 @@ _VARIANCES = (
     ("tail_variance_equal_n", "var tail, equal n"),
     ("test_variance", "var test"),
 )
+# Of images of trained identities that were not trained on: key and title.
+_CLOSED = {
+    f"{kind}_{by}": f"{kind}, {shown}, %"
+    for kind in ("head", "tail")
+    for by, shown in (("classifier", "classifier"), ("nearest", "nearest centre"))
+}
 _PAIRED = metric.MEAN_AVERAGE_PRECISION
 
 Runs = Sequence[Mapping[str, Any]]
@@ -37,7 +43,8 @@ def summarise(
 
     Returns:
       Rows of `setting`, `method`, `values` (chosen), `trainings` (it took to choose them), `seeds`, every metric and
-      variance (None where there is no identity of its kind), `seconds`, and
+      variance (None where there is no identity of its kind), `closed` (shares of images of trained identities that
+      were not trained on), `seconds`, and
       `mAP_spread`: standard deviation over seeds;
       `paired_mAP`: (method - the same head without additions), mean over the seeds that both have; `paired_interval`:
       its 95 % interval by `bootstrap.interval`; `paired_spread`: its standard error over seeds;
@@ -58,12 +65,18 @@ def summarise(
             method = methods[name]
             partner = plain_names.get(method.plain) if method.added else None
             told = {key: choice[key] for key in ("setting", "method", "values", "trainings")}
-            means = {key: _mean([run[key] for run in own]) for key in (*(key for key, _ in _VARIANCES), "seconds")}
+            means: dict[str, Any] = {key: _mean([run[key] for run in own]) for key in (*(key for key, _ in _VARIANCES), "seconds")}
+            means["closed"] = {name: _mean([_at(run, name) for run in own]) for name in _CLOSED}
             rows.append({**told, "seeds": len(own), **means, **_figures(name, partner, own, plain), "further": {
                 other: _figures(name, partner, _on(own, other), {key: _on(plain[key], other) for key in plain})
                 for other in own[0]["further"]
             }})  # fmt: skip
     return rows
+
+
+def _at(run: Mapping[str, Any], name: str) -> float | None:
+    kind, _, by = name.partition("_")
+    return run["closed"].get(kind, {}).get(by)
 
 
 def _runs_of(runs: Runs, choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -112,7 +125,7 @@ def _difference(own: Runs, other: Runs) -> dict[str, Any]:
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
-    """The rows of `summarise` as tables: metrics on the test side, on each further data, and variances."""
+    """The rows of `summarise` as tables: metrics on the test side, on each further data, closed set and variances."""
     further = list(rows[0]["further"]) if rows else []
     tables = [_metrics("test identities", rows, rows)]
     tables += [_metrics(name, rows, [row["further"][name] for row in rows]) for name in further]
@@ -121,7 +134,11 @@ def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
     for row in rows:
         shown = ("-" if row[key] is None else f"{row[key]:.4f}" for key, _ in _VARIANCES)
         variances.add_row(row["setting"], row["method"], *shown)
-    return [*tables, variances]
+    closed = rich.table.Table("setting", "method", *_CLOSED.values(), title="closed set: trained identities, new images")
+    for row in rows:
+        shown = ("-" if row["closed"][key] is None else f"{100 * row['closed'][key]:.2f}" for key in _CLOSED)
+        closed.add_row(row["setting"], row["method"], *shown)
+    return [*tables, closed, variances]
 
 
 def _metrics(title: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, Any]]) -> rich.table.Table:

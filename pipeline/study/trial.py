@@ -10,7 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from longtail.models import head_tail
+from longtail.models import heads
 from longtail.models.export import preprocess as preprocess_lib
+from longtail.models.feature_transfer import analysis
+from longtail.models.feature_transfer import statistics
 from longtail.models.metrics import angular
 from longtail.models.metrics import metric
 from longtail.models.metrics import protocols
@@ -32,7 +35,7 @@ def validate(
     recipe: recipe_lib.Recipe, method: methods_lib.Method, setting: str, seed: int, data: carve.Images
 ) -> dict[str, Any]:
     """Trains and scores on the validation side alone: what settings are chosen by."""
-    embed, _, seconds = _train(recipe, method, setting, seed, data)
+    embed, _, _, seconds = _train(recipe, method, setting, seed, data)
     validated = data.of(sides.VALIDATION)
     figures = metric.summarise(_ranked(recipe, embed(validated.encoded), validated))
     return _told(setting, method, seed, figures, seconds)
@@ -50,17 +53,20 @@ def report(
 
     Returns:
       Beside names, metrics and `seconds`: `identity_mAP` and `identity_queries` (lists, an entry an identity in sorted
-      order), variances, `images` (trained on), and in `further` metrics and lists of each further data.
+      order), variances, `closed` (`analysis.closed_set` of the training side's images that were not trained on),
+      `images` (trained on), and in `further` metrics and lists of each further data.
     """
-    embed, training_set, seconds = _train(recipe, method, setting, seed, data)
+    embed, head, training_set, seconds = _train(recipe, method, setting, seed, data)
     tested = data.of(sides.TEST)
     embedded = embed(tested.encoded)
     figures, by_identity = _scores(recipe, embedded, tested)
     spread = angular.angular_spread(embedded, tested.identities, set(tested.identities))
+    trained_on = embed(training_set.encoded)
     return {
         **_told(setting, method, seed, figures, seconds),
         **by_identity,
-        **_variances(recipe, setting, embed(training_set.encoded), training_set),
+        **_variances(recipe, setting, trained_on, training_set),
+        "closed": _closed(recipe, embed, head, trained_on, training_set, data),
         "test_variance": spread["head"]["variance"],
         "images": len(training_set.encoded),
         "further": {name: _further(recipe, embed, other) for name, other in further.items()},
@@ -72,15 +78,33 @@ def _further(recipe, embed: Embed, other: carve.Images) -> dict[str, Any]:
     return {**{each.name: figures[each.name] for each in metric.METRICS}, **by_identity}
 
 
+def _closed(recipe, embed: Embed, head: heads.Head, trained_on, training_set, data: carve.Images) -> dict[str, Any]:
+    """By the nearest centre of the images trained on and, where the head has class weights, by the classifier."""
+    side = data.of(sides.TRAINING)
+    known = set(training_set.encoded)
+    others = np.array([image not in known for image in side.encoded], bool)
+    if not others.any():
+        return {}
+    labels = np.unique(side.identities, return_inverse=True)[1][others]
+    embedded = embed(side.encoded[others])
+    centres = statistics.centres(trained_on, training_set.class_ids, len(training_set.counts))
+    answers = {"nearest": analysis.nearest(embedded, centres)}
+    if head.prototype_lengths() is not None:
+        answers["classifier"] = head((tf.constant(embedded), labels)).numpy().argmax(axis=1)
+    is_head = head_tail.is_head(training_set.counts, recipe.leap.head_threshold)
+    return analysis.closed_set(answers, labels, is_head)
+
+
 def _told(setting, method, seed, figures, seconds) -> dict[str, Any]:
     log.info("%s  %.0f s", metric.line(figures), seconds)
     named = {each.name: figures[each.name] for each in metric.METRICS}
     return {"setting": setting, "method": method.name, "seed": seed, **named, "seconds": round(seconds, 1)}
 
 
-def _train(recipe, method, setting, seed, data) -> tuple[Embed, training_data.TrainingSet, float]:
-    training_set = data.carve(*carve.parse(setting, recipe), seed, recipe.study.tail_cameras)
+def _train(recipe, method, setting, seed, data) -> tuple[Embed, heads.Head, training_data.TrainingSet, float]:
+    carved = data.carve(*carve.parse(setting, recipe), seed, recipe.study.tail_cameras)
     config = method.config(recipe, seed)
+    training_set, _ = training_data.hold_out(carved, config)
     height, width, channels = config.model.image
     preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)
     started = time.monotonic()
@@ -94,7 +118,7 @@ def _train(recipe, method, setting, seed, data) -> tuple[Embed, training_data.Tr
     def embed_all(encoded: np.ndarray) -> np.ndarray:
         return np.concatenate([embed(tf.constant(encoded[i : i + 512])).numpy() for i in range(0, len(encoded), 512)])
 
-    return embed_all, training_set, seconds
+    return embed_all, classifier.head, training_set, seconds
 
 
 def crosses_cameras(recipe: recipe_lib.Recipe) -> bool:
@@ -129,9 +153,9 @@ def _scores(recipe, embedded: np.ndarray, scored: carve.Images) -> tuple[dict[st
 def _variances(recipe, setting, embedded, training_set: training_data.TrainingSet) -> dict[str, float | None]:
     """Of head and tail identities: with all their images, and with as many of each as the tail keeps."""
     _, tail_images = carve.parse(setting, recipe)
-    heads = np.flatnonzero(head_tail.is_head(training_set.counts, recipe.leap.head_threshold)).tolist()
-    naive = angular.angular_spread(embedded, training_set.class_ids, heads)
-    equal = angular.equal_spread(embedded, training_set.class_ids, heads, tail_images)
+    of_head = np.flatnonzero(head_tail.is_head(training_set.counts, recipe.leap.head_threshold)).tolist()
+    naive = angular.angular_spread(embedded, training_set.class_ids, of_head)
+    equal = angular.equal_spread(embedded, training_set.class_ids, of_head, tail_images)
     return {
         "head_variance": naive["head"]["variance"],
         "tail_variance": naive["tail"]["variance"],

@@ -32,7 +32,7 @@ class Analysis(NamedTuple):
 def norms(root: str) -> Analysis:
     """Mean length of the class weights of head and tail."""
     viewed, _ = images_lib.load(root)
-    found = analysis.norms(viewed)
+    found = analysis.norms(viewed.prototypes, viewed.is_head)
     groups = {kind: {"this run": value, **{f"paper, {name}": its for name, its in paper.NORMS[kind].items()}}
               for kind, value in found.items()}  # fmt: skip
     rows = [("classes", *next(iter(groups.values())))]
@@ -49,11 +49,20 @@ def _embedded(viewed: viewer.Viewed, pixels: np.ndarray) -> np.ndarray:
     return viewed.run("filter", viewed.run("encode", pixels))
 
 
+def _logits(viewed: viewer.Viewed, embedded: np.ndarray) -> np.ndarray:
+    return embedded @ viewed.prototypes + viewed.bias
+
+
 def closed(root: str) -> Analysis:
     """Whether images that were not trained on, of identities that were, are told right: by classifier and by centre."""
     viewed, summary = images_lib.load(root)
     asked = images_lib.read(viewed, summary).unseen()
-    found = analysis.closed_set(viewed, _embedded(viewed, asked.pixels), asked.labels)
+    embedded = _embedded(viewed, asked.pixels)
+    answers = {
+        "classifier": _logits(viewed, embedded).argmax(axis=1),
+        "nearest": analysis.nearest(embedded, viewed.embedded_centres),
+    }
+    found = analysis.closed_set(answers, asked.labels, viewed.is_head)
     rows = [("classes", "images", "classifier, %", "nearest centre, %", "paper, m-L2, %", "paper, transfer, %")]
     groups = {}
     for kind, its in found.items():
@@ -86,7 +95,7 @@ def oneshot(root: str) -> Analysis:
     """Base classes' rank-1, and how many images of tail classes are answered at a precision of .99."""
     viewed, summary = images_lib.load(root)
     asked = images_lib.read(viewed, summary).unseen()
-    confidence = analysis.confidences(viewed, _embedded(viewed, asked.pixels))
+    confidence = analysis.softmax(_logits(viewed, _embedded(viewed, asked.pixels)))
     answers, of_head = confidence.argmax(axis=1), viewed.is_head[asked.labels]
     is_right, sure = answers == asked.labels, confidence.max(axis=1)
     novel = (sure[~of_head], is_right[~of_head])
