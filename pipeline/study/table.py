@@ -65,7 +65,8 @@ def summarise(
             method = methods[name]
             partner = plain_names.get(method.plain) if method.added else None
             told = {key: choice[key] for key in ("setting", "method", "values", "trainings")}
-            means: dict[str, Any] = {key: _mean([run[key] for run in own]) for key in (*(key for key, _ in _VARIANCES), "seconds")}
+            measured = (*(key for key, _ in _VARIANCES), "seconds")
+            means: dict[str, Any] = {key: _mean([run[key] for run in own]) for key in measured}
             means["closed"] = {name: _mean([_at(run, name) for run in own]) for name in _CLOSED}
             rows.append({**told, "seeds": len(own), **means, **_figures(name, partner, own, plain), "further": {
                 other: _figures(name, partner, _on(own, other), {key: _on(plain[key], other) for key in plain})
@@ -134,7 +135,7 @@ def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
     for row in rows:
         shown = ("-" if row[key] is None else f"{row[key]:.4f}" for key, _ in _VARIANCES)
         variances.add_row(row["setting"], row["method"], *shown)
-    closed = rich.table.Table("setting", "method", *_CLOSED.values(), title="closed set: trained identities, new images")
+    closed = rich.table.Table("setting", "method", *_CLOSED.values(), title="trained identities, new images")
     for row in rows:
         shown = ("-" if row["closed"][key] is None else f"{100 * row['closed'][key]:.2f}" for key in _CLOSED)
         closed.add_row(row["setting"], row["method"], *shown)
