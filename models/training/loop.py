@@ -246,6 +246,7 @@ def train_and_export(
     card = {
         **(card or {}),
         "config": dataclasses.asdict(config),
+        "images": len(data.encoded),
         "tail_health": tail_health.tail_health(classifier.head, data.counts, config.leap.head_threshold),
     }
     with workers.place(strategy, path) as own:

@@ -32,7 +32,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> bytes:
         axes.bar_label(drawn, fmt="%.3f", fontsize=7)
     axes.set_xticks(np.arange(len(groups)) - 0.5 / (len(names) + 1), list(groups))
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=len(names), fontsize=8)
     return _png(figure)
 
 
