@@ -63,7 +63,8 @@ def train(
 
     Raises:
       errors.UsageError: a setting out of range.
-      errors.WorkError: unreadable images, a checkpoint that is damaged or of another model, a loss that is not finite.
+      errors.WorkError: unreadable images, a checkpoint that is damaged or of another model.
+      errors.Diverged: a loss or weights that are not finite.
     """
     check.check(config)
     training = config.training
@@ -101,7 +102,7 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> c
             alternating = alternation.Alternation(classifier, stages, images, *precise)
             alternating.run(done, [*called(transfer.steps), *savers])
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
-        raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
+        raise errors.Diverged("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
 
 

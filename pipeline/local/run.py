@@ -162,7 +162,7 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "gallery": where.galleries if pushed else None,
         "examples": {
             "train": whole("ImageExampleGen", "examples", "train_images"),
-            "trained_on": card["images"],
+            "trained_on": card.get("images", census["rows"]),
             "eval": whole("ImageExampleGen", "examples", "eval_images"),
             "quarantined": whole("ImageExampleGen", "examples", "quarantined"),
         },
