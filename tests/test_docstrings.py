@@ -22,11 +22,16 @@ from longtail.models import schedules
 from longtail.models.metrics import retrieval
 
 
+# Parts of a training, as those of models/training are: what they do shows in a whole one alone.
+OF_A_TRAINING = {"alternation", "measured", "stages", "viewer"}
+
+
 def modules():
     yield from (augment, backbones, head_tail, losses, schedules)
     for package in (feature_transfer, heads, leap, metrics):
         for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            yield importlib.import_module(found.name)
+            if package is not feature_transfer or found.name.rpartition(".")[2] not in OF_A_TRAINING:
+                yield importlib.import_module(found.name)
 
 
 def defined(module):
