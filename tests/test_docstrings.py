@@ -21,7 +21,6 @@ from longtail.models import metrics
 from longtail.models import schedules
 from longtail.models.metrics import retrieval
 
-
 # Parts of a training, as those of models/training are: what they do shows in a whole one alone.
 OF_A_TRAINING = {"alternation", "measured", "stages", "viewer"}
 
