@@ -58,14 +58,38 @@ def evaluate_retrieval(
         gallery_cameras=gallery_cameras,
         exclude_self=exclude_self,
     )
+    return averages(scores, len(gallery), slices)
+
+
+def averages(
+    scores: metric.QueryScores, gallery: int, slices: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Averages over the queries that have a match.
+
+    Args:
+      scores: of `score_queries`.
+      gallery: how many images were ranked.
+      slices: name -> bool [Q]: queries to be averaged by themselves too.
+
+    Returns:
+      As `evaluate_retrieval`.
+
+    Raises:
+      errors.WorkError: no query has a match in the gallery.
+
+    Example:
+
+    >>> retrieval.averages(retrieval.score_queries([[1.0, 0.0]], ["a"], np.eye(2), ["a", "b"]), gallery=2)["mAP"]
+    1.0
+    """
     overall = metric.summarise(scores)
     if not overall["queries"]:
         raise errors.WorkError(
-            f"none of {len(scores.first)} queries has a match among {len(gallery)} gallery images: "
+            f"none of {len(scores.first)} queries has a match among {gallery} gallery images: "
             "give each identity an image in both, seen by two cameras where cameras are crossed"
         )
     named = {name: metric.summarise(scores, mask) for name, mask in (slices or {}).items()}
-    return {**overall, "gallery": len(gallery), "slices": named}
+    return {**overall, "gallery": gallery, "slices": named}
 
 
 def score_queries(
