@@ -195,6 +195,7 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         ),
         model_name=model_name,
         delivery=span.delivery,
+        evaluation=evaluator.outputs["evaluation"],
     )
     gallery = gallery_builder.GalleryBuilder(
         examples=examples,

@@ -42,6 +42,7 @@ MAX_UNDECODABLE_KEY = "max_undecodable"
 BEAT_PIXELS_KEY = "beat_pixels"
 
 METRICS_FILE = "metrics.json"
+THRESHOLDS_FILE = "thresholds.json"
 REASON_PROPERTY = "reason"  # of the blessing: why not
 
 log = logging.getLogger("longtail")
@@ -73,6 +74,7 @@ class Executor(base_executor.BaseExecutor):
 
         outcome = _judge(model, baseline, files, rows, exec_properties)
         evaluation = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
+        files_lib.write_json(os.path.join(evaluation.uri, THRESHOLDS_FILE), outcome.pop("thresholds"))
         _write_metrics(evaluation.uri, outcome, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict[BLESSING_KEY])
         _write_blessing(blessing, model, baseline, outcome["reason"], exec_properties)
@@ -160,11 +162,14 @@ def _judge(
         beat_pixels=bool(properties[BEAT_PIXELS_KEY]),
     )
     baseline_figures = last.figures if last else None
+    thresholds, doubt = scoring.thresholds(embedded, rows)
+    warnings = judgement.warnings(candidate.figures, embedded.vectors[usable], pixels)
     return {
         "candidate": {**candidate.figures, "pixels": pixels},
         "baseline": baseline_figures,
         "difference": found._asdict() if found else None,
-        "warnings": judgement.warnings(candidate.figures, embedded.vectors[usable], pixels),
+        "thresholds": thresholds,
+        "warnings": [*warnings, *doubt],
         "reason": judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules),
     }
 

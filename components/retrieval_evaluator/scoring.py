@@ -9,7 +9,9 @@ import numpy as np
 
 from longtail.components.data import features
 from longtail.components.retrieval_evaluator import pixels as pixels_lib
+from longtail.models import errors
 from longtail.models import head_tail
+from longtail.models.metrics import calibration
 from longtail.models.metrics import metric
 from longtail.models.metrics import protocols
 from longtail.models.metrics import retrieval
@@ -91,3 +93,15 @@ def score_pixels(
         if not best or found["mAP"] > best["mAP"]:
             best = {"embedding": name, **found}
     return best
+
+
+def thresholds(embedded: Embedded, rows: EvalRows) -> tuple[dict[str, Any], list[str]]:
+    """What `calibration.calibrate` finds on all images that are embedded, and what to warn of where that is nothing."""
+    usable = embedded.usable
+    try:
+        found = calibration.calibrate(embedded.vectors[usable], rows.identity[usable], rows.digest[usable])
+    except errors.WorkError as error:
+        return {"thresholds": []}, [f"no thresholds for verifying: {error}"]
+    if found["thresholds"]:
+        return found, []
+    return found, [f"no thresholds for verifying: {found['different']} pairs of different identities support no rate"]

@@ -19,6 +19,8 @@ from longtail.models import errors
 from longtail.models.metrics import protocols
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from longtail.components.data import sources
 
 _READERS = 8
@@ -32,6 +34,22 @@ log = logging.getLogger("longtail")
 class _Image(NamedTuple):
     source: "sources.Source"
     item: "sources.Item"
+
+
+class Embedded(NamedTuple):
+    """Images that a model has embedded; those that it could not are left out.
+
+    Attributes:
+      model: the folder of the SavedModel.
+      vectors: float32 [N, d].
+      identities: str [N].
+      digests: str [N], of the files.
+    """
+
+    model: str
+    vectors: "np.ndarray"
+    identities: "np.ndarray"
+    digests: "np.ndarray"
 
 
 class _Task(NamedTuple):
@@ -96,6 +114,32 @@ def evaluate(
         figures = {"protocol": task.protocol.name, **_figures(task, files, vectors, status, listed)}
     figures["seconds"] = round(time.perf_counter() - begin, 3)
     _print(figures, as_json)
+
+
+def embed_data(model: str, data: str, layout: str) -> Embedded:
+    """Embeds a folder or an archive; says which images are left out.
+
+    Raises:
+      errors.UsageError: there is no model, no image, or one identity alone.
+      errors.WorkError: the model fails, or can embed none.
+    """
+    import numpy as np
+
+    from longtail.components import embedding
+    from longtail.models.export import signatures
+
+    embedder = embedding.Embedder(_model_folder(model))
+    task = _task(data, "", "", layout, "", protocols.RETRIEVAL)
+    _check_task(task)
+    log.info("embedding %d images with %s", len(task.images), embedder.uri)
+    files: list[str] = []
+    vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
+    _say_what_was_refused(task, files, status)
+    usable = status == signatures.STATUS_OK
+    if not usable.any():
+        raise errors.WorkError(f"{embedder.uri}: cannot embed any of {len(status)} images of {data}")
+    identities = np.array([image.item.identity for image in task.images])
+    return Embedded(embedder.uri, vectors[usable], identities[usable], np.array(files)[usable])
 
 
 def _check_arguments(asked: protocols.Protocol | None, data: str, query: str, gallery: str, pairs: str) -> None:

@@ -316,3 +316,8 @@ def test_a_better_model_is_told_as_better():
 def test_many_medium_and_few_are_slices_by_the_images_of_an_identity(evaluate):
     metrics, _ = evaluate(SEPARATED)
     assert [metrics["candidate"][name]["identities"] for name in ("many", "medium", "few")] == [0, 0, 2]
+
+
+def test_where_the_data_support_no_threshold_the_run_says_so(evaluate):
+    metrics, _ = evaluate(SEPARATED)
+    assert "no thresholds for verifying: 4 pairs of different identities support no rate" in metrics["warnings"]
