@@ -20,6 +20,7 @@ from longtail.pipeline.cli import compile as compile_command  # noqa: E402
 from longtail.pipeline.cli import data  # noqa: E402
 from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
+from longtail.pipeline.cli import gallery  # noqa: E402
 from longtail.pipeline.cli import recipe  # noqa: E402
 from longtail.pipeline.cli import rehearse  # noqa: E402
 from longtail.pipeline.cli import run  # noqa: E402
@@ -68,6 +69,7 @@ app.command()(clients.embed)
 app.command()(clients.identify)
 app.command()(verify.verify)
 app.add_typer(data.app, name="data")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(bench.app, name="bench")
 
 
