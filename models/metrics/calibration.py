@@ -11,8 +11,8 @@ from longtail.models.metrics import verification
 
 def calibrate(
     embedding: np.ndarray,
-    identities: Sequence,
-    digests: Sequence[str | bytes],
+    identities: Sequence | np.ndarray,
+    digests: Sequence[str | bytes] | np.ndarray,
     rates: Sequence[float] = verification.RATES,
     draws: int = 500,
 ) -> dict[str, Any]:

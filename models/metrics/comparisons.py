@@ -55,7 +55,7 @@ class AllPairs:
     [[True, False, False]]
     """
 
-    def __init__(self, embedding: np.ndarray, identities: Sequence):
+    def __init__(self, embedding: np.ndarray, identities: Sequence | np.ndarray):
         self._embedding = retrieval.unit("embedding", embedding, identities)
         names, self._codes = np.unique(np.asarray(identities), return_inverse=True)
         self.identities = len(names)
@@ -96,7 +96,13 @@ class Listed:
     array([1.], dtype=float32)
     """
 
-    def __init__(self, left: np.ndarray, right: np.ndarray, left_identities: Sequence, right_identities: Sequence):
+    def __init__(
+        self,
+        left: np.ndarray,
+        right: np.ndarray,
+        left_identities: Sequence | np.ndarray,
+        right_identities: Sequence | np.ndarray,
+    ):
         left = retrieval.unit("left", left, left_identities)
         right = retrieval.unit("right", right, right_identities)
         if left.shape != right.shape:

@@ -19,9 +19,9 @@ _CHUNK_CELLS = 1 << 22
 
 def open_set(
     gallery: np.ndarray,
-    gallery_ids: Sequence,
+    gallery_ids: Sequence | np.ndarray,
     probes: np.ndarray,
-    probe_ids: Sequence,
+    probe_ids: Sequence | np.ndarray,
     rates: Sequence[float] = RATES,
     draws: int = 500,
     seed: int = 0,
@@ -110,7 +110,7 @@ def _nearest(gallery, gallery_ids, probes, probe_ids) -> tuple[np.ndarray, np.nd
 
 
 def among_distractors(
-    probes: np.ndarray, probe_ids: Sequence, distractors: Iterable[np.ndarray], sizes: Sequence[int]
+    probes: np.ndarray, probe_ids: Sequence | np.ndarray, distractors: Iterable[np.ndarray], sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Rank-1 against a growing crowd (Kemelmacher-Shlizerman et al., The MegaFace Benchmark, 2016).
 
@@ -163,7 +163,7 @@ def _rows(probes: np.ndarray) -> int:
     return max(1, _CHUNK_CELLS // len(probes))
 
 
-def _mates(probes: np.ndarray, probe_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def _mates(probes: np.ndarray, probe_ids: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each (probe, other image of its identity): the probe's row, and their similarity."""
     codes = np.unique(np.asarray(probe_ids), return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")

@@ -203,7 +203,7 @@ def _similarities(query: np.ndarray, gallery: np.ndarray) -> Iterator[tuple[int,
             yield begin + offset, similarity
 
 
-def unit(name: str, embedding: np.ndarray, ids: Sequence) -> np.ndarray:
+def unit(name: str, embedding: np.ndarray, ids: Sequence | np.ndarray) -> np.ndarray:
     """Embeddings at length 1, float32 [N, d]; zeros stay zeros.
 
     Args:

@@ -8,7 +8,7 @@ from longtail.models.metrics import retrieval
 
 
 def pool(
-    embedding: np.ndarray, template_ids: Sequence, media_ids: Sequence | None = None
+    embedding: np.ndarray, template_ids: Sequence | np.ndarray, media_ids: Sequence | np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """One embedding a template: images of a medium are averaged, then the template's media (Whitelam et al., IJB-B).
 
@@ -31,11 +31,11 @@ def pool(
     array([[0.7071, 0.7071]], dtype=float32)
     """
     unit = retrieval.unit("embedding", embedding, template_ids)
-    media_ids = np.arange(len(unit)) if media_ids is None else np.asarray(media_ids)
-    if len(media_ids) != len(unit):
-        raise ValueError(f"`media_ids` must have one entry an image, {len(unit)}. Received: {len(media_ids)}")
+    media = np.arange(len(unit)) if media_ids is None else np.asarray(media_ids)
+    if len(media) != len(unit):
+        raise ValueError(f"`media_ids` must have one entry an image, {len(unit)}. Received: {len(media)}")
     names, template = np.unique(np.asarray(template_ids), return_inverse=True)
-    medium = np.unique(media_ids, return_inverse=True)[1]
+    medium = np.unique(media, return_inverse=True)[1]
     # A medium may be in several templates, and is averaged in each by itself.
     pairs, row = np.unique(np.stack([template, medium], axis=1), axis=0, return_inverse=True)
     row = row.ravel()

@@ -189,7 +189,8 @@ def evaluate(
     (60, 0.5, [0.0, None])
     """
     curve, rates = measure(pairs), list(rates)
-    drawn = intervals.of_roc(*_samples(pairs, curve, seed), pairs.identities, rates, draws, seed)
+    different, same = _samples(pairs, curve, seed)
+    drawn = intervals.of_roc(different, same, pairs.identities, rates, draws, seed)
     rate, threshold = curve.equal_error()
     return {
         "same": curve.same,
@@ -245,7 +246,7 @@ def supports(different: int, rate: float) -> bool:
     return rate * different >= LEAST_ERRORS * (1 - 1e-9)
 
 
-def _samples(pairs: comparisons.Comparisons, curve: Curve, seed: int):
+def _samples(pairs: comparisons.Comparisons, curve: Curve, seed: int) -> tuple[intervals.Scores, intervals.Scores]:
     """What is drawn from, different and same pairs: all of them, or the most similar ones and a part of the others."""
     random = np.random.default_rng(seed)
     kept = intervals.MOST_SCORES
