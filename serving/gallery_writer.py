@@ -1,12 +1,12 @@
 """Makes versions of a gallery. Each appears complete, by rename, as a pushed one does: a running server takes it up."""
 
+import dataclasses
 import json
 import os
 import uuid
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -18,7 +18,8 @@ from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
 
 
-class Content(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Content:
     """What a version of a gallery holds.
 
     Attributes:
@@ -65,7 +66,7 @@ def joined(old: Content, new: Content) -> Content:
     there = {_key(item) for item in old.items}
     rows = [row for row, item in enumerate(new.items) if _key(item) not in there]
     vectors = np.concatenate([old.vectors, new.vectors[rows]]) if rows else old.vectors
-    return old._replace(vectors=vectors, items=[*old.items, *(new.items[row] for row in rows)])
+    return dataclasses.replace(old, vectors=vectors, items=[*old.items, *(new.items[row] for row in rows)])
 
 
 def _key(item: Mapping[str, Any]) -> tuple[str, str]:
@@ -85,7 +86,7 @@ def without(old: Content, identities: Sequence[str]) -> Content:
     rows = [row for row, item in enumerate(old.items) if item["identity"] not in identities]
     if not rows:
         raise errors.UsageError("nobody would be left in the gallery; delete its folder instead")
-    return old._replace(vectors=old.vectors[rows], items=[old.items[row] for row in rows])
+    return dataclasses.replace(old, vectors=old.vectors[rows], items=[old.items[row] for row in rows])
 
 
 def write(folder: str, new: Content) -> str:

@@ -1,5 +1,6 @@
 """RetrievalEvaluator's work: embed the eval images, rank them, compare with the last blessed."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def _judge(
     return {
         "candidate": {**candidate.figures, "pixels": pixels},
         "baseline": baseline_figures,
-        "difference": found._asdict() if found else None,
+        "difference": dataclasses.asdict(found) if found else None,
         "thresholds": thresholds,
         "warnings": [*warnings, *doubt],
         "reason": judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules),

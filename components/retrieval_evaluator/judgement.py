@@ -1,5 +1,6 @@
 """Whether a model may be pushed, and what its user should be told either way."""
 
+import dataclasses
 from typing import Any
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ class Rules(NamedTuple):
     beat_pixels: bool
 
 
-class Difference(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Difference:
     """The candidate's mAP minus the last blessed model's, on the same queries.
 
     Attributes:

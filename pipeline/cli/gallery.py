@@ -1,6 +1,7 @@
 """`longtail gallery`: people nobody trained on, enrolled from a folder of images without retraining."""
 
 import collections
+import dataclasses
 import hashlib
 import json
 import logging
@@ -77,7 +78,7 @@ def build(
                 f"--model {model} has no version {found.model_version}, which the server answered with"
             )
         try:
-            found = found._replace(thresholds=thresholds.of_model(folder))
+            found = dataclasses.replace(found, thresholds=thresholds.of_model(folder))
         except errors.UsageError as error:
             log.warning("%s", error)
         path = gallery_writer.write(gallery, found)
@@ -114,7 +115,8 @@ def add(
         client.Client(server, model_name or people.model_name, timeout, batch_size, proof) as connection,
     ):
         new = _embed(connection, data, layout, people.model_version)
-        found = gallery_writer.joined(gallery_writer.content(people), new._replace(model_name=people.model_name))
+        new = dataclasses.replace(new, model_name=people.model_name)
+        found = gallery_writer.joined(gallery_writer.content(people), new)
         if len(found.items) == people.count:
             raise errors.UsageError(f"{data}: all its images are in the gallery already; nothing to add")
         path = gallery_writer.write(gallery, found)
