@@ -330,9 +330,17 @@ def _print(figures: dict, as_json: bool) -> None:
     points = figures.pop("points", [])
     for name, value in figures.items():
         known = metrics.get(name)
-        table.add_row(*((known.caption, f"{known.show(value)} {known.unit}".rstrip()) if known else (name, f"{value}")))
+        shown = f"{known.show(value)} {known.unit}".rstrip() if known else _written(value)
+        table.add_row(known.caption if known else name, shown)
     console.out().print(table)
     if points:
         from longtail.pipeline.cli import evaluate_pairs
 
         console.out().print(evaluate_pairs.table(points))
+
+
+def _written(value) -> str:
+    """A figure that is none of the metrics; an interval with its two ends."""
+    if isinstance(value, tuple):
+        return " to ".join(map(_written, value))
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
