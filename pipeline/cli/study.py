@@ -35,7 +35,7 @@ def study(
         typer.Option(
             help="KEY=VALUES, such as s=6,8,12: every method that has the option, and does not state it, is trained at "
             "every combination, and what scores best on the validation identities is used. METHOD:KEY=VALUES is of one "
-            "method alone, instead of those for all. Repeatable."
+            "method alone. Repeatable."
         ),
     ] = None,
     tune_seeds: Annotated[int, typer.Option(help="Trainings of each combination, with seeds 0, 1, ...")] = 1,
@@ -49,8 +49,8 @@ def study(
     from longtail.pipeline import console
     from longtail.pipeline import recipe as recipe_lib
 
-    loaded = recipe_lib.load(recipe, set_ or ())
     with signals.stops(), _kept(json_path), console.lines() as screen, console.Steps(screen):
+        loaded = recipe_lib.load(recipe, set_ or ())
         from longtail.pipeline.study import experiment
         from longtail.pipeline.study import table
 

@@ -1,12 +1,12 @@
 """What a study trains on: the images of a source, read once, and each long-tailed carve <H,S> of them."""
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -106,6 +106,11 @@ class Images:
         there = self.sides == side
         return Images(*(getattr(self, field.name)[there] for field in dataclasses.fields(self)))
 
+    def most_images(self) -> int:
+        """Distinct images of the identity that has most of them."""
+        pairs = set(zip(self.identities.tolist(), self.digests.tolist(), strict=True))
+        return max(collections.Counter(identity for identity, _ in pairs).values())
+
     def carve(self, head: int, tail_images: int, seed: int, tail_cameras: int = 0) -> training_data.TrainingSet:
         """The training set of <H,S>: as the rebalancer makes it, `seed` choosing identities and images.
 
@@ -115,12 +120,12 @@ class Images:
         trained = np.flatnonzero(self.sides == sides_lib.TRAINING)
         for row in trained:
             by_identity.setdefault(self.identities[row], []).append(row)
-        plan = self._plan(by_identity, head, tail_images, seed)
+        counts = self._counts(by_identity)
         if tail_cameras:
-            tail = {one["identity"] for one in plan["classes"] if one["images"] < one["available"]}
-            for identity in tail:
+            for identity in census.ranked(counts, seed)[head:]:
                 by_identity[identity] = self._of_cameras(by_identity[identity], tail_cameras, seed)
-            plan = self._plan(by_identity, head, tail_images, seed)
+            counts = self._counts(by_identity)
+        plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
         classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
         row_of = {(self.identities[row], self.paths[row]): row for row in trained}
         taken, labels = [], []
@@ -133,9 +138,8 @@ class Images:
         kept = np.array([one["images"] for one in plan["classes"]], np.int64)
         return training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept)
 
-    def _plan(self, by_identity: Mapping[str, list[int]], head: int, tail_images: int, seed: int) -> dict[str, Any]:
-        counts = {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
-        return census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
+    def _counts(self, by_identity: Mapping[str, list[int]]) -> dict[str, tuple[int, int]]:
+        return {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
 
     def _of_cameras(self, group: list[int], number: int, seed: int) -> list[int]:
         """The images of an identity by `number` of its cameras."""

@@ -65,12 +65,15 @@ def study(
     side_of = sides.divide({item.identity for item in source.items()}, recipe.data, recipe.study)
     crosses = trial.crosses_cameras(recipe)
     sides.check(source.items(), side_of, carves, crosses, recipe.study.tail_cameras)
-    _check_clouds(recipe, parsed, source.items(), side_of, carves)
+    trained = collections.Counter(item.identity for item in source.items() if side_of[item.identity] == sides.TRAINING)
+    _check_clouds(recipe, parsed, max(trained.values()), carves)
     further = _further(recipe, score, side_of)
     among = {method.name: tuning.candidates(method, grid) for method in parsed}
+    tuning.warn_of_budgets(among)
     record = _Record(json_path, _header(recipe, side_of, source, further), settings, parsed, among, tune_seeds)
     record.keep()
     loaded = carve.Images.load(source, side_of, recipe.data.max_pixels, "--data", crosses)
+    _check_clouds(recipe, parsed, loaded.of(sides.TRAINING).most_images(), carves)
     others = {
         name: carve.Images.load(*opened, recipe.data.max_pixels, f"--score {name}", crosses)
         for name, opened in further.items()
@@ -116,10 +119,8 @@ def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str
     return carves
 
 
-def _check_clouds(recipe, methods: Sequence[methods_lib.Method], items, side_of, carves) -> None:
-    """Refuses a cloud that asks for head classes where a carve leaves none."""
-    trained = [item.identity for item in items if side_of[item.identity] == sides.TRAINING]
-    largest = max(collections.Counter(trained).values())
+def _check_clouds(recipe, methods: Sequence[methods_lib.Method], largest: int, carves) -> None:
+    """Refuses a cloud that asks for head classes where a carve of at most `largest` images an identity leaves none."""
     for (setting, (head, tail_images)), method in itertools.product(carves.items(), methods):
         plan = {"classes": [{"images": largest if head else min(largest, tail_images)}]}
         try:

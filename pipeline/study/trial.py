@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from longtail.models import errors
 from longtail.models import head_tail
 from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.metrics import angular
@@ -31,8 +32,17 @@ Embed = Callable[[np.ndarray], np.ndarray]
 def validate(
     recipe: recipe_lib.Recipe, method: methods_lib.Method, setting: str, seed: int, data: carve.Images
 ) -> dict[str, Any]:
-    """Trains and scores on the validation side alone: what settings are chosen by."""
-    embed, _, seconds = _train(recipe, method, setting, seed, data)
+    """Trains and scores on the validation side alone: what settings are chosen by.
+
+    Returns:
+      Names, metrics and `seconds`; of a training that diverged metrics of 0 and `failed`, which says so.
+    """
+    try:
+        embed, _, seconds = _train(recipe, method, setting, seed, data)
+    except errors.Diverged as error:
+        log.warning("%s %s seed %d: %s; it counts as the worst", setting, method.name, seed, error)
+        named = {"setting": setting, "method": method.name, "seed": seed, "seconds": 0.0, "failed": str(error)}
+        return {**named, **{each.name: 0.0 for each in metric.METRICS}}
     validated = data.of(sides.VALIDATION)
     figures = metric.summarise(_ranked(recipe, embed(validated.encoded), validated))
     return _told(setting, method, seed, figures, seconds)

@@ -1,6 +1,7 @@
 """Each method's settings, chosen on the validation side, every one by as many trainings as its own grid has."""
 
 import itertools
+import logging
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from longtail.models.metrics import metric
 from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.study import methods as methods_lib
 
+log = logging.getLogger("longtail")
+
 Runs = Mapping[tuple[str, str, int], Mapping[str, Any]]
 CHOSEN_BY = metric.MEAN_AVERAGE_PRECISION
 
 
-# A method's name, or "" for all that have no lines of their own, with the values of each option.
+# A method's name, or "" for all of them, with the values of each option.
 Grid = Mapping[str, Mapping[str, Sequence[Any]]]
 
 _LINE = re.compile(r"(?:(?P<method>.+):)?(?P<key>\w+)=(?P<values>.*)")
@@ -49,9 +52,9 @@ def parse(texts: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 def candidates(method: methods_lib.Method, grid: Grid) -> list[methods_lib.Method]:
     """The method at every combination of the options it has; one that it states itself stays as stated.
 
-    Lines that name the method stand instead of those for all.
+    A line that names the method stands instead of that of the same option for all.
     """
-    of_method = grid.get(method.name, grid.get("", {}))
+    of_method = {**grid.get("", {}), **grid.get(method.name, {})}
     own = {key: values for key, values in of_method.items() if _is_open(method, key)}
     if not own:
         return [method]
@@ -82,6 +85,14 @@ def check(recipe: recipe_lib.Recipe, methods: Sequence[methods_lib.Method], grid
         method.config(recipe, 0)
         for candidate in candidates(method, grid):
             candidate.config(recipe, 0, "--tune")
+
+
+def warn_of_budgets(among: Mapping[str, Sequence[methods_lib.Method]]) -> None:
+    """Says where methods are not tuned with the same budget: of more candidates the best is better by chance too."""
+    numbers = {name: len(candidates) for name, candidates in among.items()}
+    if len(set(numbers.values())) > 1:
+        told = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        log.warning("--tune: methods choose among different numbers of settings (%s): no equal budget", told)
 
 
 def choose(
