@@ -85,7 +85,8 @@ def choose(calibrated: Sequence[dict[str, Any]], fmr: float, where: str) -> Thre
     Raises:
       UsageError: it is not calibrated for that rate, or what it holds is no threshold.
     """
-    found = {one.fmr: one for one in (_read(one, where) for one in calibrated)}
+    read = (_read(one, where) for one in calibrated)
+    found = {one.fmr: one for one in read if one.fmr is not None}
     if not found:
         raise errors.UsageError(
             f"{where} has no thresholds: its data supported no false match rate; give --threshold, or calibrate it on "
