@@ -1,25 +1,42 @@
 """What a path says: whose image it is, from which camera, in which split."""
 
+import abc
 import re
+from collections.abc import Callable
+from collections.abc import Iterable
 
 from longtail.components.data import base
+from longtail.components.data import names
 from longtail.models import errors
-
-IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff",
-)  # fmt: skip
+from longtail.models import pictures
 
 DUPLICATE = "another file has the same path"
 _LARGEST_CAMERA = 2**63 - 1  # it is stored as int64
+_SHOWN = 2  # misplaced images that an error names
 
-_MARKET_SPLITS = {
-    "bounding_box_train": "train",
-    "query": "query",
-    "bounding_box_test": "gallery",
-}
-_MARKET_NAME = re.compile(
-    r"^(-1|\d+)_c(\d+)"
-)  # 0002_c1s1_000451_03.jpg; -1 is junk, 0000 a distractor
+_SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}  # of Market-1501 and Duke
+
+
+class Rejected(Exception):  # noqa: N818 - no error of the program: the message is the reason
+    """An image should have a place and has none."""
+
+
+class Dropped(Exception):  # noqa: N818
+    """The layout itself says to leave an image out."""
+
+
+class Layout(abc.ABC):
+    """A layout: made anew for each listing, and asked about each path.
+
+    Attributes:
+      hint: what an error tells a user to expect.
+    """
+
+    hint: str
+
+    @abc.abstractmethod
+    def place(self, path: str) -> base.Item:
+        """The item of an image's path. Raises Rejected or Dropped, with the reason."""
 
 
 def check(layout: str, camera_pattern: str) -> None:
@@ -39,50 +56,82 @@ def check_pattern(name: str, pattern: str, around: str) -> None:
         raise errors.UsageError(f"{name} '{pattern}' has {groups} groups; it needs one, {around}")
 
 
-def is_hidden(path: str) -> bool:
-    """Whether a path is a system's own: a part begins with a dot, or is __MACOSX."""
-    return any(
-        part == "__MACOSX" or (part.startswith(".") and part != "..") for part in path.split("/")
-    )
+def system_part(path: str) -> tuple[str, str]:
+    """(path, reason) of what a system made and an image's path leads through or to; both empty where nothing."""
+    parts = path.split("/")
+    for count, folder in enumerate(parts[:-1], start=1):
+        if reason := names.system_folder(folder):
+            return "/".join(parts[:count]) + "/", reason
+    reason = names.system_file(parts[-1])
+    return (path, reason) if reason else ("", "")
 
 
-def is_image(path: str) -> bool:
-    """Whether a path names an image that is read: see IMAGE_SUFFIXES."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
+def arrange(
+    paths: Iterable[str],
+    layout: str,
+    camera_pattern: str,
+    troubled: Iterable[tuple[str, str]] = (),
+    head: Callable[[str], bytes] = lambda path: b"",
+) -> base.Listing:
+    """Gives every path its place.
 
-
-def arrange(paths: list[str], layout: str, camera_pattern: str) -> base.Listing:
-    """Gives every path its place. Paths are relative, with forward slashes, in any order.
+    Args:
+      paths: relative, with forward slashes, in any order; systems' own folders end in a slash.
+      layout: one of LAYOUTS.
+      camera_pattern: see `sources.open_source`.
+      troubled: (path, reason) of what is not to be opened: no files, or links that lead away.
+      head: the first bytes of a file, which tell an image whose name does not.
 
     Raises:
       errors.UsageError: `camera_pattern` found something that is no number.
     """
+    made = LAYOUTS[layout]()
     items: list[base.Item] = []
     rejected: list[tuple[str, str]] = []
     dropped: list[tuple[str, str]] = []
-    other_files = 0
+    ignored: dict[str, str] = {}
     previous = None
-    for path in sorted(path for path in paths if not is_hidden(path)):
-        if not is_image(path):
-            other_files += 1
+    for path, trouble in sorted([*((path, "") for path in paths), *troubled]):
+        system, reason = system_part(path)
+        if system:
+            ignored[system] = reason
         elif path.startswith("../"):
             rejected.append((path, "leads out of the data's root"))
         elif path == previous:
             rejected.append((path, DUPLICATE))
+        elif trouble:
+            rejected.append((path, trouble))
+        elif not names.is_image(path) and not pictures.kind_of(found := _head(head, path)):
+            ignored[path] = pictures.stranger(found)
         else:
-            LAYOUTS[layout](path, items, rejected, dropped)
+            try:
+                items.append(made.place(path))
+            except Rejected as no:
+                rejected.append((path, str(no)))
+            except Dropped as no:
+                dropped.append((path, str(no)))
         previous = path
     if camera_pattern:
         items = [_with_camera(item, re.compile(camera_pattern)) for item in items]
-    return base.Listing(tuple(items), tuple(rejected), tuple(dropped), other_files)
+    return base.Listing(tuple(items), tuple(rejected), tuple(dropped), tuple(ignored.items()))
+
+
+def _head(head: Callable[[str], bytes], path: str) -> bytes:
+    try:
+        return head(path)
+    except base.ReadError:
+        return b"?"  # no image, and nobody took it for one
 
 
 def require(listing: base.Listing, where: str, layout: str, min_identities: int) -> base.Listing:
     """Returns `listing`; raises errors.UsageError where there is too little in it to work with."""
-    hint = _HINTS[layout]
+    hint = LAYOUTS[layout].hint
     if not listing.items:
         found = f"{len(listing.rejected)} misplaced images" if listing.rejected else "no images"
-        raise errors.UsageError(f"{where}: {found} and none to read; expected {hint}")
+        named = "; ".join(f"{path}: {reason}" for path, reason in listing.rejected[:_SHOWN])
+        raise errors.UsageError(
+            f"{where}: {found} and none to read; expected {hint}{f' ({named})' if named else ''}"
+        )
     identities = {item.identity for item in listing.items}
     if len(identities) < min_identities:
         raise errors.UsageError(
@@ -92,27 +141,34 @@ def require(listing: base.Listing, where: str, layout: str, min_identities: int)
     return listing
 
 
-def _folder(path, items, rejected, dropped) -> None:
-    del dropped
-    identity, _, _ = path.rpartition("/")
-    if identity:
-        items.append(base.Item(path, identity))
-    else:
-        rejected.append((path, "lies at the top, in no identity's folder"))
+class Folder(Layout):
+    """An identity is the folders above the image."""
+
+    hint = "one folder of images per identity"
+
+    def place(self, path: str) -> base.Item:
+        identity, _, _ = path.rpartition("/")
+        if not identity:
+            raise Rejected("lies at the top, in no identity's folder")
+        return base.Item(path, names.spelled(identity))
 
 
-def _market1501(path, items, rejected, dropped) -> None:
-    folder, _, name = path.partition("/")
-    if folder not in _MARKET_SPLITS:
-        dropped.append((path, f"in none of {', '.join(_MARKET_SPLITS)}"))
-        return
-    match = _MARKET_NAME.match(name)
-    if not match:
-        rejected.append((path, "name is not like 0002_c1s1_000451_03.jpg"))
-    elif match.group(1) == "-1":
-        dropped.append((path, "junk by its name: identity -1"))
-    else:
-        items.append(base.Item(path, match.group(1), int(match.group(2)), _MARKET_SPLITS[folder]))
+class Market1501(Layout):
+    """Identity and camera are in the file's name, the split is the folder."""
+
+    hint = f"the folders {', '.join(_SPLITS)}"
+    _NAME, _EXAMPLE = re.compile(r"(-1|\d+)_c(\d+)"), "0002_c1s1_000451_03.jpg"
+
+    def place(self, path: str) -> base.Item:
+        folder, _, name = path.partition("/")
+        if folder not in _SPLITS:
+            raise Dropped(f"in none of {', '.join(_SPLITS)}")
+        match = self._NAME.match(name)
+        if not match:
+            raise Rejected(f"name is not like {self._EXAMPLE}")
+        if match.group(1) == "-1":
+            raise Dropped("junk by its name: identity -1")
+        return base.Item(path, match.group(1), int(match.group(2)), _SPLITS[folder])
 
 
 def _with_camera(item: base.Item, pattern: re.Pattern) -> base.Item:
@@ -128,8 +184,4 @@ def _with_camera(item: base.Item, pattern: re.Pattern) -> base.Item:
     return base.Item(item.path, item.identity, int(digits), item.split)
 
 
-LAYOUTS = {"folder": _folder, "market1501": _market1501}
-_HINTS = {
-    "folder": "one folder of images per identity",
-    "market1501": f"the folders {', '.join(_MARKET_SPLITS)}",
-}
+LAYOUTS = {"folder": Folder, "market1501": Market1501}

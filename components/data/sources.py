@@ -1,4 +1,4 @@
-"""One way to list and open images, whatever they are in: a folder, a .zip, the built-in glyphs.
+"""One way to list and open images, whatever they are in: a folder, an archive, the built-in glyphs.
 
 Example: `source = sources.open_source("glyphs:identities=300", span=1)`, then
 `[source.read(item) for item in source.items()]`.
@@ -26,7 +26,7 @@ def open_source(
     """Opens a source; nothing is listed yet.
 
     Args:
-      uri: a folder or .zip (local, or whatever tf.io.gfile reads), or `glyphs:head=60,...`;
+      uri: a folder, .zip or .tar (local, or whatever tf.io.gfile reads), or `glyphs:head=60,...`;
         `{SPAN}` in it, or `{SPAN:04d}`, stands for the span's number.
       layout: how paths tell identities: one of `layouts.LAYOUTS`.
       camera_pattern: regular expression with one group of digits, searched in the file name;
@@ -34,16 +34,35 @@ def open_source(
       span: number of this span of the data.
 
     Raises:
-      errors.UsageError: no such folder or .zip, unknown layout, bad pattern or parameters.
+      errors.UsageError: no such folder or archive, unknown layout, bad pattern or parameters.
     """
     layouts.check(layout, camera_pattern)
     uri = resolve(uri, span)
     if uri.startswith(glyphs.SCHEME):
         return glyph_source.GlyphSource(uri, layout, camera_pattern, span)
-    # Here, since TensorFlow takes seconds to import and glyphs do not need it.
-    from longtail.components.data import file_sources
+    return _open_files(uri.rstrip("/") or "/", layout, camera_pattern)
 
-    return file_sources.open_files(uri, layout, camera_pattern)
+
+def _open_files(uri: str, layout: str, camera_pattern: str) -> base.Source:
+    # Here, since TensorFlow takes seconds to import and glyphs do not need it.
+    import tensorflow as tf
+
+    from longtail.components.data import archives
+    from longtail.components.data import folders
+
+    try:
+        is_folder, is_there = tf.io.gfile.isdir(uri), tf.io.gfile.exists(uri)
+    except tf.errors.UnimplementedError as error:  # a scheme TensorFlow has no file system for
+        raise errors.UsageError(f"{uri}: {error.message}") from error
+    if is_folder:
+        return (folders.RemoteFolder if "://" in uri else folders.LocalFolder)(uri, layout, camera_pattern)
+    if not is_there:
+        raise errors.UsageError(f"{uri}: no such folder, .zip or .tar; check the path of the data")
+    if uri.lower().endswith(".zip"):
+        return archives.ZipSource(uri, layout, camera_pattern)
+    if uri.lower().endswith(".tar"):
+        return archives.TarSource(uri, layout, camera_pattern)
+    raise errors.UsageError(f"{uri}: neither a folder nor a .zip or .tar of one")
 
 
 def fingerprint(uri: str, layout: str = "folder", span: int = 0) -> str:

@@ -18,9 +18,10 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         `eval`. No identity is in both, and none changes sides when data is added. Each eval
         identity has `gallery` images and, if it has two images or more, `query` images.
         The same data and parameters give the same files, byte for byte. Custom properties:
-        fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
+        fingerprint, images, identities, quarantined, dropped, ignored, train_images, eval_images,
         train_identities, eval_identities.
-      quarantine: `quarantine.jsonl`: every file set aside, with the reason.
+      quarantine: `quarantine.jsonl`: every file set aside, with the reason. `ignored.jsonl`: what is no image, and
+        systems' own folders, likewise.
 
     Cost: reading and decoding, all of it in Beam, grow with the pixels and spread over workers. The
     executor's own process lists the files: O(files) time, about 300 bytes of memory a file; and the

@@ -19,6 +19,7 @@ from tfx.types import artifact_utils
 
 from longtail.components import config
 from longtail.components.data import features
+from longtail.components.data import names
 from longtail.components.data import samples
 from longtail.components.data import sources
 from longtail.components.data import splits
@@ -41,6 +42,7 @@ MAX_PIXELS_KEY = "max_pixels"
 MAX_QUARANTINE_FRACTION_KEY = "max_quarantine_fraction"
 
 QUARANTINE_FILE = "quarantine.jsonl"
+IGNORED_FILE = "ignored.jsonl"
 
 _SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
 _IMAGES_A_SHARD = 1000
@@ -87,6 +89,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _describe(examples, exec_properties[SPAN_KEY], counts, fingerprint)
         quarantine.set_int_custom_property("quarantined", counts["quarantined"])
         quarantine.set_int_custom_property("dropped", counts["dropped"])
+        steps.write_rows(plan.listing.ignored, os.path.join(quarantine.uri, IGNORED_FILE))
 
     def _ingest(
         self,
@@ -238,8 +241,10 @@ def _account(
         counts[f"{split}_identities"] = len({item.identity for item in here})
     if lacking := splits.lacking(left, plan.held_out):
         raise errors.WorkError(f"{source}: {lacking}; {len(bad)} files were set aside, first {bad[0]['path']}")
-    counts |= {"quarantined": len(bad), "dropped": len(listing.dropped)}
-    _log_line(source, counts, listing.other_files)
+    counts |= {"quarantined": len(bad), "dropped": len(listing.dropped), "ignored": len(listing.ignored)}
+    _log_line(source, counts)
+    for group in names.same_but_for_case(item.identity for item in left):
+        log.warning("identities that differ by letter case alone: %s; are they one?", ", ".join(group))
     return counts
 
 
@@ -256,10 +261,10 @@ def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, An
         )
 
 
-def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
+def _log_line(source: str, counts: Mapping[str, int]) -> None:
     log.info(
         "ingested %d images of %d identities: train %d of %d, eval %d of %d; "
-        "%d quarantined, %d left out by the layout, %d other files ignored (%s)",
+        "%d quarantined, %d left out by the layout, %d ignored (%s)",
         counts["images"],
         counts["identities"],
         counts["train_images"],
@@ -268,7 +273,7 @@ def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
         counts["eval_identities"],
         counts["quarantined"],
         counts["dropped"],
-        other_files,
+        counts["ignored"],
         source,
     )
 

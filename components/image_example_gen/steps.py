@@ -155,3 +155,8 @@ def write_quarantine(rows: list[dict], path: str, partial: str) -> str:
     ordered = sorted(rows, key=lambda row: (row["path"], row["reason"]))
     files.write(path, "".join(json.dumps(row) + "\n" for row in ordered), partial)
     return path
+
+
+def write_rows(rows: Iterable[tuple[str, str]], path: str) -> None:
+    """Writes (path, reason) rows as the quarantine has them, without sizes."""
+    files.write(path, "".join(json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in rows))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _READERS = 8
 _READ_AHEAD = 256
 _REPORT_EVERY = 5000
-_PNG_OR_JPEG = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 log = logging.getLogger("longtail")
 
@@ -181,16 +180,12 @@ def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
 
 def _encoded(image: _Image) -> bytes:
     """JPEG or PNG as ingestion would hand it on; empty, which no model decodes, where it cannot."""
-    from longtail.components.data import images
     from longtail.components.data import sources
-    from longtail.models import config
+    from longtail.models import pictures
 
     try:
-        data = image.source.read(image.item)
-        if data.startswith(_PNG_OR_JPEG):
-            return data
-        return images.check(data, config.MAX_PIXELS).encoded
-    except (sources.ReadError, images.BadImage) as error:
+        return pictures.read(image.source.read(image.item)).encoded
+    except (sources.ReadError, pictures.BadImage) as error:
         log.warning("left out: %s: %s", image.item.path, error)
         return b""
 

@@ -165,6 +165,7 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
             "trained_on": census["rows"],
             "eval": whole("ImageExampleGen", "examples", "eval_images"),
             "quarantined": whole("ImageExampleGen", "examples", "quarantined"),
+            "ignored": whole("ImageExampleGen", "examples", "ignored"),
         },
         "classes": {
             "train": len(census["classes"]),
@@ -173,7 +174,7 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "tail_health": card.get("tail_health"),
         "anomalies": _anomalies(blessing),
         "accept_drift": blessing["accept_drift"],
-        "artifacts": {"examples": done["ImageExampleGen"].outputs["examples"].uri},
+        "artifacts": {name: done["ImageExampleGen"].outputs[name].uri for name in ("examples", "quarantine")},
         "cached": [name for name, step in done.items() if step.cached],
     }
 
@@ -200,7 +201,7 @@ def print_table(summary: dict[str, Any], root: str) -> None:
     examples, classes = summary["examples"], summary["classes"]
     console.print(
         f"trained on {examples['trained_on']} images of {classes['train']} identities, scored on {examples['eval']} "
-        f"of {classes['eval']} others; {examples['quarantined']} files quarantined"
+        f"of {classes['eval']} others; {examples['quarantined']} files quarantined, {examples['ignored']} ignored"
     )
     if summary["tail_health"]:
         _print_health(summary["tail_health"], summary["head_threshold"], console)
@@ -215,6 +216,9 @@ def print_table(summary: dict[str, Any], root: str) -> None:
                 f"{served['version']}, of span {served['span']}",
                 soft_wrap=True,
             )
+    if examples["quarantined"] or examples["ignored"]:
+        listed = errors.shown(os.path.join(summary["artifacts"]["quarantine"], "quarantine.jsonl"))
+        console.print(f"set aside, and why: {listed}, and ignored.jsonl there", soft_wrap=True, markup=False)
     summary_file = errors.shown(os.path.join(root, root_folder.SUMMARY_FILE))
     console.print(f"summary {summary_file}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:

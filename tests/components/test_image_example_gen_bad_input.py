@@ -1,5 +1,7 @@
 """What ImageExampleGen does with files and parameters that are no good."""
 
+import json
+import pathlib
 import zipfile
 
 import pytest
@@ -33,12 +35,30 @@ def damaged(tmp_path_factory) -> ingestion.Ingested:
         ("id1/text.jpg", "not an image"),
         ("id2/truncated.png", "not decodable as png"),
         ("id3/oversized.png", "oversized: 200x101 pixels, more than 20000"),
-        ("id5/gone.png", "cannot be read"),
+        ("id5/gone.png", "a link to nowhere"),
         ("loose.png", "lies at the top"),
     ],
 )
 def test_a_bad_file_is_quarantined_with_its_reason(damaged, path, reason):
     assert damaged.bad()[path].startswith(reason)
+
+
+def test_what_is_no_image_is_listed_beside_the_quarantine(damaged):
+    lines = pathlib.Path(damaged.quarantine.uri, "ignored.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"path": "id4/notes.txt", "reason": "not an image by its content"}
+    ]
+    assert damaged.count("ignored") == 1
+
+
+def test_a_reason_is_for_people(damaged):
+    assert not any(sign in reason for reason in damaged.bad().values() for sign in ("{{", "[Op:", "__wrapped__"))
+
+
+def test_identities_that_differ_by_case_alone_are_named_in_the_log(tmp_path, caplog):
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys(("Anna", "anna", "b", "c", "d"), 2))
+    ingestion.ingest(tmp_path, str(folder))
+    assert "identities that differ by letter case alone: Anna, anna; are they one?" in caplog.messages
 
 
 def test_a_run_goes_on_without_the_bad_files(damaged):
