@@ -4,6 +4,7 @@ import abc
 import posixpath
 import stat
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ _UNREADABLE = (
 # And what an entry raises: one of its kind, an unknown compression (RuntimeError).
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, tf.errors.OpError)
 
+_ONE_AT_A_TIME = threading.Lock()  # threads share a .tar's file and its position; a .zip sees to that itself
 _LINK, _SPECIAL = "a link in an archive", "not a regular file"
 
 
@@ -161,8 +163,9 @@ class TarSource(_Archive):
     def _read(self, path: str, most: int) -> bytes:
         archive, info = self._entry(path)
         try:
-            archive.fileobj.seek(info.offset_data)
-            data = archive.fileobj.read(min(most, info.size))
+            with _ONE_AT_A_TIME:
+                archive.fileobj.seek(info.offset_data)
+                data = archive.fileobj.read(min(most, info.size))
         except _DAMAGED as error:
             raise base.ReadError(f"cannot be unpacked: {error}") from error
         if len(data) < min(most, info.size):

@@ -182,6 +182,8 @@ def _score(
     everyone, crossed = not protocol.divided, protocol.cross_camera
     query = usable & (everyone | (rows.split == features.QUERY))
     gallery = usable & (everyone | (rows.split == features.GALLERY))
+    for images in (query, gallery):  # copies of a file count once
+        images[images] = retrieval.distinct(rows.identity[images], rows.digest[images])
     head = _of_head(rows, properties[HEAD_THRESHOLD_KEY])[query]
     scores = retrieval.evaluate_retrieval(
         vectors[query],
@@ -190,6 +192,8 @@ def _score(
         rows.identity[gallery],
         query_cameras=rows.camera[query] if crossed else None,
         gallery_cameras=rows.camera[gallery] if crossed else None,
+        query_files=rows.digest[query],
+        gallery_files=rows.digest[gallery],
         exclude_self=everyone,
         slices={"head": head, "tail": ~head},
     )
