@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from longtail.components.data import base
 from longtail.components.data import file_sources
-from longtail.components.data import layouts
 from longtail.components.data import names
 from longtail.models import errors
 
@@ -92,7 +91,7 @@ class _Archive(file_sources.FileSource):
             (posixpath.normpath(name.replace("\\", "/")).lstrip("/"), found, entry)
             for name, found, entry in self._entries(archive)
         ]
-        paths = [path for path, _, _ in entries if not layouts.system_part(path)[0]]
+        paths = [path for path, _, _ in entries if not names.system_part(path)[0]]
         images = [path.split("/") for path in paths if names.is_image(path)] or [path.split("/") for path in paths]
         if len({parts[0] for parts in images}) == 1 and all(len(parts) > 2 for parts in images):
             top = images[0][0] + "/"

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from longtail.components.data import base
 from longtail.components.data import layouts
+from longtail.components.data import names
 from longtail.models import errors
-from longtail.models import pictures
 
 
 class Found(NamedTuple):
@@ -48,7 +48,7 @@ class FileSource(base.Source):
         found = list(self._found(marks=False))
         sound = (one.path for one in found if not one.trouble)
         troubled = ((one.path, one.trouble) for one in found if one.trouble)
-        listing = layouts.arrange(sound, self._layout, self._camera_pattern, troubled, self._head)
+        listing = layouts.arrange(sound, self._layout, self._camera_pattern, troubled, self._read)
         return layouts.require(listing, self._uri, self._layout, min_identities)
 
     def read(self, item: base.Item, max_bytes: int = base.MAX_BYTES) -> bytes:
@@ -60,12 +60,9 @@ class FileSource(base.Source):
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for path, mark, trouble in sorted(self._found(marks=True)):
-            if not layouts.system_part(path)[0]:
+            if not names.system_part(path)[0]:
                 digest.update(repr((path, mark, trouble)).encode())
         return digest.hexdigest()
-
-    def _head(self, path: str) -> bytes:
-        return self._read(path, pictures.HEAD)
 
 
 def read_remote(path: str, most: int) -> bytes:

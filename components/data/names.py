@@ -36,6 +36,16 @@ def system_file(name: str) -> str:
     return "a system's own file" if name.lower() in _FILES else ""
 
 
+def system_part(path: str) -> tuple[str, str]:
+    """(path, reason) of what a system made and an image's path leads through or to; both empty where nothing."""
+    parts = path.split("/")
+    for count, folder in enumerate(parts[:-1], start=1):
+        if reason := system_folder(folder):
+            return "/".join(parts[:count]) + "/", reason
+    reason = system_file(parts[-1])
+    return (path, reason) if reason else ("", "")
+
+
 def is_image(path: str) -> bool:
     """Whether a path ends as an image's does: see IMAGE_SUFFIXES."""
     return path.lower().endswith(IMAGE_SUFFIXES)

@@ -26,7 +26,8 @@ def open_source(
     """Opens a source; nothing is listed yet.
 
     Args:
-      uri: a folder, .zip or .tar (local, or whatever tf.io.gfile reads), or `glyphs:head=60,...`;
+      uri: a folder, .zip or .tar, a manifest (.csv or .parquet), InsightFace's .rec (local, or whatever tf.io.gfile
+        reads), `tfrecord:FILES,image=KEY,label=KEY`, or `glyphs:head=60,...`;
         `{SPAN}` in it, or `{SPAN:04d}`, stands for the span's number.
       layout: how paths tell identities: one of `layouts.LAYOUTS`.
       camera_pattern: regular expression with one group of digits, searched in the file name;
@@ -40,7 +41,20 @@ def open_source(
     uri = resolve(uri, span)
     if uri.startswith(glyphs.SCHEME):
         return glyph_source.GlyphSource(uri, layout, camera_pattern, span)
-    return _open_files(uri.rstrip("/") or "/", layout, camera_pattern)
+    from longtail.components.data import manifests
+    from longtail.components.data import record_sources
+
+    told_by_itself = {".rec": record_sources.RecSource, **dict.fromkeys(manifests.SUFFIXES, manifests.ManifestSource)}
+    kind = next((kind for suffix, kind in told_by_itself.items() if uri.lower().endswith(suffix)), None)
+    if uri.startswith(record_sources.SCHEME):
+        kind = record_sources.TfRecordSource
+    if kind is None:
+        return _open_files(uri.rstrip("/") or "/", layout, camera_pattern)
+    if layout != "folder" or camera_pattern:
+        raise errors.UsageError(f"{uri}: says itself whose images they are; leave layout and camera_pattern out")
+    if kind is not record_sources.TfRecordSource and not _is_there(uri):
+        raise errors.UsageError(f"{uri}: no such file; check the path of the data")
+    return kind(uri)
 
 
 def _open_files(uri: str, layout: str, camera_pattern: str) -> base.Source:
@@ -50,11 +64,8 @@ def _open_files(uri: str, layout: str, camera_pattern: str) -> base.Source:
     from longtail.components.data import archives
     from longtail.components.data import folders
 
-    try:
-        is_folder, is_there = tf.io.gfile.isdir(uri), tf.io.gfile.exists(uri)
-    except tf.errors.UnimplementedError as error:  # a scheme TensorFlow has no file system for
-        raise errors.UsageError(f"{uri}: {error.message}") from error
-    if is_folder:
+    is_there = _is_there(uri)
+    if tf.io.gfile.isdir(uri):
         return (folders.RemoteFolder if "://" in uri else folders.LocalFolder)(uri, layout, camera_pattern)
     if not is_there:
         raise errors.UsageError(f"{uri}: no such folder, .zip or .tar; check the path of the data")
@@ -62,7 +73,16 @@ def _open_files(uri: str, layout: str, camera_pattern: str) -> base.Source:
         return archives.ZipSource(uri, layout, camera_pattern)
     if uri.lower().endswith(".tar"):
         return archives.TarSource(uri, layout, camera_pattern)
-    raise errors.UsageError(f"{uri}: neither a folder nor a .zip or .tar of one")
+    raise errors.UsageError(f"{uri}: neither a folder nor a .zip or .tar of one, nor a .csv, .parquet or .rec")
+
+
+def _is_there(uri: str) -> bool:
+    import tensorflow as tf
+
+    try:
+        return tf.io.gfile.exists(uri)
+    except tf.errors.UnimplementedError as error:  # a scheme TensorFlow has no file system for
+        raise errors.UsageError(f"{uri}: {error.message}") from error
 
 
 def fingerprint(uri: str, layout: str = "folder", span: int = 0) -> str:

@@ -73,7 +73,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
           fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
             have changed; "" leaves it to the executor to take, and the cache to trust the
             source's name.
-          layout: how paths tell identities: `folder` or `market1501`.
+          layout: how paths tell identities: one of `layouts.LAYOUTS`.
           camera_pattern: regular expression with one group of digits, searched in file names;
             "" for none.
           eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
