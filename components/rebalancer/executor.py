@@ -100,7 +100,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Chooses, labels, shuffles and writes the images, with Beam."""
         folder = os.path.join(uri, f"Split-{features.TRAIN_SPLIT}")
         partial = os.path.join(uri, "partial")
-        for made in (folder, partial):
+        for made in (folder, partial):  # emptied, where an attempt died and is made again: shards must not mix
+            if fileio.exists(made):
+                fileio.rmtree(made)
             fileio.makedirs(made)
         with self._make_beam_pipeline() as pipeline:
             plan = beam.pvalue.AsSingleton(
