@@ -16,8 +16,7 @@ from longtail.components.data import layouts
 from longtail.components.data import names
 from longtail.models import errors
 
-SCHEME = "tfrecord:"
-_USAGE = f"{SCHEME}FILES,image=KEY,label=KEY[,camera=KEY][,split=KEY]"
+_USAGE = "tfrecord:FILES,image=KEY,label=KEY[,camera=KEY][,split=KEY]"
 _GZIP = b"\x1f\x8b"
 _MOST_RECORD = 2**30  # a longer one is a damaged length
 
@@ -77,7 +76,7 @@ class TfRecordSource(_RecordSource):
     def __init__(self, uri: str):
         """Takes the uri. Raises errors.UsageError where its map is none."""
         self.uri = uri
-        self._pattern, *pairs = uri.removeprefix(SCHEME).split(",")
+        self._pattern, *pairs = uri.partition(":")[2].split(",")
         self._map = dict(pair.partition("=")[::2] for pair in pairs)
         if not {"image", "label"} <= self._map.keys() <= {"image", "label", "camera", "split"}:
             raise errors.UsageError(f"{uri}: expected {_USAGE}")

@@ -4,6 +4,7 @@ Example: `source = sources.open_source("glyphs:identities=300", span=1)`, then
 `[source.read(item) for item in source.items()]`.
 """
 
+import os
 import re
 
 from longtail.components.data import base
@@ -16,6 +17,8 @@ Item = base.Item
 Listing = base.Listing
 ReadError = base.ReadError
 Source = base.Source
+
+TFRECORD = "tfrecord:"  # how the uri of TFRecord files begins
 
 _SPAN = re.compile(r"\{SPAN(?::([^{}]*))?\}")
 
@@ -46,7 +49,7 @@ def open_source(
 
     told_by_itself = {".rec": record_sources.RecSource, **dict.fromkeys(manifests.SUFFIXES, manifests.ManifestSource)}
     kind = next((kind for suffix, kind in told_by_itself.items() if uri.lower().endswith(suffix)), None)
-    if uri.startswith(record_sources.SCHEME):
+    if uri.startswith(TFRECORD):
         kind = record_sources.TfRecordSource
     if kind is None:
         return _open_files(uri.rstrip("/") or "/", layout, camera_pattern)
@@ -94,6 +97,15 @@ def fingerprint(uri: str, layout: str = "folder", span: int = 0) -> str:
       errors.UsageError: as `open_source`.
     """
     return open_source(uri, layout, span=span).fingerprint()
+
+
+def absolute(uri: str) -> str:
+    """A source's uri that means the same wherever it is opened from."""
+    if "://" in uri or uri.startswith(glyphs.SCHEME):
+        return uri
+    scheme = TFRECORD if uri.startswith(TFRECORD) else ""
+    path, comma, features = uri.removeprefix(scheme).partition(",") if scheme else (uri, "", "")
+    return f"{scheme}{os.path.abspath(path)}{comma}{features}"
 
 
 def resolve(uri: str, span: int) -> str:

@@ -34,6 +34,16 @@ class Records:
         ends = np.cumsum(lengths)
         return cls(file, ends - lengths, ends)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that say where the records are."""
+        return self._begins.nbytes + self._ends.nbytes
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._file.fileno()).st_size
+
     def __len__(self) -> int:
         return len(self._ends)
 

@@ -82,7 +82,8 @@ def run(
       errors.UsageError: data or request log missing or unusable.
       errors.WorkError: stopped by the gate, or a component failed.
     """
-    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console, request_log, beam_args)
+    # One folder by two names, such as a link to it, is one root: artifacts are known by their paths.
+    return _run(recipe, os.path.realpath(root), source, span, accept_drift, console, request_log, beam_args)
 
 
 def _run(recipe, root, source, span, accept_drift, console, request_log, beam_args) -> dict[str, Any]:

@@ -194,6 +194,15 @@ def test_tfrecords_are_read_by_their_map_each_record_by_itself(tmp_path):
     assert [source.read(item) for item in reversed(items)] == [b"1 0", b"0 1", b"0 0"]
 
 
+def test_an_absolute_uri_means_the_same_from_every_folder(tmp_path, monkeypatch):
+    _tfrecord(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    absolute = sources.absolute("tfrecord:part-*.tfrecord,image=image/encoded,label=image/class")
+    assert absolute == f"tfrecord:{tmp_path}/part-*.tfrecord,image=image/encoded,label=image/class"
+    assert sources.absolute("a,b.zip") == f"{tmp_path}/a,b.zip"
+    assert sources.absolute("gs://bucket/x") == "gs://bucket/x"
+
+
 def test_a_truncated_tfrecord_is_named_and_what_is_before_is_read(tmp_path):
     uri = _tfrecord(tmp_path)
     whole = (tmp_path / "part-0.tfrecord").read_bytes()
