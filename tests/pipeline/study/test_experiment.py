@@ -1,9 +1,11 @@
 """The study: what a method's name means, and that each one trains."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
@@ -165,6 +167,14 @@ def _study(recipe, folder, names, *settings, **more):
     return experiment.study(recipe, str(folder / "d"), settings, names, 1, str(folder / "s.json"), **more)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, recipe):
+    """The folder of a study of one training."""
+    folder = tmp_path_factory.mktemp("finished")
+    _study(recipe, folder, ["cosface"], "H6S3")
+    return folder
+
+
 def test_head_and_tail_of_a_study_are_by_the_threshold_and_not_by_the_carve(tmp_path):
     # With T = 8 nobody of those kept whole, 8 images each, is head.
     nobody = recipe_lib.load("omniglot_lt", [*SMALL, "leap.head_threshold=8"])
@@ -188,14 +198,21 @@ def test_a_metric_that_is_added_is_in_runs_summary_and_table(tmp_path, recipe, m
     ]  # fmt: skip
 
 
-def test_a_study_with_other_metrics_is_another_study(tmp_path, recipe, monkeypatch):
-    _study(recipe, tmp_path, ["cosface"], "H6S3")
+def test_a_study_with_other_metrics_is_another_study(finished, recipe, monkeypatch):
     monkeypatch.setattr(metric, "METRICS", metric.METRICS[:2])
     with pytest.raises(errors.UsageError, match="holds another study"):
-        _study(recipe, tmp_path, ["cosface"], "H6S3")
+        _study(recipe, finished, ["cosface"], "H6S3")
 
 
-def test_every_method_trains_and_is_scored_and_paired(tmp_path, recipe):
+@pytest.fixture
+def eagerly():
+    """Nothing is traced: a training of few steps takes half as long."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_every_method_trains_and_is_scored_and_paired(tmp_path, recipe, eagerly):
     added = [f"cosface+{name}" for name in ("leap_f", "class_balanced", "balanced_softmax", "centre")]
     names = [*methods.names(), *added]
     found = _study(recipe, tmp_path, names, "H6S3")
@@ -304,8 +321,8 @@ def test_final_models_are_scored_on_further_data_without_the_identities_of_the_s
     assert titles == ["test identities", "more", "angular variance, rad²"]
 
 
-def test_weights_make_the_intervals_centre_the_difference_of_map(tmp_path, recipe):
-    [run] = _study(recipe, tmp_path, ["cosface"], "H6S3")["runs"]
+def test_weights_make_the_intervals_centre_the_difference_of_map(finished):
+    [run] = json.loads((finished / "s.json").read_text())["runs"]
     assert np.average(run["identity_mAP"], weights=run["identity_queries"]) == pytest.approx(run["mAP"], abs=1e-6)
 
 
