@@ -12,6 +12,7 @@ from longtail.models.metrics import protocols
 
 KEEP, SET_ASIDE = CONTRADICTIONS = ("keep", "set_aside")
 STRATEGIES = ("none", "cap", "repeat", "carve")
+MARGIN_ENDS = ("worst", "middle", "best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,11 @@ class Evaluation:
     )
     floor_map: float = settings.number(0.0, 0, 1, "a model below this mAP is not blessed")
     margin: float = settings.number(0.02, 0, 1, "how far below the last blessed model's mAP it may be")
+    margin_end: str = settings.choice(
+        "middle", MARGIN_ENDS, "which end of the 95 % interval of that difference counts; middle: the difference itself"
+    )
     max_undecodable: float = settings.number(0.05, 0, 1, "which share of held-out images it may refuse")
+    beat_pixels: bool = settings.flag(True, "a model no better than an image's own pixels is not blessed")
 
 
 @dataclasses.dataclass(frozen=True)

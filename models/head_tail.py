@@ -33,3 +33,20 @@ def rule(threshold: int, identities: str) -> str:
       'head: held-out identities with more than 10 images; tail: all others'
     """
     return f"head: {identities} with more than {threshold} images; tail: all others"
+
+
+def bins(counts: npt.ArrayLike) -> dict[str, np.ndarray]:
+    """Which identities have many, medium or few images (Liu et al., Large-Scale Long-Tailed Recognition, CVPR 2019).
+
+    Args:
+      counts: int [C], distinct images of each identity.
+
+    Returns:
+      `many`, more than 100; `medium`, 20 to 100; `few`, fewer than 20: bool [C] each.
+
+    Example:
+      >>> {name: found.tolist() for name, found in bins([101, 20, 4]).items()}
+      {'many': [True, False, False], 'medium': [False, True, False], 'few': [False, False, True]}
+    """
+    counts = np.asarray(counts)
+    return {"many": counts > 100, "medium": (counts >= 20) & (counts <= 100), "few": counts < 20}

@@ -183,7 +183,9 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         head_threshold=recipe.leap.head_threshold,
         floor_map=settings.floor_map,
         margin=settings.margin,
+        margin_end=settings.margin_end,
         max_undecodable=settings.max_undecodable,
+        beat_pixels=settings.beat_pixels,
     )
     pusher = pusher_lib.Pusher(
         model=model,
@@ -193,6 +195,7 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         ),
         model_name=model_name,
         delivery=span.delivery,
+        evaluation=evaluator.outputs["evaluation"],
     )
     gallery = gallery_builder.GalleryBuilder(
         examples=examples,

@@ -34,6 +34,23 @@ class Match:
 
 
 @dataclasses.dataclass(frozen=True)
+class Nearest:
+    """The identity that an embedding is nearest to, by its nearest image, and how far the next one is behind.
+
+    Attributes:
+      identity: who.
+      similarity: cosine to the nearest image of that identity.
+      second: the next identity, None in a gallery of one.
+      margin: by how much its nearest image is less similar; None likewise.
+    """
+
+    identity: str
+    similarity: float
+    second: str | None
+    margin: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Gallery:
     """One version of a gallery, in memory.
 
@@ -44,6 +61,7 @@ class Gallery:
       model_version: that model's version.
       index: FAISS inner-product index of `count` l2-normalised float32 vectors.
       items: row i describes vector i.
+      thresholds: the model's, as `longtail.serving.thresholds` reads them; none where it was not calibrated.
     """
 
     path: str
@@ -52,6 +70,7 @@ class Gallery:
     model_version: int
     index: Any
     items: tuple[dict[str, Any], ...]
+    thresholds: tuple[dict[str, Any], ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -95,6 +114,32 @@ class Gallery:
             for query in zip(rows, similarity, strict=True)
         ]
 
+    def nearest(self, embeddings: np.ndarray) -> list[Nearest]:
+        """Finds the nearest identity of each embedding, however many images it has, and the next one.
+
+        Args:
+          embeddings: float [N, dimension]; they need not be normalised.
+
+        Raises:
+          UsageError: see `identify`.
+        """
+        return [self._two(np.asarray(embedding)[None]) for embedding in embeddings]
+
+    def _two(self, embedding: np.ndarray) -> Nearest:
+        k = 0
+        others: list[Match] = []
+        while not others and k < self.count:  # until the nearest identity has no more images before the next one
+            k = min(self.count, max(16, 8 * k))
+            best, *found = self.identify(embedding, k)[0]
+            others = [match for match in found if match.identity != best.identity][:1]
+        second = others[0] if others else None
+        return Nearest(
+            best.identity,
+            best.similarity,
+            second.identity if second else None,
+            best.similarity - second.similarity if second else None,
+        )
+
     def _match(self, row: int, similarity: float) -> Match:
         item = self.items[row]
         return Match(
@@ -132,6 +177,7 @@ def _read_card(path: str) -> dict[str, Any]:
             "model_version": _version(card["model_version"]),
             "dimension": int(card["dimension"]),
             "count": int(card["count"]),
+            "thresholds": tuple(card.get("thresholds", ())),  # galleries of former releases have none
         }
     except tf.errors.OpError as error:
         raise errors.UsageError(f"{file} cannot be read; is {path} a gallery? Rebuild it") from error
@@ -202,4 +248,4 @@ def load(folder: str) -> Gallery:
         )
     if not items:
         raise errors.UsageError(f"gallery {path} is empty; build it from at least one image")
-    return Gallery(path, version, card["model_name"], card["model_version"], index, items)
+    return Gallery(path, version, card["model_name"], card["model_version"], index, items, card["thresholds"])

@@ -71,6 +71,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             "dimension": vectors.shape[1],
             "count": len(items),
             "undecodable": refused,
+            "thresholds": _thresholds(pushed.uri),
         }
         _write(gallery.uri, vectors, items, card)
         base = runtime.folder(exec_properties[DESTINATION_KEY], exec_properties[MODEL_NAME_KEY])
@@ -112,6 +113,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         vectors = np.stack(vectors)
         faiss.normalize_L2(vectors)
         return vectors, list(items), len(rows) - len(good)
+
+
+def _thresholds(model_uri: str) -> list[dict[str, Any]]:
+    """Those of the model that was pushed; none where it was not calibrated."""
+    path = os.path.join(model_uri, signatures.THRESHOLDS_FILE)
+    return json.loads(io_utils.read_bytes_file(path))["thresholds"] if fileio.exists(path) else []
 
 
 def _embed_to(pipeline: beam.Pipeline, patterns: list[str], model_uri: str, prefix: str) -> None:

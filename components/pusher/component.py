@@ -6,6 +6,7 @@ from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import pusher_pb2
 from tfx.types import channel
+from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs
 
 from longtail.components import specs
@@ -25,6 +26,7 @@ class Pusher(base_component.BaseComponent):
     SPEC_CLASS = specs.declare(
         stock=standard_component_specs.PusherSpec,
         parameters={executor.MODEL_NAME_KEY: str},
+        optional_inputs={executor.EVALUATION_KEY: standard_artifacts.ModelEvaluation},
     )
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
@@ -35,6 +37,7 @@ class Pusher(base_component.BaseComponent):
         push_destination: pusher_pb2.PushDestination,
         model_name: str = "",
         delivery: int = 0,
+        evaluation: channel.BaseChannel | None = None,
     ):
         """Makes the component.
 
@@ -44,6 +47,7 @@ class Pusher(base_component.BaseComponent):
           push_destination: a `filesystem.base_directory`.
           model_name: stands where `{MODEL}` is in the base directory.
           delivery: another number pushes the same model again, whatever the cache knows.
+          evaluation: the evaluator's, whose thresholds are written beside the model.
         """
         spec = self.SPEC_CLASS(
             model=model,
@@ -51,5 +55,6 @@ class Pusher(base_component.BaseComponent):
             push_destination=push_destination,
             custom_config=json.dumps({"delivery": delivery}),
             model_name=model_name,
+            evaluation=evaluation,
         )
         super().__init__(spec=spec)

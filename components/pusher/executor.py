@@ -18,10 +18,13 @@ from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
 from longtail.components import runtime
+from longtail.components.retrieval_evaluator import executor as evaluator
 from longtail.models import errors
+from longtail.models.export import signatures
 from longtail.models.export import versions
 
 MODEL_NAME_KEY = "model_name"
+EVALUATION_KEY = "evaluation"
 
 # Of a version folder: which model it is.
 MARK_FILE = os.path.join("assets.extra", "pushed.json")
@@ -61,7 +64,10 @@ class Executor(executor.Executor):
         base = _base_directory(exec_properties)
         # The archived copy first: nothing is served that the metadata store could not give back.
         io_utils.copy_dir(model_path, pushed.uri)
-        destination = _push(model_path, base)
+        thresholds = _thresholds(input_dict)
+        if thresholds is not None:
+            io_utils.write_bytes_file(os.path.join(pushed.uri, signatures.THRESHOLDS_FILE), thresholds)
+        destination = _push(model_path, base, thresholds)
         version = os.path.basename(destination)
         self._MarkPushed(pushed, pushed_destination=destination, pushed_version=version)
         log.info("pushed to %s", destination)
@@ -77,7 +83,16 @@ def _base_directory(exec_properties: dict[str, Any]) -> str:
     return runtime.folder(destination.filesystem.base_directory, exec_properties.get(MODEL_NAME_KEY, ""))
 
 
-def _push(model_path: str, base: str) -> str:
+def _thresholds(input_dict: dict[str, list[types.Artifact]]) -> bytes | None:
+    """The file that the evaluator wrote, None where there is none."""
+    if not input_dict.get(EVALUATION_KEY):
+        return None
+    evaluation = artifact_utils.get_single_instance(input_dict[EVALUATION_KEY])
+    path = os.path.join(evaluation.uri, evaluator.THRESHOLDS_FILE)
+    return io_utils.read_bytes_file(path) if fileio.exists(path) else None
+
+
+def _push(model_path: str, base: str, thresholds: bytes | None) -> str:
     """Copies the model beside its destination, then renames it into place. Returns its folder."""
     digest = _digest(model_path)
     # Named after the model, so that trying again clears away what a killed push of it has left.
@@ -91,6 +106,8 @@ def _push(model_path: str, base: str) -> str:
         fileio.makedirs(base)
         io_utils.copy_dir(model_path, unfinished)
         io_utils.write_bytes_file(os.path.join(unfinished, MARK_FILE), mark)
+        if thresholds is not None:
+            io_utils.write_bytes_file(os.path.join(unfinished, signatures.THRESHOLDS_FILE), thresholds)
         destination = os.path.join(base, str(_next_version(base)))
         fileio.rename(unfinished, destination)
     except (OSError, tf.errors.OpError) as error:

@@ -11,15 +11,17 @@ from longtail.components.retrieval_evaluator import executor
 
 
 class RetrievalEvaluator(base_component.BaseComponent):
-    """Scores the candidate, and the last blessed model beside it, on the same eval images.
+    """Scores the candidate, and beside it the last blessed model and pixels that nobody trained, on the same images.
 
-    Blessed is a candidate whose mAP reaches the floor and is at most `margin` below the last blessed
-    model's, and which leaves out at most `max_undecodable` of the images and no more than that model
-    does. Both are scored on the images that both can embed. A refusal is no failure: the blessing
-    says so, with its `reason`, and Pusher pushes nothing.
+    Blessed is a candidate that is scored on two identities at least, whose mAP reaches the floor, is above that of the
+    pixels and at most `margin` below the last blessed model's, and which leaves out at most `max_undecodable` of the
+    images and no more than that model does. Both are scored on the images that both can embed, and compared identity by
+    identity. A refusal is no failure: the blessing says so, with its `reason`, and Pusher pushes nothing.
 
     Outputs:
-      evaluation: `metrics.json`, the figures of both models over all, head and tail identities.
+      evaluation: `metrics.json`, the figures of both models and of pixels over all, head and tail identities, the
+        difference of the two models with its interval, and warnings; `thresholds.json`, the similarities for false
+        match rates, see `longtail.models.metrics.calibration`.
       blessing: as TFX's own Evaluator writes it, with a custom property `reason`.
     """
 
@@ -29,7 +31,9 @@ class RetrievalEvaluator(base_component.BaseComponent):
             executor.HEAD_THRESHOLD_KEY: int,
             executor.FLOOR_MAP_KEY: float,
             executor.MARGIN_KEY: float,
+            executor.MARGIN_END_KEY: str,
             executor.MAX_UNDECODABLE_KEY: float,
+            executor.BEAT_PIXELS_KEY: int,
         },
         inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.MODEL_KEY: standard_artifacts.Model},
         optional_inputs={executor.BASELINE_MODEL_KEY: standard_artifacts.Model},
@@ -49,7 +53,9 @@ class RetrievalEvaluator(base_component.BaseComponent):
         head_threshold: int,
         floor_map: float,
         margin: float,
+        margin_end: str,
         max_undecodable: float,
+        beat_pixels: bool,
     ):
         """Names what flows in.
 
@@ -62,7 +68,10 @@ class RetrievalEvaluator(base_component.BaseComponent):
           baseline_model: the last blessed Model; custom property `found` 0 says there is none.
           floor_map: least mAP to be blessed, a fraction of 1.
           margin: how far mAP may lie below the last blessed model's, a fraction of 1.
+          margin_end: which end of the interval of the difference must lie within the margin: worst or best, or
+            middle, the difference itself.
           max_undecodable: largest share of the eval images that the candidate may fail to embed.
+          beat_pixels: whether a candidate must be better than pixels.
         """
         super().__init__(
             self.SPEC_CLASS(
@@ -73,6 +82,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 head_threshold=head_threshold,
                 floor_map=runtime.number(float, floor_map),
                 margin=runtime.number(float, margin),
+                margin_end=margin_end,
                 max_undecodable=runtime.number(float, max_undecodable),
+                beat_pixels=runtime.number(int, beat_pixels),
             )
         )

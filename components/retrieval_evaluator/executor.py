@@ -1,6 +1,5 @@
 """RetrievalEvaluator's work: embed the eval images, rank them, compare with the last blessed."""
 
-import collections
 import dataclasses
 import logging
 import os
@@ -21,13 +20,14 @@ from tfx.utils import path_utils
 from longtail.components import embedding
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
+from longtail.components.retrieval_evaluator import judgement
+from longtail.components.retrieval_evaluator import pixels as pixels_lib
+from longtail.components.retrieval_evaluator import scoring
 from longtail.models import errors
 from longtail.models import files as files_lib
-from longtail.models import head_tail
 from longtail.models.export import signatures
 from longtail.models.metrics import metric
 from longtail.models.metrics import protocols
-from longtail.models.metrics import retrieval
 
 EXAMPLES_KEY = "examples"
 MODEL_KEY = "model"
@@ -38,22 +38,15 @@ PROTOCOL_KEY = "protocol"
 HEAD_THRESHOLD_KEY = "head_threshold"
 FLOOR_MAP_KEY = "floor_map"
 MARGIN_KEY = "margin"
+MARGIN_END_KEY = "margin_end"
 MAX_UNDECODABLE_KEY = "max_undecodable"
+BEAT_PIXELS_KEY = "beat_pixels"
 
 METRICS_FILE = "metrics.json"
+THRESHOLDS_FILE = "thresholds.json"
 REASON_PROPERTY = "reason"  # of the blessing: why not
 
 log = logging.getLogger("longtail")
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvalRows:
-    """What is known of each eval image but its pixels, in the order of the files."""
-
-    identity: np.ndarray  # bytes [N]
-    digest: np.ndarray  # bytes [N], sha256 of the file
-    camera: np.ndarray  # int64 [N]
-    split: np.ndarray  # bytes [N], query or gallery
 
 
 class Executor(base_executor.BaseExecutor):
@@ -68,7 +61,7 @@ class Executor(base_executor.BaseExecutor):
         """See `component.RetrievalEvaluator`.
 
         Raises:
-          errors.UsageError: a parameter out of range.
+          errors.UsageError: an unknown protocol.
           errors.WorkError: there is nothing to score, the protocol crosses cameras that are unknown,
             or a model cannot be loaded, embeds no image, or gives values that are not finite.
         """
@@ -80,14 +73,13 @@ class Executor(base_executor.BaseExecutor):
         rows = _read_rows(files)
         _check(rows, protocol, files)
 
-        candidate_scores, baseline_scores = _compare(model, baseline, files, rows, exec_properties)
-        reason = _reason_against(candidate_scores, baseline_scores, exec_properties)
-
+        outcome = _judge(model, baseline, files, rows, exec_properties)
         evaluation = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
-        _write_metrics(evaluation.uri, candidate_scores, baseline_scores, reason, exec_properties)
+        files_lib.write_json(os.path.join(evaluation.uri, THRESHOLDS_FILE), outcome.pop("thresholds"))
+        _write_metrics(evaluation.uri, outcome, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict[BLESSING_KEY])
-        _write_blessing(blessing, model, baseline, reason, exec_properties)
-        _log_outcome(candidate_scores, baseline_scores, reason)
+        _write_blessing(blessing, model, baseline, outcome["reason"], exec_properties)
+        _log_outcome(outcome)
 
 
 def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | None:
@@ -112,7 +104,7 @@ def _records(files: list[str]) -> Iterator[tf.train.Example]:
             yield tf.train.Example.FromString(record)
 
 
-def _read_rows(files: list[str]) -> _EvalRows:
+def _read_rows(files: list[str]) -> scoring.EvalRows:
     rows = [
         (
             row.features.feature[features.IDENTITY].bytes_list.value[0],
@@ -123,12 +115,12 @@ def _read_rows(files: list[str]) -> _EvalRows:
         for row in _records(files)
     ]
     identity, digest, camera, split = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return _EvalRows(
+    return scoring.EvalRows(
         np.array(identity, "S"), np.array(digest, "S"), np.array(camera, np.int64), np.array(split, "S")
     )
 
 
-def _check(rows: _EvalRows, protocol: protocols.Protocol, files: list[str]) -> None:
+def _check(rows: scoring.EvalRows, protocol: protocols.Protocol, files: list[str]) -> None:
     if not len(rows.identity):
         raise errors.WorkError(
             f"the eval split is empty ({len(files)} files): raise the share of identities held out"
@@ -141,110 +133,74 @@ def _check(rows: _EvalRows, protocol: protocols.Protocol, files: list[str]) -> N
         )
 
 
-def _compare(
+def _judge(
     model: types.Artifact,
     baseline: types.Artifact | None,
     files: list[str],
-    rows: _EvalRows,
+    rows: scoring.EvalRows,
     properties: dict[str, Any],
-) -> tuple[dict, dict | None]:
-    """Figures of both models over the images that both can embed, since others are no comparison."""
-    vectors, usable = _embed(model, files)
-    if baseline is None:
-        return _score(vectors, usable, usable, rows, properties), None
-    try:
-        baseline_vectors, baseline_usable = _embed(baseline, files)
-    except errors.WorkError as error:
-        raise errors.WorkError(f"the last blessed model cannot be scored: {error}") from error
-    both = usable & baseline_usable
-    return (
-        _score(vectors, usable, both, rows, properties),
-        _score(baseline_vectors, baseline_usable, both, rows, properties),
+) -> dict[str, Any]:
+    """Figures of both models and of pixels over the images that both can embed, and what follows from them."""
+    protocol, threshold = protocols.PROTOCOLS[properties[PROTOCOL_KEY]], properties[HEAD_THRESHOLD_KEY]
+    embedded = _embed(model, files)
+    usable, other = embedded.usable, None
+    if baseline is not None:
+        try:
+            other = _embed(baseline, files)
+        except errors.WorkError as error:
+            raise errors.WorkError(f"the last blessed model cannot be scored: {error}") from error
+        usable = usable & other.usable  # of other images there is no comparison
+    candidate = scoring.score(embedded, usable, rows, protocol, threshold)
+    last = scoring.score(other, usable, rows, protocol, threshold) if other else None
+    pictures = scoring.Embedded(*pixels_lib.read(_images(files)))
+    pixels = scoring.score_pixels(pictures, usable, rows, protocol, threshold)
+    found = judgement.difference(candidate, last) if last else None
+    rules = judgement.Rules(
+        floor_map=properties[FLOOR_MAP_KEY],
+        margin=properties[MARGIN_KEY],
+        margin_end=properties[MARGIN_END_KEY],
+        max_undecodable=properties[MAX_UNDECODABLE_KEY],
+        beat_pixels=bool(properties[BEAT_PIXELS_KEY]),
     )
+    baseline_figures = last.figures if last else None
+    thresholds, doubt = scoring.thresholds(embedded, rows)
+    warnings = judgement.warnings(candidate.figures, embedded.vectors[usable], pixels)
+    return {
+        "candidate": {**candidate.figures, "pixels": pixels},
+        "baseline": baseline_figures,
+        "difference": dataclasses.asdict(found) if found else None,
+        "thresholds": thresholds,
+        "warnings": [*warnings, *doubt],
+        "reason": judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules),
+    }
 
 
-def _embed(model: types.Artifact, files: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings float32 [N, d] of the eval images, and which of them are any: bool [N]."""
+def _images(files: list[str]) -> Iterator[bytes]:
+    return (row.features.feature[features.ENCODED].bytes_list.value[0] for row in _records(files))
+
+
+def _embed(model: types.Artifact, files: list[str]) -> scoring.Embedded:
+    """Embeds the eval images."""
     embedder = embedding.Embedder(path_utils.serving_model_path(model.uri))
-    images = (row.features.feature[features.ENCODED].bytes_list.value[0] for row in _records(files))
-    vectors, status = embedding.embed_images(embedder, images)
+    vectors, status = embedding.embed_images(embedder, _images(files))
     usable = status == signatures.STATUS_OK
     if not usable.any():
         raise errors.WorkError(f"{embedder.uri}: cannot embed any of {len(status)} eval images; export it anew")
-    return vectors, usable
+    return scoring.Embedded(vectors, usable)
 
 
-def _score(
-    vectors: np.ndarray, own: np.ndarray, usable: np.ndarray, rows: _EvalRows, properties: dict[str, Any]
-) -> dict:
-    """Retrieval figures over the `usable` images: overall, `head`, `tail`; and how many are not the model's `own`."""
-    protocol = protocols.PROTOCOLS[properties[PROTOCOL_KEY]]
-    everyone, crossed = not protocol.divided, protocol.cross_camera
-    query = usable & (everyone | (rows.split == features.QUERY))
-    gallery = usable & (everyone | (rows.split == features.GALLERY))
-    for images in (query, gallery):  # copies of a file count once
-        images[images] = retrieval.distinct(rows.identity[images], rows.digest[images])
-    head = _of_head(rows, properties[HEAD_THRESHOLD_KEY])[query]
-    scores = retrieval.evaluate_retrieval(
-        vectors[query],
-        rows.identity[query],
-        vectors[gallery],
-        rows.identity[gallery],
-        query_cameras=rows.camera[query] if crossed else None,
-        gallery_cameras=rows.camera[gallery] if crossed else None,
-        query_files=rows.digest[query],
-        gallery_files=rows.digest[gallery],
-        exclude_self=everyone,
-        slices={"head": head, "tail": ~head},
-    )
-    slices = scores.pop("slices")
-    return {**scores, **slices, "images": len(own), "undecodable": int((~own).sum())}
-
-
-def _of_head(rows: _EvalRows, threshold: int) -> np.ndarray:
-    """bool [N]: images of head identities; the same file twice is one image, as it is in training."""
-    names = rows.identity.tolist()
-    images = collections.Counter(name for name, _ in set(zip(names, rows.digest.tolist(), strict=True)))
-    return head_tail.is_head([images[name] for name in names], threshold)
-
-
-def _reason_against(candidate: dict, baseline: dict | None, properties: dict[str, Any]) -> str:
-    """Why the candidate must not be pushed, in one line; empty where nothing speaks against it."""
-    floor, margin, most = properties[FLOOR_MAP_KEY], properties[MARGIN_KEY], properties[MAX_UNDECODABLE_KEY]
-    refused, images = candidate["undecodable"], candidate["images"]
-    if refused > most * images:
-        return f"{refused} of {images} images cannot be embedded, more than {MAX_UNDECODABLE_KEY}={most:g} allows"
-    if candidate["mAP"] < floor:
-        return f"mAP {candidate['mAP']:.4f} is below the floor of {floor:.4f}"
-    if baseline is None:
-        return ""
-    if candidate["mAP"] < baseline["mAP"] - margin:
-        return (
-            f"mAP {candidate['mAP']:.4f} is more than {margin:.4f} below the last blessed model's "
-            f"{baseline['mAP']:.4f} on the same images"
-        )
-    if candidate["undecodable"] > baseline["undecodable"]:
-        return (
-            f"{refused} images cannot be embedded, where the last blessed model "
-            f"leaves out {baseline['undecodable']}"
-        )
-    return ""
-
-
-def _write_metrics(
-    uri: str, candidate: dict, baseline: dict | None, reason: str, properties: dict[str, Any]
-) -> None:
+def _write_metrics(uri: str, outcome: dict[str, Any], properties: dict[str, Any]) -> None:
     metrics = {
         "protocol": properties[PROTOCOL_KEY],
         "head_threshold": properties[HEAD_THRESHOLD_KEY],
         "floor_map": properties[FLOOR_MAP_KEY],
         "margin": properties[MARGIN_KEY],
+        "margin_end": properties[MARGIN_END_KEY],
         "max_undecodable": properties[MAX_UNDECODABLE_KEY],
-        **{name: candidate[name] for name in ("queries", "gallery", "undecodable")},
-        "candidate": candidate,
-        "baseline": baseline,
-        "blessed": not reason,
-        "reason": reason,
+        "beat_pixels": bool(properties[BEAT_PIXELS_KEY]),
+        **{name: outcome["candidate"][name] for name in ("queries", "gallery", "undecodable")},
+        **outcome,
+        "blessed": not outcome["reason"],
     }
     files_lib.write_json(os.path.join(uri, METRICS_FILE), metrics)
 
@@ -277,9 +233,15 @@ def _write_blessing(
     io_utils.write_string_file(os.path.join(blessing.uri, name), "")
 
 
-def _log_outcome(candidate: dict, baseline: dict | None, reason: str) -> None:
-    against = f"last blessed model: {metric.line(baseline)}" if baseline else "no blessed model yet"
+def _log_outcome(outcome: dict[str, Any]) -> None:
+    candidate, baseline, reason = outcome["candidate"], outcome["baseline"], outcome["reason"]
+    for line in outcome["warnings"]:
+        log.warning("%s", line)
+    against = "no blessed model yet"
+    if baseline:
+        found = judgement.Difference(**outcome["difference"])
+        against = f"{found} than the last blessed model: {metric.line(baseline)}"
+    if candidate["pixels"]:
+        against += f"; {candidate['pixels']['embedding']}: {metric.line(candidate['pixels'])}"
     verdict = f"not blessed: {reason}" if reason else "blessed"
-    log.info(
-        "%s over %d queries (%s): %s", metric.line(candidate), candidate["queries"], against, verdict
-    )
+    log.info("%s over %d queries (%s): %s", metric.line(candidate), candidate["queries"], against, verdict)

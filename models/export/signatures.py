@@ -21,8 +21,9 @@ STATUS_MEANING = {
 # -- files in a version folder of a model
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MODEL_CARD_FILE = "assets.extra/longtail.json"
+THRESHOLDS_FILE = "assets.extra/thresholds.json"  # similarities from which two images are one identity's
 
 # -- files in a version folder of a gallery
 GALLERY_INDEX = "index.faiss"  # faiss.IndexFlatIP over l2-normalised float32 rows
 GALLERY_ITEMS = "items.jsonl"  # row i describes vector i: identity, path, sha256, camera
-GALLERY_CARD = "gallery.json"  # model_name, model_version, dimension, count
+GALLERY_CARD = "gallery.json"  # model_name, model_version, dimension, count, thresholds as the model's

@@ -20,6 +20,9 @@ class QueryScores:
       average_precision: float64 [Q], NaN where there is none.
       inverse_penalty: float64 [Q], matches / rank of the last right answer (INP); NaN where there
         is none.
+      r_precision: float64 [Q], share of right answers among the first R, R = matches; NaN where there is none.
+      precision_at_r: float64 [Q], sum of the precisions at the right answers among the first R, divided by R; NaN where
+        there is none.
 
     Example: one query, whose right answers are at the ranks 1 and 3: (1/1 + 2/3) / 2 and 2/3.
 
@@ -33,6 +36,8 @@ class QueryScores:
     first: np.ndarray
     average_precision: np.ndarray
     inverse_penalty: np.ndarray
+    r_precision: np.ndarray
+    precision_at_r: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +91,8 @@ METRICS: tuple[Metric, ...] = (
     MEAN_AVERAGE_PRECISION,
     *(Metric(f"rank{k}", f"Rank-{k}", functools.partial(_found_within, k=k)) for k in (1, 5, 10)),
     Metric("mINP", "mINP", lambda queries: queries.inverse_penalty),
+    Metric("r_precision", "R-Prec", lambda queries: queries.r_precision),
+    Metric("mean_average_precision_at_r", "MAP@R", lambda queries: queries.precision_at_r),
 )
 
 
@@ -128,7 +135,7 @@ def line(figures: Mapping[str, Any]) -> str:
 
     Example:
 
-    >>> metric.line({"mAP": 0.75, "rank1": 0.5, "rank5": 1.0, "rank10": 1.0, "mINP": 0.625})
-    'mAP 75.00 %, Rank-1 50.00 %, Rank-5 100.00 %, Rank-10 100.00 %, mINP 62.50 %'
+    >>> metric.line(dict.fromkeys((each.name for each in METRICS), 0.75))
+    'mAP 75.00 %, Rank-1 75.00 %, Rank-5 75.00 %, Rank-10 75.00 %, mINP 75.00 %, R-Prec 75.00 %, MAP@R 75.00 %'
     """
     return ", ".join(f"{each.caption} {each.show(figures[each.name])} {each.unit}".rstrip() for each in METRICS)

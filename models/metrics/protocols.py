@@ -1,7 +1,8 @@
-"""Who is ranked against whom: the one set of names that recipes, `longtail evaluate` and studies take."""
+"""Who is compared with whom: the one set of names that recipes, `longtail evaluate` and studies take."""
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 
 from longtail.models import errors
 
@@ -37,17 +38,25 @@ REID = Protocol(
     cross_camera=True,
 )
 
+VERIFICATION = Protocol("verification", "are two images of one identity: all pairs, or those of --pairs", divided=False)
+IDENTIFICATION = Protocol(
+    "identification", "who is it, or nobody in the gallery: with strangers among the queries", divided=True
+)
+
+# Those that rank, by which a run and a study judge a model, and all that a model can be scored by.
 PROTOCOLS: dict[str, Protocol] = {each.name: each for each in (RETRIEVAL, QUERY_GALLERY, REID)}
+ALL: dict[str, Protocol] = PROTOCOLS | {each.name: each for each in (VERIFICATION, IDENTIFICATION)}
 
 _FORMER = {"leave_one_out": RETRIEVAL.name}
 
 
-def find(name: str, where: str) -> Protocol:
+def find(name: str, where: str, among: Mapping[str, Protocol] = PROTOCOLS) -> Protocol:
     """The protocol of a name.
 
     Args:
-      name: a key of `PROTOCOLS`.
+      name: a key of `among`.
       where: the recipe's key or the command's option that holds it, for the message.
+      among: `PROTOCOLS`, or `ALL`.
 
     Raises:
       errors.UsageError: no such protocol; the nearest one is named.
@@ -56,8 +65,8 @@ def find(name: str, where: str) -> Protocol:
       >>> find("reid", "--protocol").cross_camera
       True
     """
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    near = [_FORMER[name]] if name in _FORMER else difflib.get_close_matches(str(name), PROTOCOLS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(PROTOCOLS)}"
+    if name in among:
+        return among[name]
+    near = [_FORMER[name]] if name in _FORMER else difflib.get_close_matches(str(name), among, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(among)}"
     raise errors.UsageError(f"{where}: unknown {name!r}; {hint}")

@@ -62,14 +62,38 @@ def evaluate_retrieval(
         gallery_files=gallery_files,
         exclude_self=exclude_self,
     )
+    return averages(scores, len(gallery), slices)
+
+
+def averages(
+    scores: metric.QueryScores, gallery: int, slices: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Averages over the queries that have a match.
+
+    Args:
+      scores: of `score_queries`.
+      gallery: how many images were ranked.
+      slices: name -> bool [Q]: queries to be averaged by themselves too.
+
+    Returns:
+      As `evaluate_retrieval`.
+
+    Raises:
+      errors.WorkError: no query has a match in the gallery.
+
+    Example:
+
+    >>> retrieval.averages(retrieval.score_queries([[1.0, 0.0]], ["a"], np.eye(2), ["a", "b"]), gallery=2)["mAP"]
+    1.0
+    """
     overall = metric.summarise(scores)
     if not overall["queries"]:
         raise errors.WorkError(
-            f"none of {len(scores.first)} queries has a match among {len(gallery)} gallery images: "
+            f"none of {len(scores.first)} queries has a match among {gallery} gallery images: "
             "give each identity an image in both, seen by two cameras where cameras are crossed"
         )
     named = {name: metric.summarise(scores, mask) for name, mask in (slices or {}).items()}
-    return {**overall, "gallery": len(gallery), "slices": named}
+    return {**overall, "gallery": gallery, "slices": named}
 
 
 def score_queries(
@@ -89,7 +113,9 @@ def score_queries(
     A right answer's rank counts the wrong ones that are as similar or more (ties, to 1e-6, are
     lost: a model that maps everything to one point scores worst, not best). Average precision is
     the mean over right answers of the precision at their rank, without interpolation. INP is that
-    precision at the last of them (Ye et al., Deep Learning for Person Re-identification, 2021).
+    precision at the last of them (Ye et al., Deep Learning for Person Re-identification, 2021). R-precision and MAP@R
+    look at the first R answers only, R being the number of right ones (Musgrave et al., A Metric Learning Reality
+    Check, 2020).
 
     Only the wrong answers above a query's worst right one are ever sorted; memory is a chunk of
     queries times the gallery, at most 64 MiB or one row.
@@ -116,7 +142,7 @@ def score_queries(
     >>> retrieval.score_queries([[1.0, 0.0]], ["a"], [[1.0, 0.0], [2.0, 0.0]], ["a", "b"]).first
     array([2])
     """
-    query, gallery = _unit("query", query, query_ids), _unit("gallery", gallery, gallery_ids)
+    query, gallery = unit("query", query, query_ids), unit("gallery", gallery, gallery_ids)
     kept_apart = {"cameras": (query_cameras, gallery_cameras), "files": (query_files, gallery_files)}
     _check(query, gallery, kept_apart, exclude_self)
     identity, gallery_identity = _dense_codes(query_ids, gallery_ids)
@@ -125,7 +151,7 @@ def score_queries(
     bounds = np.searchsorted(gallery_identity[by_identity], np.arange(identity.max(initial=-1) + 2))
 
     matches, first = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
-    precision, penalty = np.full(len(query), np.nan), np.full(len(query), np.nan)
+    precision, penalty, r_precision, precision_at_r = np.full((4, len(query)), np.nan)
     for row, similarity in _similarities(query, gallery):
         same = by_identity[bounds[identity[row]] : bounds[identity[row] + 1]]
         right = np.ones(len(same), bool)
@@ -136,10 +162,14 @@ def score_queries(
         if not right.any():
             continue
         rank = _ranks(similarity, same, same[right])
-        matches[row], first[row] = len(rank), rank[0]
-        precision[row] = np.mean(np.arange(1, len(rank) + 1) / rank)
-        penalty[row] = len(rank) / rank[-1]
-    return metric.QueryScores(identity, matches, first, precision, penalty)
+        count = len(rank)
+        matches[row], first[row] = count, rank[0]
+        at_each = np.arange(1, count + 1) / rank
+        precision[row] = np.mean(at_each)
+        penalty[row] = count / rank[-1]
+        within = int(np.searchsorted(rank, count, side="right"))
+        r_precision[row], precision_at_r[row] = within / count, at_each[:within].sum() / count
+    return metric.QueryScores(identity, matches, first, precision, penalty, r_precision, precision_at_r)
 
 
 def distinct(ids: Sequence, files: Sequence) -> np.ndarray:
@@ -199,7 +229,22 @@ def _similarities(query: np.ndarray, gallery: np.ndarray) -> Iterator[tuple[int,
             yield begin + offset, similarity
 
 
-def _unit(name: str, embedding: np.ndarray, ids: Sequence) -> np.ndarray:
+def unit(name: str, embedding: np.ndarray, ids: Sequence | np.ndarray) -> np.ndarray:
+    """Embeddings at length 1, float32 [N, d]; zeros stay zeros.
+
+    Args:
+      name: of `embedding`, for the message.
+      embedding: float [N, d].
+      ids: [N], of whatever kind.
+
+    Raises:
+      ValueError: shapes do not fit, or a value is not finite.
+
+    Example:
+
+    >>> retrieval.unit("query", [[3.0, 4.0]], ["a"])
+    array([[0.6, 0.8]], dtype=float32)
+    """
     embedding = np.asarray(embedding, np.float32)
     if embedding.ndim != 2 or len(embedding) != len(ids):
         raise ValueError(

@@ -14,11 +14,13 @@ import typer  # noqa: E402
 import longtail  # noqa: E402
 from longtail.models import errors  # noqa: E402
 from longtail.pipeline.cli import bench  # noqa: E402
+from longtail.pipeline.cli import calibrate  # noqa: E402
 from longtail.pipeline.cli import clients  # noqa: E402
 from longtail.pipeline.cli import compile as compile_command  # noqa: E402
 from longtail.pipeline.cli import data  # noqa: E402
 from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
+from longtail.pipeline.cli import gallery  # noqa: E402
 from longtail.pipeline.cli import recipe  # noqa: E402
 from longtail.pipeline.cli import rehearse  # noqa: E402
 from longtail.pipeline.cli import run  # noqa: E402
@@ -26,6 +28,7 @@ from longtail.pipeline.cli import serve  # noqa: E402
 from longtail.pipeline.cli import study  # noqa: E402
 from longtail.pipeline.cli import submit  # noqa: E402
 from longtail.pipeline.cli import tf_serving_flags  # noqa: E402
+from longtail.pipeline.cli import verify  # noqa: E402
 
 app = typer.Typer(
     name="longtail",
@@ -56,6 +59,7 @@ app.command("try")(run.smoke_test)
 app.command()(drift.drift)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 app.command()(recipe.recipe)
 app.command("compile")(compile_command.compile_)
 app.command()(rehearse.rehearse)
@@ -63,7 +67,9 @@ app.command()(submit.submit)
 app.command(cls=tf_serving_flags.Command)(serve.serve)
 app.command()(clients.embed)
 app.command()(clients.identify)
+app.command()(verify.verify)
 app.add_typer(data.app, name="data")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(bench.app, name="bench")
 
 

@@ -12,6 +12,7 @@ import typer
 
 from longtail.models import errors
 from longtail.models.export import signatures
+from longtail.pipeline.cli import answers as answers_lib
 
 if TYPE_CHECKING:
     from longtail.serving import client
@@ -84,7 +85,7 @@ def embed(
         raise errors.UsageError(f"--output {output} is a folder; name a file in it")
     if output and not os.path.isdir(os.path.dirname(output) or ".") and "://" not in output:
         raise errors.UsageError(f"--output {output}: its folder does not exist; make it first")
-    proof = _security(root_ca, certificate, key, token_file)
+    proof = security_of(root_ca, certificate, key, token_file)
     with client.Client(server, model_name, timeout, batch_size, proof) as connection:
         embedded = connection.embed(images)
     if output:
@@ -99,7 +100,7 @@ def embed(
         _report_unreadable(images, embedded.status.tolist())
 
 
-def _security(root_ca: str, certificate: str, key: str, token_file: str) -> "security.Security":
+def security_of(root_ca: str, certificate: str, key: str, token_file: str) -> "security.Security":
     from longtail.serving import security
 
     return security.Security(root_ca, certificate, key, security.token(token_file, os.environ))
@@ -146,6 +147,8 @@ def identify(
         str, typer.Option(help="What the server calls the model.", show_default="the model that built the gallery")
     ] = "",
     k: Annotated[int, typer.Option(help="How many gallery images to name for each image.", min=1)] = 5,
+    threshold: answers_lib.ThresholdOption = None,
+    fmr: answers_lib.FmrOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     batch_size: BatchSize = 32,
     timeout: Timeout = 60.0,
@@ -157,34 +160,38 @@ def identify(
     """Says who is on each image: the nearest images of a gallery, by cosine similarity.
 
     The images are embedded through the model server, by the version that built the gallery.
-    The gallery is searched here, exactly.
+    The gallery is searched here, exactly. With --threshold or --fmr, each image also has an answer:
+    the nearest identity and how far the next one is behind, or that it is unknown.
     """
     from longtail.pipeline import console
     from longtail.serving import client
     from longtail.serving import gallery as gallery_lib
 
     people = gallery_lib.load(gallery)
+    bar = answers_lib.chosen(threshold, fmr, people.thresholds, f"gallery {people.path}")
     name = model_name or people.model_name
-    proof = _security(root_ca, certificate, key, token_file)
+    proof = security_of(root_ca, certificate, key, token_file)
     with client.Client(server, name, timeout, batch_size, proof) as connection:
-        embedded = _embed_for(people, connection, images)
+        embedded = embed_for(people, connection, images)
     note = people.mismatch(name)
     status = embedded.status.tolist()
     found = [
         matches if code == signatures.STATUS_OK else []
         for code, matches in zip(status, people.identify(embedded.embedding, k), strict=True)
     ]
+    answers = answers_lib.answers(people, bar, embedded) if bar else [None] * len(images)
     if as_json:
-        typer.echo(json.dumps(_identified(images, status, found, people, name, embedded.model_version, note)))
+        told = _identified(images, status, found, people, name, embedded.model_version, note)
+        typer.echo(json.dumps(answers_lib.with_answers(told, bar, answers) if bar else told))
     else:
-        _print_matches(images, status, found)
+        _print_matches(images, status, found, answers)
     with console.lines():
         if note:
             log.warning("%s", note)
         _report_unreadable(images, status)
 
 
-def _embed_for(people: "gallery_lib.Gallery", connection: "client.Client", images: list[str]) -> "client.Embedded":
+def embed_for(people: "gallery_lib.Gallery", connection: "client.Client", images: list[str]) -> "client.Embedded":
     """Embeds images with the version that built the gallery; embeddings of two versions cannot be compared."""
     from longtail.serving import client
 
@@ -222,9 +229,9 @@ def _identified(
     }
 
 
-def _print_matches(images: list[str], status: list[int], found: list[Any]) -> None:
-    for path, code, matches in zip(images, status, found, strict=True):
+def _print_matches(images: list[str], status: list[int], found: list[Any], answers: list[Any]) -> None:
+    for path, code, matches, answer in zip(images, status, found, answers, strict=True):
         if code == signatures.STATUS_OK:
-            typer.echo(errors.shown(path))
+            typer.echo(errors.shown(f"{path}: {answer}" if answer else path))
         for match in matches:
             typer.echo(errors.shown(f"  {match.similarity:7.4f}  {match.identity}  {match.path}"))

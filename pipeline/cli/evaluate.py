@@ -19,6 +19,8 @@ from longtail.models import errors
 from longtail.models.metrics import protocols
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from longtail.components.data import sources
 
 _READERS = 8
@@ -31,6 +33,22 @@ log = logging.getLogger("longtail")
 class _Image(NamedTuple):
     source: "sources.Source"
     item: "sources.Item"
+
+
+class Embedded(NamedTuple):
+    """Images that a model has embedded; those that it could not are left out.
+
+    Attributes:
+      model: the folder of the SavedModel.
+      vectors: float32 [N, d].
+      identities: str [N].
+      digests: str [N], of the files.
+    """
+
+    model: str
+    vectors: "np.ndarray"
+    identities: "np.ndarray"
+    digests: "np.ndarray"
 
 
 class _Task(NamedTuple):
@@ -57,10 +75,14 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="; ".join(f"{each.name}: {each.meaning}" for each in protocols.PROTOCOLS.values())
+            help="; ".join(f"{each.name}: {each.meaning}" for each in protocols.ALL.values())
             + ". By default query_gallery where the data tells queries from gallery, else retrieval; for reid all "
             "images are both where it does not."
         ),
+    ] = "",
+    pairs: Annotated[
+        str,
+        typer.Option(help="For verification: LFW's pairs.txt, or a CSV left,right[,same[,fold]], paths below --data."),
     ] = "",
     layout: Annotated[str, typer.Option(help="How paths tell identities.")] = "folder",
     camera_pattern: Annotated[
@@ -68,33 +90,65 @@ def evaluate(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Score a model: every image a query against all others, or queries against a gallery."""
+    """Score a model: how well it finds identities again, tells pairs apart, or knows a stranger."""
     begin = time.perf_counter()
-    asked = protocols.find(protocol, "--protocol") if protocol else None
-    _check_arguments(asked, data, query, gallery)
+    asked = protocols.find(protocol, "--protocol", protocols.ALL) if protocol else None
+    _check_arguments(asked, data, query, gallery, pairs)
     # Here, since TensorFlow takes seconds to import.
     from longtail.components import embedding
     from longtail.pipeline import console
+    from longtail.pipeline.cli import evaluate_pairs
 
     with console.lines():
         embedder = embedding.Embedder(_model_folder(model))
         task = _task(data, query, gallery, layout, camera_pattern, asked)
+        listed = evaluate_pairs.read(pairs, task.queries) if pairs else []
+        if listed:
+            task = _Task(task.protocol, evaluate_pairs.mentioned(listed, task.queries), None)
         _check_task(task)
         log.info("embedding %d images with %s", len(task.images), embedder.uri)
         files: list[str] = []
         vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
         _say_what_was_refused(task, files, status)
-        figures = {"protocol": task.protocol.name, **_figures(task, files, vectors, status)}
+        figures = {"protocol": task.protocol.name, **_figures(task, files, vectors, status, listed)}
     figures["seconds"] = round(time.perf_counter() - begin, 3)
     _print(figures, as_json)
 
 
-def _check_arguments(asked: protocols.Protocol | None, data: str, query: str, gallery: str) -> None:
+def embed_data(model: str, data: str, layout: str) -> Embedded:
+    """Embeds a folder or an archive; says which images are left out.
+
+    Raises:
+      errors.UsageError: there is no model, no image, or one identity alone.
+      errors.WorkError: the model fails, or can embed none.
+    """
+    import numpy as np
+
+    from longtail.components import embedding
+    from longtail.models.export import signatures
+
+    embedder = embedding.Embedder(_model_folder(model))
+    task = _task(data, "", "", layout, "", protocols.RETRIEVAL)
+    _check_task(task)
+    log.info("embedding %d images with %s", len(task.images), embedder.uri)
+    files: list[str] = []
+    vectors, status = embedding.embed_images(embedder, _noted(_read_ahead(task.images), files))
+    _say_what_was_refused(task, files, status)
+    usable = status == signatures.STATUS_OK
+    if not usable.any():
+        raise errors.WorkError(f"{embedder.uri}: cannot embed any of {len(status)} images of {data}")
+    identities = np.array([image.item.identity for image in task.images])
+    return Embedded(embedder.uri, vectors[usable], identities[usable], np.array(files)[usable])
+
+
+def _check_arguments(asked: protocols.Protocol | None, data: str, query: str, gallery: str, pairs: str) -> None:
     if bool(query) != bool(gallery):
         raise errors.UsageError("--query and --gallery go together; give both, or --data alone")
     if bool(data) == bool(query):
         raise errors.UsageError("give either --data, or --query and --gallery")
-    if query and asked is protocols.RETRIEVAL:
+    if pairs and asked is not protocols.VERIFICATION:
+        raise errors.UsageError(f"--pairs {pairs}: pairs are for --protocol {protocols.VERIFICATION.name}")
+    if query and asked in (protocols.RETRIEVAL, protocols.VERIFICATION):
         raise errors.UsageError(
             f"--protocol {asked.name}: {asked.meaning}, so there is no gallery; give --data, or take query_gallery"
         )
@@ -138,9 +192,15 @@ def _task(
     if not data:
         return _Task(asked or protocols.QUERY_GALLERY, images(query), images(gallery))
     listed = images(data)
+    if asked is protocols.VERIFICATION:
+        return _Task(asked, listed, None)
     queries, others = ([image for image in listed if image.item.split == split] for split in ("query", "gallery"))
     if queries and asked is not protocols.RETRIEVAL:
         return _Task(asked or protocols.QUERY_GALLERY, queries, others)
+    if asked is protocols.IDENTIFICATION:
+        from longtail.pipeline.cli import evaluate_pairs
+
+        return _Task(asked, *evaluate_pairs.divide(listed))
     if asked is protocols.QUERY_GALLERY:
         raise errors.UsageError(
             f"--protocol {asked.name}: {data} does not tell queries from gallery; give --query and --gallery, or take "
@@ -207,15 +267,27 @@ def _say_what_was_refused(task: _Task, files: list[str], status) -> None:
             log.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
 
 
-def _figures(task: _Task, files: list[str], vectors, status) -> dict:
-    """Ranks what could be embedded. `files`, `vectors` [N, d] and `status` [N] follow `task.images`."""
+def _figures(task: _Task, files: list[str], vectors, status, pairs: list) -> dict:
+    """Scores what could be embedded. `files`, `vectors` [N, d] and `status` [N] follow `task.images`."""
+    from longtail.models.export import signatures
+    from longtail.pipeline.cli import evaluate_pairs
+
+    usable = status == signatures.STATUS_OK
+    if task.protocol is protocols.VERIFICATION:
+        figures = evaluate_pairs.verification(task.images, files, vectors, usable, pairs)
+    elif task.protocol is protocols.IDENTIFICATION:
+        figures = evaluate_pairs.identification(task.images, files, len(task.queries), vectors, usable)
+    else:
+        figures = _ranked(task, files, vectors, usable)
+    return {**figures, "undecodable": int((~usable).sum())}
+
+
+def _ranked(task: _Task, files: list[str], vectors, usable) -> dict:
     import numpy as np
 
-    from longtail.models.export import signatures
     from longtail.models.metrics import metric
     from longtail.models.metrics import retrieval
 
-    usable = status == signatures.STATUS_OK
     identity = np.array([image.item.identity for image in task.images])
     camera = np.array([image.item.camera for image in task.images]) if task.protocol.cross_camera else None
     is_query, digests = np.arange(len(usable)) < len(task.queries), np.array(files)
@@ -235,9 +307,9 @@ def _figures(task: _Task, files: list[str], vectors, status) -> dict:
         gallery_files=digests[gallery],
         exclude_self=task.gallery is None,
     )
-    left_out = {"copies": found - int((query | gallery).sum()), "undecodable": int((~usable).sum())}
+    copies = found - int((query | gallery).sum())
     kept = (*(each.name for each in metric.METRICS), "queries", "gallery", "unmatched")
-    return {**{name: scores[name] for name in kept}, **left_out}
+    return {**{name: scores[name] for name in kept}, "copies": copies}
 
 
 def _print(figures: dict, as_json: bool) -> None:
@@ -251,7 +323,20 @@ def _print(figures: dict, as_json: bool) -> None:
 
     table = rich.table.Table(show_header=False)
     metrics = {each.name: each for each in metric.METRICS}
+    points = figures.pop("points", [])
     for name, value in figures.items():
         known = metrics.get(name)
-        table.add_row(*((known.caption, f"{known.show(value)} {known.unit}".rstrip()) if known else (name, f"{value}")))
+        shown = f"{known.show(value)} {known.unit}".rstrip() if known else _written(value)
+        table.add_row(known.caption if known else name, shown)
     console.out().print(table)
+    if points:
+        from longtail.pipeline.cli import evaluate_pairs
+
+        console.out().print(evaluate_pairs.table(points))
+
+
+def _written(value) -> str:
+    """A figure that is none of the metrics; an interval with its two ends."""
+    if isinstance(value, tuple):
+        return " to ".join(map(_written, value))
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"

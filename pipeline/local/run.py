@@ -155,6 +155,8 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "head_threshold": scored["head_threshold"],
         "metrics": scored["candidate"],
         "baseline": scored["baseline"],
+        "difference": scored["difference"],
+        "warnings": scored["warnings"],
         "blessed": whole("RetrievalEvaluator", "blessing", "blessed") == 1,
         "reason": text("RetrievalEvaluator", "blessing", "reason"),
         "pushed_model": text("Pusher", "pushed_model", "pushed_destination") if pushed else None,
@@ -227,19 +229,26 @@ def print_table(summary: dict[str, Any], root: str) -> None:
 
 
 def _print_scores(summary: dict[str, Any], console: rich.console.Console) -> None:
-    """Prints every metric over all held-out identities and of head and tail, which where one is all are no rows."""
+    """Prints every metric over all held-out identities, of head and tail, of pixels and of the last blessed model.
+
+    Where all identities are of one kind, it is no row of its own.
+    """
     scores, rule = summary["metrics"], head_tail.rule(summary["head_threshold"], "held-out identities")
     slices = {name: scores[name] for name in ("head", "tail") if scores[name]["queries"]}
     if len(slices) == 1:
         rule += f"; all that are scored are {next(iter(slices))} by this rule"
         slices = {}
     table = rich.table.Table("", *(each.title for each in metric.METRICS), "queries")
-    for name, row in {"all": scores, **slices, "baseline": summary["baseline"]}.items():
+    for name, row in {"all": scores, **slices, "pixels": scores["pixels"], "baseline": summary["baseline"]}.items():
         if row:
             figures = (each.show(row[each.name]) for each in metric.METRICS)
             table.add_row(name, *figures, str(row["queries"]))
     console.print(table)
     console.print(f"protocol {summary['protocol']}; {rule}")
+    if scores["pixels"]:
+        console.print(f"pixels: {scores['pixels']['embedding']}, an embedding that nobody trained")
+    for line in summary["warnings"]:
+        console.print(f"warning: {line}", soft_wrap=True)
 
 
 def _print_health(health: dict[str, Any], head_threshold: int, console: rich.console.Console) -> None:

@@ -85,7 +85,8 @@ def _figures(name: str, partner: str | None, own: Runs, plain: Mapping[str, Runs
     paired = _difference(own, plain.get(partner, ()) if partner else ())
     to_best = _difference(own, plain[best] if best and best != name else ())
     return {
-        **{each.name: _mean([run[each.name] for run in own]) for each in metric.METRICS},
+        # A study begun before a metric was added does not have it.
+        **{each.name: _mean([run.get(each.name) for run in own]) for each in metric.METRICS},
         f"{_PAIRED.name}_spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         **{f"paired_{key}": value for key, value in paired.items()},
         "best": best,

@@ -117,7 +117,7 @@ def crosses_cameras(recipe: recipe_lib.Recipe) -> bool:
 
 def _ranked(recipe, embedded: np.ndarray, scored: carve.Images) -> metric.QueryScores:
     names = scored.identities.tolist()
-    cameras = scored.cameras if crosses_cameras(recipe) else None
+    cameras = scored.cameras.tolist() if crosses_cameras(recipe) else None
     return retrieval.score_queries(
         embedded, names, embedded, names, query_cameras=cameras, gallery_cameras=cameras, exclude_self=True
     )

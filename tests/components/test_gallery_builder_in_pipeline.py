@@ -17,6 +17,13 @@ from longtail.components.gallery_builder import component as gallery_builder
 from longtail.components.pusher import component as pusher
 from longtail.components.retrieval_evaluator import component as retrieval_evaluator
 
+# Of two identities; 24 images each make 576 pairs of different ones, which support a rate of 0.1 but not less.
+MANY = [
+    (f"{one},{other + number / 100}".encode(), name, split)
+    for name, one, other in (("a", 1.0, 0.1), ("b", 0.1, 1.0))
+    for number in range(24)
+    for split in ("query" if number % 2 else "gallery",)
+]
 ROWS = [
     (b"1,0", "a", "query"),
     (b"0.9,0.1", "a", "gallery"),
@@ -46,6 +53,7 @@ def _run(folder, examples_uri, model_uri):
         model=model.outputs["result"],
         model_blessing=evaluator.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(filesystem=destination),
+        evaluation=evaluator.outputs["evaluation"],
     )
     builder = gallery_builder.GalleryBuilder(
         examples.outputs["result"],
@@ -69,7 +77,16 @@ def test_a_blessed_model_gets_a_gallery_of_its_own_version(tmp_path, eval_exampl
     _run(tmp_path, eval_examples(ROWS).uri, os.path.dirname(vector_model()))
     (version,) = os.listdir(tmp_path / "served")
     card = json.loads((tmp_path / "galleries" / version / "gallery.json").read_text())
-    assert (card["model_version"], card["count"]) == (int(version), 2)
+    assert (card["model_version"], card["count"], card["thresholds"]) == (int(version), 2, [])
+
+
+def test_a_gallery_has_the_thresholds_of_the_version_that_built_it(tmp_path, eval_examples, vector_model):
+    _run(tmp_path, eval_examples(MANY).uri, os.path.dirname(vector_model()))
+    (version,) = os.listdir(tmp_path / "served")
+    card = json.loads((tmp_path / "galleries" / version / "gallery.json").read_text())
+    beside = json.loads((tmp_path / "served" / version / "assets.extra" / "thresholds.json").read_text())
+    assert [one["fmr"] for one in card["thresholds"]] == [0.1]
+    assert card["thresholds"] == beside["thresholds"]
 
 
 def test_a_model_that_is_not_blessed_ends_well_and_ships_nothing(

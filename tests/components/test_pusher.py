@@ -22,7 +22,7 @@ def push(tmp_path):
     served = tmp_path / "served"
     runs = []
 
-    def run(blessed=1, number=None):
+    def run(blessed=1, number=None, thresholds=""):
         number = len(runs) if number is None else number
         model = standard_artifacts.Model()
         model.uri = str(tmp_path / f"model{number}")
@@ -39,8 +39,16 @@ def push(tmp_path):
         destination = pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(served))
         )
+        inputs = {"model": [model], "model_blessing": [blessing]}
+        if thresholds:
+            evaluation = standard_artifacts.ModelEvaluation()
+            evaluation.uri = str(tmp_path / "evaluation")
+            os.makedirs(evaluation.uri)
+            with open(os.path.join(evaluation.uri, "thresholds.json"), "w") as file:
+                file.write(thresholds)
+            inputs["evaluation"] = [evaluation]
         executor.Executor().Do(
-            {"model": [model], "model_blessing": [blessing]},
+            inputs,
             {"pushed_model": [pushed]},
             {"push_destination": proto_utils.proto_to_json(destination)},
         )
@@ -63,6 +71,13 @@ def test_a_blessed_model_is_copied_whole_to_its_version_and_to_the_artifact(push
     destination = pushed.get_string_custom_property("pushed_destination")
     assert _files(destination) == ["assets.extra/pushed.json", *MODEL_FILES]
     assert _files(pushed.uri) == MODEL_FILES
+
+
+def test_the_evaluators_thresholds_lie_beside_the_pushed_model(push):
+    pushed = push(thresholds='{"thresholds": []}')
+    for folder in (pushed.get_string_custom_property("pushed_destination"), pushed.uri):
+        with open(os.path.join(folder, "assets.extra", "thresholds.json")) as file:
+            assert file.read() == '{"thresholds": []}'
 
 
 def test_a_pushed_model_is_marked_as_tfx_marks_it(push):

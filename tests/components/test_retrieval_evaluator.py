@@ -4,11 +4,14 @@ import json
 import logging
 import os
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
 from longtail.components.retrieval_evaluator import executor
+from longtail.components.retrieval_evaluator import judgement
 from longtail.models import errors
 from longtail.models.metrics import metric
 
@@ -51,7 +54,9 @@ def evaluate(tmp_path, eval_examples, vector_model):
             "head_threshold": 2,
             "floor_map": 0.0,
             "margin": 0.1,
+            "margin_end": "middle",
             "max_undecodable": 0.05,
+            "beat_pixels": 1,
         }
         executor.Executor().Do(
             inputs,
@@ -224,3 +229,95 @@ def test_queries_without_any_match_are_an_error(evaluate):
 def test_an_unknown_protocol_is_named(evaluate):
     with pytest.raises(errors.UsageError, match="evaluation.protocol: unknown 'gallery'; did you mean 'query_gallery'"):
         evaluate(SEPARATED, protocol="gallery")
+
+
+def test_one_scorable_identity_is_never_blessed(evaluate):
+    alone = (b"0,1", "b", "gallery")
+    metrics, blessing = evaluate([*SEPARATED[:2], alone])
+    assert metrics["candidate"]["mAP"] == 1.0
+    assert metrics["reason"].startswith("1 identity can be scored, and at least 2 must be")
+    assert not model_utils.is_model_blessed(blessing)
+
+
+def test_few_identities_are_warned_of(evaluate, caplog):
+    metrics, _ = evaluate(SEPARATED)
+    assert metrics["warnings"][0].startswith("only 2 identities are scored")
+    assert metrics["warnings"][0] in caplog.messages
+
+
+def test_nearly_parallel_embeddings_are_said(evaluate):
+    metrics, _ = evaluate(SEPARATED, "collapsed", floor_map=0.1)
+    assert "embeddings are nearly parallel: the mean cosine of two images is 1.0000" in metrics["warnings"]
+
+
+def picture(seed, noise):
+    """A PNG of 20 x 20 random pixels, of which each noise is another variant."""
+    pixels = np.random.default_rng(seed).integers(0, 200, (20, 20))
+    pixels += np.random.default_rng(noise).integers(0, 20, (20, 20))
+    return tf.io.encode_png(pixels[..., None].astype(np.uint8)).numpy()
+
+
+PICTURES = [
+    (picture(seed, 10 * seed + place), name, split)
+    for seed, name in enumerate("abc", start=1)
+    for place, split in enumerate(("query", "gallery"))
+]
+
+
+def test_a_model_no_better_than_pixels_is_not_blessed(evaluate):
+    metrics, blessing = evaluate(PICTURES, "blind")
+    assert metrics["candidate"]["pixels"]["mAP"] == 1.0
+    assert metrics["reason"].startswith("mAP 0.3333 is not above the 1.0000 of centred pixels, which nobody trained")
+    assert not model_utils.is_model_blessed(blessing)
+
+
+def test_a_recipe_may_bless_a_model_no_better_than_pixels_and_is_warned(evaluate):
+    metrics, blessing = evaluate(PICTURES, "blind", beat_pixels=0)
+    assert "no better than centred pixels, which nobody trained: mAP 1.0000" in metrics["warnings"]
+    assert model_utils.is_model_blessed(blessing)
+
+
+def test_files_that_are_no_pictures_have_no_pixels_to_compare_with(evaluate):
+    assert evaluate(SEPARATED)[0]["candidate"]["pixels"] is None
+
+
+# The collapsed model loses all eight identities alike, so the interval has no width.
+EIGHT = [
+    (f"{np.cos(angle + shift):.4f},{np.sin(angle + shift):.4f}".encode(), name, split)
+    for name, angle in zip("abcdefgh", np.linspace(0, 3, 8), strict=True)
+    for shift, split in ((0.0, "query"), (0.01, "gallery"))
+]
+
+
+def test_the_difference_to_the_last_blessed_model_has_an_interval_over_identities(evaluate):
+    metrics, _ = evaluate(EIGHT, "collapsed", evaluate.model_artifact(""))
+    found = metrics["difference"]
+    assert found["mAP"] == pytest.approx(metrics["candidate"]["mAP"] - metrics["baseline"]["mAP"])
+    assert found["interval"][0] <= found["mAP"] <= found["interval"][1]
+    assert "worse by 87.50 points of mAP (95 % interval 87.50 to 87.50)" in metrics["reason"]
+
+
+def test_the_end_of_the_interval_that_the_rule_names_is_held_to_the_margin():
+    found = judgement.Difference(-0.01, (-0.05, 0.03))
+    figures = {"mAP": 0.9, "identities": 9, "images": 9, "undecodable": 0}
+    refused = {
+        end: bool(judgement.reason_against(figures, figures, found, None, judgement.Rules(0.0, 0.02, end, 0.05, True)))
+        for end in ("worst", "middle", "best")
+    }
+    assert refused == {"worst": True, "middle": False, "best": False}
+
+
+def test_a_better_model_is_told_as_better():
+    assert str(judgement.Difference(0.004, (-0.001, 0.009))) == (
+        "better by 0.40 points of mAP (95 % interval -0.10 to 0.90)"
+    )
+
+
+def test_many_medium_and_few_are_slices_by_the_images_of_an_identity(evaluate):
+    metrics, _ = evaluate(SEPARATED)
+    assert [metrics["candidate"][name]["identities"] for name in ("many", "medium", "few")] == [0, 0, 2]
+
+
+def test_where_the_data_support_no_threshold_the_run_says_so(evaluate):
+    metrics, _ = evaluate(SEPARATED)
+    assert "no thresholds for verifying: 4 pairs of different identities support no rate" in metrics["warnings"]

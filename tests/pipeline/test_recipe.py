@@ -145,7 +145,7 @@ def test_both_ends_of_a_range_belong_to_it(one):
         ("head={name: adaface, options: {h: .3}}", "head.options has no 'h'; it has concentration, momentum"),
         ("head={name: softmax}", "leap.variant: head 'softmax' has no angles for a cloud"),
         ("leap={variant: directional, form: closed}", "leap.form: a directional cloud is in closed form anyway"),
-        ("leap={statistics: corrected, images_kept: 1000}", "leap.images_kept: at most 30 with leap.statistics"),
+        ("leap={variant: full, statistics: corrected, images_kept: 99}", "leap.images_kept: at most 30 with leap"),
         ("training.images_per_class=3", "training.batch: 128 is not a multiple of images_per_class=3"),
         ("training={schedule: step, warmup_epochs: 1}", "training.warmup_epochs: the 'step' schedule has no warm-up"),
         ("name=../../../evil", "must be letters, digits, '.', '_' and '-', the first a letter or digit, at most 100"),

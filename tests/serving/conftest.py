@@ -42,8 +42,8 @@ def push_broken(folder: os.PathLike, version: int) -> None:
     os.rename(half, os.path.join(folder, str(version)))
 
 
-def write_gallery(folder: os.PathLike, vectors: np.ndarray, version: int = 1, **card) -> None:
-    """A gallery of `vectors`; row i is identity "person i". `card` overrides what gallery.json says.
+def write_gallery(folder: os.PathLike, vectors: np.ndarray, version: int = 1, identities=None, **card) -> None:
+    """A gallery of `vectors`; row i is identity "person i", or as given. `card` overrides what gallery.json says.
 
     It appears complete, by rename.
     """
@@ -54,7 +54,8 @@ def write_gallery(folder: os.PathLike, vectors: np.ndarray, version: int = 1, **
     faiss.write_index(index, os.path.join(path, signatures.GALLERY_INDEX))
     with open(os.path.join(path, signatures.GALLERY_ITEMS), "w") as file:
         for row in range(len(vectors)):
-            item = {"identity": f"person {row}", "path": f"{row}.png", "sha256": f"{row:064x}", "camera": -1}
+            name = identities[row] if identities else f"person {row}"
+            item = {"identity": name, "path": f"{row}.png", "sha256": f"{row:064x}", "camera": -1}
             file.write(json.dumps(item) + "\n")
     with open(os.path.join(path, signatures.GALLERY_CARD), "w") as file:
         said = {"model_name": "tiny", "model_version": 1, "dimension": vectors.shape[1], "count": len(vectors)}

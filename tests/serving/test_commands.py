@@ -167,7 +167,7 @@ def test_serve_without_a_version_is_bad_usage(tmp_path):
         serve.serve(model=str(tmp_path), grpc_port=0, rest_port=0)
 
 
-@pytest.mark.parametrize("command", ["serve", "embed", "identify"])
+@pytest.mark.parametrize("command", ["serve", "embed", "identify", "verify"])
 def test_help_describes_every_option(command):
     text = testing.CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     options = [line for line in text.splitlines() if "--" in line]

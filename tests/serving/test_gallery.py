@@ -127,3 +127,21 @@ def test_an_item_without_an_identity_is_named_by_its_line(folder):
     items.write_text("\n".join(lines))
     with pytest.raises(errors.UsageError, match="line 3 has no identity"):
         gallery.load(str(folder))
+
+
+def test_the_nearest_identity_and_the_next_one_whatever_images_they_have(tmp_path):
+    vectors = np.array([[1.0, 0.0]] * 40 + [[0.6, 0.8]] + [[0.0, 1.0]])
+    conftest.write_gallery(tmp_path, vectors, identities=["ann"] * 40 + ["bob", "eve"])
+    [found] = gallery.load(str(tmp_path)).nearest(np.array([[1.0, 0.0]]))
+    assert (found.identity, found.second) == ("ann", "bob")
+    assert (found.similarity, found.margin) == (pytest.approx(1.0), pytest.approx(0.4))
+
+
+def test_in_a_gallery_of_one_there_is_no_second(tmp_path):
+    conftest.write_gallery(tmp_path, np.eye(2), identities=["ann", "ann"])
+    [found] = gallery.load(str(tmp_path)).nearest(np.array([[1.0, 0.0]]))
+    assert (found.identity, found.second, found.margin) == ("ann", None, None)
+
+
+def test_a_gallery_of_a_former_release_has_no_thresholds(folder):
+    assert gallery.load(str(folder)).thresholds == ()

@@ -12,6 +12,8 @@ SCORES = metric.QueryScores(
     first=np.array([1, 3, 0, 1]),
     average_precision=np.array([1.0, 0.25, np.nan, 1.0]),
     inverse_penalty=np.array([1.0, 0.5, np.nan, 1.0]),
+    r_precision=np.array([1.0, 0.0, np.nan, 1.0]),
+    precision_at_r=np.array([1.0, 0.0, np.nan, 1.0]),
 )
 
 
@@ -47,4 +49,5 @@ def test_a_share_is_shown_in_per_cent_and_another_unit_as_it_is():
 
 def test_a_line_has_every_metric_with_its_unit():
     line = metric.line(metric.summarise(SCORES))
-    assert line == "mAP 75.00 %, Rank-1 66.67 %, Rank-5 100.00 %, Rank-10 100.00 %, mINP 83.33 %"
+    retrieval = "mAP 75.00 %, Rank-1 66.67 %, Rank-5 100.00 %, Rank-10 100.00 %, mINP 83.33 %"
+    assert line == f"{retrieval}, R-Prec 66.67 %, MAP@R 66.67 %"

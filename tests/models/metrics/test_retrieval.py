@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies
 
 from longtail.models import errors
+from longtail.models.metrics import metric
 from longtail.models.metrics import retrieval
 
 
@@ -113,7 +114,7 @@ def test_an_empty_slice_has_no_figures():
         _on_circle(0), ["a"], _on_circle(10), ["a"], slices={"head": [False]}
     )
     assert scores["slices"]["head"] == {
-        **dict.fromkeys(("mAP", "rank1", "rank5", "rank10", "mINP")),
+        **dict.fromkeys(each.name for each in metric.METRICS),
         **dict.fromkeys(("queries", "identities", "unmatched"), 0),
     }
 
@@ -169,9 +170,11 @@ def _naive(query, query_ids, gallery, gallery_ids, query_cameras, gallery_camera
         hits = [position for position, (_, right) in enumerate(ranking, start=1) if right]
         if hits:
             precision = sum(k / rank for k, rank in enumerate(hits, start=1)) / len(hits)
-            results.append((hits[0], precision, len(hits) / hits[-1]))
+            within = [k / rank for k, rank in enumerate(hits, start=1) if rank <= len(hits)]
+            at_r = len(within) / len(hits), sum(within) / len(hits)
+            results.append((hits[0], precision, len(hits) / hits[-1], *at_r))
         else:
-            results.append((0, None, None))
+            results.append((0, None, None, None, None))
     return results
 
 
@@ -203,8 +206,9 @@ def test_every_query_scores_as_in_a_naive_ranking(query, gallery):
         gallery_cameras=gallery_cameras,
     )
     expected = _naive(queries, query_ids, images, gallery_ids, query_cameras, gallery_cameras)
-    np.testing.assert_array_equal(scores.first, [first for first, _, _ in expected])
-    for found, position in ((scores.average_precision, 1), (scores.inverse_penalty, 2)):
+    np.testing.assert_array_equal(scores.first, [first for first, *_ in expected])
+    averages = (scores.average_precision, scores.inverse_penalty, scores.r_precision, scores.precision_at_r)
+    for position, found in enumerate(averages, start=1):
         wanted = np.array([row[position] for row in expected], np.float64)
         np.testing.assert_allclose(found, wanted)
 

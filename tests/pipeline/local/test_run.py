@@ -9,8 +9,16 @@ FIGURES = {each.name: 0.5 for each in metric.METRICS}
 SUMMARY = {
     "protocol": "query_gallery",
     "head_threshold": 10,
-    "metrics": {**FIGURES, "queries": 9, "head": {**FIGURES, "queries": 4}, "tail": {**FIGURES, "queries": 5}},
+    "metrics": {
+        **FIGURES,
+        "queries": 9,
+        "head": {**FIGURES, "queries": 4},
+        "tail": {**FIGURES, "queries": 5},
+        "pixels": None,
+    },
     "baseline": None,
+    "difference": None,
+    "warnings": [],
     "span": 1,
     "blessed": False,
     "pushed_model": None,
@@ -61,9 +69,20 @@ def test_both_tables_say_by_one_rule_who_is_head(printed):
 
 def test_where_all_are_tail_the_table_says_so_instead_of_printing_them_twice(printed):
     everyone, nobody = {**FIGURES, "queries": 9}, {**dict.fromkeys(FIGURES), "queries": 0}
-    lines = printed(metrics={**everyone, "head": nobody, "tail": everyone}, tail_health=None)
+    lines = printed(metrics={**everyone, "pixels": None, "head": nobody, "tail": everyone}, tail_health=None)
     assert len(rows(lines, "all")) == 1 and not rows(lines, "tail") and not rows(lines, "head")
     assert any(line.endswith("all that are scored are tail by this rule") for line in lines)
+
+
+def test_pixels_stand_beside_the_model_with_their_name(printed):
+    pixels = {**FIGURES, "mAP": 0.25, "embedding": "centred pixels", "queries": 9}
+    lines = printed(metrics={**SUMMARY["metrics"], "pixels": pixels})
+    assert rows(lines, "pixels")[0][1] == "25.00"
+    assert "pixels: centred pixels, an embedding that nobody trained" in lines
+
+
+def test_what_casts_doubt_on_the_figures_is_told(printed):
+    assert "warning: only 4 identities are scored" in printed(warnings=["only 4 identities are scored"])
 
 
 def test_tail_health_of_head_and_tail_is_in_the_table(printed):
