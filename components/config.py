@@ -10,6 +10,7 @@ from longtail.models import errors
 from longtail.models import settings
 from longtail.models.metrics import protocols
 
+KEEP, SET_ASIDE = CONTRADICTIONS = ("keep", "set_aside")
 STRATEGIES = ("none", "cap", "repeat", "carve")
 MARGIN_ENDS = ("worst", "middle", "best")
 
@@ -27,6 +28,7 @@ class Data:
     )
     seed: int = settings.number(0, 0, config.SEEDS, "another one holds out other identities")
     max_pixels: int = settings.number(config.MAX_PIXELS, 1, config.LARGE, "larger images are set aside")
+    contradictions: str = settings.choice(KEEP, CONTRADICTIONS, "what becomes of a file that two identities share")
     max_quarantine_fraction: float = settings.number(0.05, 0, 1, "more set aside than this stops the run")
 
 

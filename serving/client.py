@@ -15,7 +15,9 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from longtail.models import config
 from longtail.models import errors
+from longtail.models import pictures
 from longtail.models.export import signatures
 from longtail.serving import security as security_lib
 
@@ -70,17 +72,22 @@ class VersionNotServedError(errors.WorkError):
         self.available = available
 
 
-def _read(image: Image) -> bytes:
+def _read(image: Image, most: int) -> bytes:
+    """A file as found, or the bytes that were given. Raises UsageError where there is none that can be read."""
     if isinstance(image, bytes):
         return image
     path = os.fspath(image)
     if tf.io.gfile.isdir(path):
         raise errors.UsageError(f"image {path} is a folder; name the images in it")
     try:
+        if "://" not in path:
+            return pictures.read_file(path, most)
         with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
-    except tf.errors.NotFoundError as error:
+            return file.read(most)
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
         raise errors.UsageError(f"image {path}: no such file") from error
+    except pictures.BadImage as error:
+        raise errors.UsageError(f"image {path}: {error}; name an image") from error
     except tf.errors.OpError as error:
         raise errors.UsageError(f"image {path} cannot be read: {error.message}") from error
 
@@ -94,6 +101,7 @@ class Client:
       timeout_s: longest wait for one answer, seconds.
       batch_size: images in one request, at most.
       security: TLS, and what the client proves itself with.
+      max_pixels: larger images are not sent, and have the status of one that is too large.
 
     Raises:
       UsageError: `server` is not HOST:PORT, a number is below what makes sense, or a file of `security` cannot be read.
@@ -106,6 +114,7 @@ class Client:
         timeout_s: float = 60.0,
         batch_size: int = 32,
         security: security_lib.Security = _IN_CLEAR,
+        max_pixels: int = config.MAX_PIXELS,
     ):
         if batch_size < 1:
             raise errors.UsageError(f"the batch size must be at least 1. Received: {batch_size}")
@@ -115,6 +124,7 @@ class Client:
         self.model_name = model_name
         self._timeout_s = timeout_s
         self._batch_size = batch_size
+        self._max_pixels = max_pixels
         self._metadata = security.metadata()
         self._is_tls = bool(security.root_ca)
         self._channel = security_lib.channel(server, security)
@@ -125,7 +135,8 @@ class Client:
         """Embeds images, all of them by one version of the model.
 
         Args:
-          images: paths, or encoded JPEG or PNG bytes; at least one.
+          images: paths, or bytes of image files, of any format that is trained on; at least one. They are sent
+            upright and on white, as JPEG or PNG.
           version: the version to ask, which may be one the server has besides the latest; the latest where None.
 
         Raises:
@@ -151,23 +162,38 @@ class Client:
     def _answers(self, images: Sequence[Image], version: int | None) -> list[Embedded] | None:
         """An answer for each batch; None where a new version began to serve in between."""
         answers: list[Embedded] = []
-        for batch in self._batches(images):
-            answers.append(self._predict(batch, version))
-            if answers[-1].model_version != answers[0].model_version:
+        for batch, refused in self._batches(images):
+            answer = self._predict(batch, version)
+            if answer.model_version != (answers or [answer])[0].model_version:
                 return None
+            answers.append(dataclasses.replace(answer, status=np.where(refused, refused, answer.status)))
         return answers
 
-    def _batches(self, images: Sequence[Image]) -> Iterator[list[bytes]]:
+    def _batches(self, images: Sequence[Image]) -> Iterator[tuple[list[bytes], np.ndarray]]:
+        """What is sent, and the status of each image that was refused here, int32: such a one is sent as nothing."""
         batch: list[bytes] = []
+        refused: list[int] = []
         size = 0
         for image in images:
-            encoded = _read(image)
+            encoded, status = self._seen(image)
             if batch and (len(batch) == self._batch_size or size + len(encoded) > _MAX_BATCH_BYTES):
-                yield batch
-                batch, size = [], 0
+                yield batch, np.array(refused, np.int32)
+                batch, refused, size = [], [], 0
             batch.append(encoded)
+            refused.append(status)
             size += len(encoded)
-        yield batch
+        yield batch, np.array(refused, np.int32)
+
+    def _seen(self, image: Image) -> tuple[bytes, int]:
+        """An image as a person sees it, JPEG or PNG; or nothing, and the status that says why."""
+        most = pictures.max_bytes(self._max_pixels)
+        data = _read(image, most + 1)
+        if len(data) > most:
+            return b"", signatures.STATUS_TOO_LARGE
+        try:
+            return pictures.read(data, self._max_pixels).encoded, signatures.STATUS_OK
+        except pictures.BadImage as error:
+            return b"", error.status
 
     def _predict(self, images: list[bytes], version: int | None) -> Embedded:
         try:

@@ -19,8 +19,9 @@ FLOORS = {
     "serving": {"serving"},
 }
 # What whoever writes a model and whoever serves it share, so that both mean the same: names of signatures and files,
-# how work fails, and which folder is which version. Nothing of it loads TensorFlow when it is imported.
-SHARED_WITH_SERVING = tuple(f"longtail.models.{name}" for name in ("export.signatures", "export.versions", "errors"))
+# how work fails, which folder is which version, and what a picture is. Nothing of it loads TensorFlow when imported.
+_SHARED = ("export.signatures", "export.versions", "errors", "pictures", "config")
+SHARED_WITH_SERVING = tuple(f"longtail.models.{name}" for name in _SHARED)
 
 
 @functools.cache

@@ -67,7 +67,8 @@ def test_a_layout_is_where_the_list_says(name):
     defined_in = pathlib.Path(inspect.getfile(layouts.LAYOUTS[name])).resolve()
     assert str(defined_in.relative_to(ROOT)) in places("A layout of image folders")
     assert re.search(rf"^\| `{name}` \|", read("docs/data.md"), re.M)
-    assert f'"{name}"' in read("tests/components/data/test_sources.py")
+    tests = (read(f"tests/components/data/test_{which}.py") for which in ("sources", "layouts"))
+    assert any(f'"{name}"' in text for text in tests)
 
 
 def options():

@@ -2,6 +2,12 @@
 
 import abc
 import dataclasses
+from typing import NamedTuple
+
+from longtail.models import config
+from longtail.models import pictures
+
+MAX_BYTES = pictures.max_bytes(config.MAX_PIXELS)
 
 
 class ReadError(Exception):
@@ -13,8 +19,8 @@ class Item:
     """An image that can be read.
 
     Attributes:
-      path: below the source's root, unique in it.
-      identity: whom or what it shows.
+      path: below the source's root, unique in it, as it is spelled there.
+      identity: whom or what it shows, in Unicode's form NFC, so that one name has one spelling.
       camera: -1 where unknown.
       split: "train", "query" or "gallery" where the layout says so, else None.
     """
@@ -25,6 +31,22 @@ class Item:
     split: str | None = None
 
 
+class Pair(NamedTuple):
+    """Two images that a published list asks to compare.
+
+    Attributes:
+      first: its path.
+      second: its path.
+      same: whether they show the same identity.
+      fold: which part of the list they are in, from 0.
+    """
+
+    first: str
+    second: str
+    same: bool
+    fold: int = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
     """What a source holds, each part sorted by path.
@@ -33,13 +55,16 @@ class Listing:
       items: the images.
       rejected: (path, reason) of images that should have had a place but have none.
       dropped: (path, reason) of images that the layout itself says to leave out.
-      other_files: how many files are no images by their name.
+      ignored: (path, reason) of what is no image by its name and its content, and of systems' own folders, whose path
+        ends in a slash and whose files are not listed.
+      pairs: what a published list asks to compare, in its order.
     """
 
     items: tuple[Item, ...]
     rejected: tuple[tuple[str, str], ...] = ()
     dropped: tuple[tuple[str, str], ...] = ()
-    other_files: int = 0
+    ignored: tuple[tuple[str, str], ...] = ()
+    pairs: tuple["Pair", ...] = ()
 
 
 class Source(abc.ABC):
@@ -54,7 +79,7 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read(self, item: Item, max_bytes: int | None = None) -> bytes:
+    def read(self, item: Item, max_bytes: int = MAX_BYTES) -> bytes:
         """The file as found.
 
         Raises:
@@ -68,3 +93,13 @@ class Source(abc.ABC):
     def items(self) -> list[Item]:
         """The images, sorted by path; raises as `listing` does."""
         return list(self.listing().items)
+
+
+def read_local(path: str, most: int) -> bytes:
+    """The first `most` bytes of a regular file of this machine. Raises ReadError."""
+    try:
+        return pictures.read_file(path, most)
+    except FileNotFoundError as error:
+        raise ReadError("cannot be read: no such file") from error
+    except pictures.BadImage as error:
+        raise ReadError(str(error)) from error

@@ -101,6 +101,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         finally:
             io_utils.delete_dir(scratch)
+        first = {(item["identity"], item["sha256"]): row for row, (item, _, _) in reversed([*enumerate(rows)])}
+        rows = [rows[row] for row in sorted(first.values())]  # copies of a file are one image
         good = [(item, vector) for item, vector, status in rows if status == signatures.STATUS_OK]
         if not good:
             raise errors.WorkError(

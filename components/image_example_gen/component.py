@@ -18,15 +18,18 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         `eval`. No identity is in both, and none changes sides when data is added. Each eval
         identity has `gallery` images and, if it has two images or more, `query` images.
         The same data and parameters give the same files, byte for byte. Custom properties:
-        fingerprint, images, identities, quarantined, dropped, train_images, eval_images,
+        fingerprint, images, identities, quarantined, dropped, ignored, copies, contradictions, leaks,
+        train_images, eval_images,
         train_identities, eval_identities.
-      quarantine: `quarantine.jsonl`: every file set aside, with the reason.
+      quarantine: `quarantine.jsonl`: every file set aside, with the reason. `ignored.jsonl`: what is no image, and
+        systems' own folders, likewise. `repeated.jsonl`: files that are there more than once, of one identity
+        (copies) or of several (contradictions).
 
     Cost: reading and decoding, all of it in Beam, grow with the pixels and spread over workers. The
-    executor's own process lists the files: O(files) time, about 300 bytes of memory a file; and the
-    list goes to the workers inside the pipeline's description, whose size a runner may limit. Eval
-    images are shuffled once by identity, all images once by shard; a worker holds one identity of
-    eval, or one shard of about 1000 images, at a time.
+    executor's own process lists the files: O(files) time, about 300 bytes of memory a file. A worker holds one
+    image at a time and writes it to a spool below the examples, as large as the examples are, which is removed in
+    the end; what Beam shuffles, by content, by identity and by shard, are rows of some 300 bytes that say where in
+    the spool an image lies.
     """
 
     SPEC_CLASS = specs.declare(
@@ -40,6 +43,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             executor.QUERY_FRACTION_KEY: float,
             executor.SEED_KEY: int,
             executor.MAX_PIXELS_KEY: int,
+            executor.CONTRADICTIONS_KEY: str,
             executor.MAX_QUARANTINE_FRACTION_KEY: float,
         },
         outputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.QUARANTINE_KEY: artifacts.Quarantine},
@@ -57,6 +61,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         query_fraction: float,
         seed: int,
         max_pixels: int,
+        contradictions: str,
         max_quarantine_fraction: float,
     ):
         """Wires an ingestion; nothing is read before it runs.
@@ -68,7 +73,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
           fingerprint: `sources.fingerprint` of the source, so that a cached run sees that files
             have changed; "" leaves it to the executor to take, and the cache to trust the
             source's name.
-          layout: how paths tell identities: `folder` or `market1501`.
+          layout: how paths tell identities: one of `layouts.LAYOUTS`.
           camera_pattern: regular expression with one group of digits, searched in file names;
             "" for none.
           eval_fraction: share of identities held out, in (0, 1). Layouts that state a split go
@@ -76,6 +81,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
           query_fraction: share of a held-out identity's images that are queries, in (0, 1).
           seed: another seed, another division.
           max_pixels: larger images (height times width) are set aside.
+          contradictions: `keep` lists files that two identities share, `set_aside` leaves them out too.
           max_quarantine_fraction: more bad files than this share stop the run.
         """
         spec = self.SPEC_CLASS(
@@ -88,6 +94,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             query_fraction=runtime.number(float, query_fraction),
             seed=seed,
             max_pixels=max_pixels,
+            contradictions=contradictions,
             max_quarantine_fraction=runtime.number(float, max_quarantine_fraction),
         )
         super().__init__(spec=spec)

@@ -19,6 +19,7 @@ from tfx.types import artifact_utils
 
 from longtail.components import config
 from longtail.components.data import features
+from longtail.components.data import names
 from longtail.components.data import samples
 from longtail.components.data import sources
 from longtail.components.data import splits
@@ -38,12 +39,16 @@ EVAL_FRACTION_KEY = "eval_fraction"
 QUERY_FRACTION_KEY = "query_fraction"
 SEED_KEY = "seed"
 MAX_PIXELS_KEY = "max_pixels"
+CONTRADICTIONS_KEY = "contradictions"
 MAX_QUARANTINE_FRACTION_KEY = "max_quarantine_fraction"
 
 QUARANTINE_FILE = "quarantine.jsonl"
+IGNORED_FILE = "ignored.jsonl"
+REPEATED_FILE = "repeated.jsonl"
 
 _SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
 _IMAGES_A_SHARD = 1000
+_ITEMS_A_FILE = 2000
 _REASONS_SHOWN = 3
 
 log = logging.getLogger("longtail")
@@ -83,10 +88,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
         written = self._ingest(plan, examples, quarantine_file, exec_properties)
         counts = _account(plan, quarantine_file, written, exec_properties)
+        counts |= _account_for_copies(os.path.join(quarantine.uri, REPEATED_FILE))
         fingerprint = exec_properties[FINGERPRINT_KEY] or plan.source.fingerprint()
         _describe(examples, exec_properties[SPAN_KEY], counts, fingerprint)
         quarantine.set_int_custom_property("quarantined", counts["quarantined"])
         quarantine.set_int_custom_property("dropped", counts["dropped"])
+        ignored = ({"path": path, "reason": reason} for path, reason in plan.listing.ignored)
+        steps.write_lines(ignored, os.path.join(quarantine.uri, IGNORED_FILE))
 
     def _ingest(
         self,
@@ -101,16 +109,26 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         counts_file = os.path.join(partial, "written.json")
         _renew([*folders.values(), partial])
         tf.io.gfile.makedirs(os.path.dirname(quarantine_file))
+        listed = _write_listing(plan.listing.items, partial)
         with self._make_beam_pipeline() as pipeline:
             checked = (
                 pipeline
-                | "Items" >> beam.Create(plan.listing.items)
+                | "Listed" >> beam.Create(listed)
                 | "Spread" >> beam.Reshuffle()
-                | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS_KEY])
+                | "Items" >> beam.FlatMap(steps.read_items)
+                | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS_KEY], partial)
             )
-            rows = _divide(checked.rows, plan, exec_properties)
+            judged = (
+                checked.rows
+                | "Content" >> beam.Map(lambda row: (row.sha256, row))
+                | "ByContent" >> beam.GroupByKey()
+                | "Copies" >> _judge_copies(exec_properties[CONTRADICTIONS_KEY])
+            )
+            rows = _divide(judged.rows, plan, exec_properties)
             _write_rows(rows, plan.shards, folders, counts_file, partial)
-            _write_quarantine(pipeline, checked[steps.BAD], plan.listing, quarantine_file, partial)
+            bad = (checked[steps.BAD], judged[steps.BAD])
+            _write_quarantine(pipeline, bad, plan.listing, quarantine_file, partial)
+            _write_repeated(judged[steps.REPEATED], os.path.dirname(quarantine_file), partial)
         with tf.io.gfile.GFile(counts_file) as file:
             written = json.loads(file.read())
         tf.io.gfile.rmtree(partial)
@@ -136,9 +154,23 @@ def _plan(exec_properties: dict[str, Any]) -> _Plan:
     return _Plan(source, listing, held_out, shards)
 
 
-def _check_images(plan: _Plan, max_pixels: int) -> beam.PTransform:
-    check = steps.CheckImages(plan.source, plan.held_out, max_pixels)
+def _write_listing(items: tuple[sources.Item, ...], partial: str) -> list[str]:
+    """Writes the items to files of some thousand, so that the pipeline's description holds their names alone."""
+    paths = []
+    for begin in range(0, len(items), _ITEMS_A_FILE):
+        paths.append(os.path.join(partial, f"items-{begin:09d}.jsonl"))
+        rows = (dataclasses.asdict(item) for item in items[begin : begin + _ITEMS_A_FILE])
+        steps.write_lines(rows, paths[-1])
+    return paths
+
+
+def _check_images(plan: _Plan, max_pixels: int, partial: str) -> beam.PTransform:
+    check = steps.CheckImages(plan.source, plan.held_out, max_pixels, partial)
     return beam.ParDo(check).with_outputs(steps.BAD, main="rows")
+
+
+def _judge_copies(contradictions: str) -> beam.PTransform:
+    return beam.ParDo(steps.JudgeCopies(contradictions)).with_outputs(steps.BAD, steps.REPEATED, main="rows")
 
 
 def _divide(
@@ -150,7 +182,7 @@ def _divide(
         divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION_KEY], exec_properties[SEED_KEY])
         evaluation = (
             evaluation
-            | "Identity" >> beam.Map(_by_identity)
+            | "Identity" >> beam.Map(lambda row: (row.identity, row))
             | "ByIdentity" >> beam.GroupByKey()
             | "Divide" >> beam.ParDo(divide)
         )
@@ -159,11 +191,7 @@ def _divide(
 
 class _Side(beam.PartitionFn):
     def partition_for(self, element: Any, num_partitions: int, *args, **kwargs) -> int:
-        return _SPLITS.index(element[0])
-
-
-def _by_identity(row: steps.Row) -> tuple[str, steps.Row]:
-    return row[1], row
+        return _SPLITS.index(element.split)
 
 
 def _write_rows(
@@ -181,7 +209,7 @@ def _write_rows(
 
 def _write_quarantine(
     pipeline: beam.Pipeline,
-    bad: beam.PCollection,
+    bad: tuple[beam.PCollection, ...],
     listing: sources.Listing,
     path: str,
     partial: str,
@@ -189,10 +217,18 @@ def _write_quarantine(
     """Bad files are few, or the run stops: they pass through one worker."""
     misplaced = [steps.quarantine_row(*row) for row in (*listing.rejected, *listing.dropped)]
     _ = (
-        (bad, pipeline | "Misplaced" >> beam.Create(misplaced))
+        (*bad, pipeline | "Misplaced" >> beam.Create(misplaced))
         | "AllBad" >> beam.Flatten()
         | "Gather" >> beam.combiners.ToList()
         | "WriteQuarantine" >> beam.Map(steps.write_quarantine, path, partial)
+    )
+
+
+def _write_repeated(repeated: beam.PCollection, folder: str, partial: str) -> None:
+    _ = (
+        repeated
+        | "GatherRepeated" >> beam.combiners.ToList()
+        | "WriteRepeated" >> beam.Map(steps.write_repeated, os.path.join(folder, REPEATED_FILE), partial)
     )
 
 
@@ -218,7 +254,8 @@ def _account(
     with tf.io.gfile.GFile(quarantine_file) as file:
         rows = [json.loads(line) for line in file]
     bad = [row for row in rows if (row["path"], row["reason"]) not in dropped]
-    _stop_if_too_many(bad, len(listing.items) + len(listing.rejected), exec_properties)
+    damaged = [row for row in bad if not row["reason"].startswith(steps.SET_ASIDE)]
+    _stop_if_too_many(damaged, len(listing.items) + len(listing.rejected), exec_properties)
     lost = {row["path"] for row in bad if (row["path"], row["reason"]) not in misplaced}
     left = [item for item in listing.items if item.path not in lost]
     counts = {"images": len(left), "identities": len({item.identity for item in left})}
@@ -238,8 +275,32 @@ def _account(
         counts[f"{split}_identities"] = len({item.identity for item in here})
     if lacking := splits.lacking(left, plan.held_out):
         raise errors.WorkError(f"{source}: {lacking}; {len(bad)} files were set aside, first {bad[0]['path']}")
-    counts |= {"quarantined": len(bad), "dropped": len(listing.dropped)}
-    _log_line(source, counts, listing.other_files)
+    counts |= {"quarantined": len(bad), "dropped": len(listing.dropped), "ignored": len(listing.ignored)}
+    _log_line(source, counts)
+    for group in names.same_but_for_case(item.identity for item in left):
+        log.warning("identities that differ by letter case alone: %s; are they one?", ", ".join(group))
+    return counts
+
+
+def _account_for_copies(path: str) -> dict[str, int]:
+    """Counts the files that are there more than once, and says it."""
+    with tf.io.gfile.GFile(path) as file:
+        rows = [json.loads(line) for line in file]
+    contradictions = [row for row in rows if row["contradiction"]]
+    groups = [paths for row in rows for paths in row["paths"].values()]
+    counts = {
+        "copies": sum(len(paths) - 1 for paths in groups),
+        "contradictions": len(contradictions),
+        "leaks": sum(row["leak"] for row in contradictions),
+    }
+    if counts["copies"]:
+        log.info("%d files are copies of another of their identity, and count once", counts["copies"])
+    if contradictions:
+        shown = "; ".join(", ".join(min(paths) for paths in row["paths"].values()) for row in contradictions[:3])
+        log.warning(
+            "%d files lie under more than one identity, %d of them on both sides, trained on and scored by: %s; mend "
+            "that, or set data.contradictions to set_aside", len(contradictions), counts["leaks"], shown
+        )
     return counts
 
 
@@ -256,10 +317,10 @@ def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, An
         )
 
 
-def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
+def _log_line(source: str, counts: Mapping[str, int]) -> None:
     log.info(
         "ingested %d images of %d identities: train %d of %d, eval %d of %d; "
-        "%d quarantined, %d left out by the layout, %d other files ignored (%s)",
+        "%d quarantined, %d left out by the layout, %d ignored (%s)",
         counts["images"],
         counts["identities"],
         counts["train_images"],
@@ -268,7 +329,7 @@ def _log_line(source: str, counts: Mapping[str, int], other_files: int) -> None:
         counts["eval_identities"],
         counts["quarantined"],
         counts["dropped"],
-        other_files,
+        counts["ignored"],
         source,
     )
 

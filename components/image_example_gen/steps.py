@@ -1,6 +1,7 @@
 """The Beam steps of ingestion. Each is picklable and holds nothing but what it was made with."""
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -8,32 +9,67 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
 
+from longtail.components import config
 from longtail.components.data import features
 from longtail.components.data import images
 from longtail.components.data import sources
 from longtail.components.data import splits
+from longtail.components.data import spool
 from longtail.models import files
+from longtail.models import pictures
 
 BAD = "bad"  # tag of the rows for the quarantine
+REPEATED = "repeated"  # and of the rows that say which files are the same
 
-# An image on its way: (split of the artifact, identity, path, sha256, serialised tf.Example).
-Row = tuple[str, str, str, str, bytes]
+SET_ASIDE = "the same file as "  # how the reason of one that is set aside for another identity's begins
+
+
+class Row(NamedTuple):
+    """An image on its way.
+
+    Attributes:
+      split: of the artifact.
+      identity: whom it shows.
+      path: below the source's root.
+      sha256: of the file, in hex.
+      side: value of `features.SPLIT`; b"" while it is open.
+      place: where its tf.Example lies.
+    """
+
+    split: str
+    identity: str
+    path: str
+    sha256: str
+    side: bytes
+    place: spool.Place
 
 
 class CheckImages(beam.DoFn):
-    """Reads and judges files: `sources.Item` -> Row, or a quarantine row under the tag BAD."""
+    """Reads and judges files: `sources.Item` -> Row, or a quarantine row under the tag BAD.
 
-    def __init__(self, source: sources.Source, held_out: frozenset[str], max_pixels: int):
-        """Takes the identities of eval; an item that states a split goes by that instead."""
+    A worker holds one file and what it decodes to; the example goes to a spool at once.
+    """
+
+    def __init__(self, source: sources.Source, held_out: frozenset[str], max_pixels: int, partial: str):
+        """Takes the identities of eval (an item that states a split goes by that instead), and where to spool."""
         self._source = source
         self._held_out = held_out
         self._max_pixels = max_pixels
-        # 16 bits, four channels, uncompressed, and room for metadata: honest images are smaller.
-        self._max_bytes = 8 * max_pixels + 2**20
+        self._max_bytes = pictures.max_bytes(max_pixels)
+        self._partial = partial
+        self._spool: spool.Writer | None = None
+
+    def start_bundle(self) -> None:
+        self._spool = spool.Writer(self._partial)
+
+    def finish_bundle(self) -> None:
+        self._spool.close()
+        self._spool = None
 
     def process(self, item: sources.Item) -> Iterator[Any]:
         size = None
@@ -46,9 +82,57 @@ class CheckImages(beam.DoFn):
             return
         sha256 = hashlib.sha256(data).hexdigest()
         split = splits.output_split(item, self._held_out)
-        side = features.TRAIN.decode() if split == features.TRAIN_SPLIT else item.split
-        example = to_example(item, image, sha256, side)
-        yield split, item.identity, item.path, sha256, example.SerializeToString(deterministic=True)
+        side = features.TRAIN if split == features.TRAIN_SPLIT else (item.split or "").encode()
+        example = to_example(item, image, sha256)
+        place = self._spool.write(example.SerializeToString(deterministic=True))
+        yield Row(split, item.identity, item.path, sha256, side, place)
+
+
+class JudgeCopies(beam.DoFn):
+    """Says which files are the same: (sha256, its Rows) -> Rows, and under the tag REPEATED a row for each file there
+    is more than once.
+
+    The same file under two identities is a contradiction, and a leak where one of them is trained on and the other
+    scored. All of such files are set aside where that is asked for: nobody knows whose they are.
+    """
+
+    def __init__(self, contradictions: str):
+        """Takes `data.contradictions`."""
+        self._set_aside = contradictions == config.SET_ASIDE
+
+    def process(self, element: tuple[str, Iterable[Row]]) -> Iterator[Any]:
+        sha256, rows = element
+        rows = sorted(rows, key=lambda row: row.path)
+        identities = sorted({row.identity for row in rows})
+        if len(rows) > 1:
+            yield beam.pvalue.TaggedOutput(REPEATED, repeated_row(sha256, rows))
+        if len(identities) == 1 or not self._set_aside:
+            yield from rows
+            return
+        for row in rows:
+            other = next(each for each in rows if each.identity != row.identity)
+            reason = f"{SET_ASIDE}{other.path}, of another identity"
+            yield beam.pvalue.TaggedOutput(BAD, quarantine_row(row.path, reason, None))
+
+
+def repeated_row(sha256: str, rows: list[Row]) -> dict[str, Any]:
+    """A line of repeated.jsonl."""
+    by_identity = collections.defaultdict(list)
+    for row in rows:
+        by_identity[row.identity].append(row.path)
+    return {
+        "sha256": sha256,
+        "contradiction": len(by_identity) > 1,
+        "leak": len({row.split for row in rows}) > 1,
+        "paths": dict(sorted(by_identity.items())),
+    }
+
+
+def read_items(path: str) -> Iterator[Any]:
+    """The items that a file of the listing holds."""
+    with tf.io.gfile.GFile(path) as file:
+        for line in file:
+            yield sources.Item(**json.loads(line))
 
 
 def quarantine_row(path: str, reason: str, size: int | None = None) -> dict:
@@ -56,10 +140,8 @@ def quarantine_row(path: str, reason: str, size: int | None = None) -> dict:
     return {"path": path, "reason": reason, "bytes": size}
 
 
-def to_example(
-    item: sources.Item, image: images.CheckedImage, sha256: str, side: str | None
-) -> tf.train.Example:
-    """The features of longtail.components.data.features; without `split` where `side` is still open."""
+def to_example(item: sources.Item, image: images.CheckedImage, sha256: str) -> tf.train.Example:
+    """The features of longtail.components.data.features, but for `split`, which is not known yet."""
     height, width, _ = image.pixels.shape
     values: dict[str, bytes | int | float] = {
         features.ENCODED: image.encoded,
@@ -72,8 +154,6 @@ def to_example(
         features.CAMERA: item.camera,
         **images.scalars(image),
     }
-    if side is not None:
-        values[features.SPLIT] = side.encode()
     return tf.train.Example(
         features=tf.train.Features(feature={key: _feature(value) for key, value in values.items()})
     )
@@ -88,21 +168,20 @@ def _feature(value: bytes | int | float) -> tf.train.Feature:
 
 
 class DivideIdentity(beam.DoFn):
-    """Says which images of an identity ask and which answer: (identity, its Rows) -> Rows."""
+    """Says which images of an identity ask and which answer, where the layout does not: (identity, Rows) -> Rows."""
 
     def __init__(self, query_fraction: float, seed: int):
         """See splits.queries."""
         self._query_fraction = query_fraction
         self._seed = seed
 
-    def process(self, element: tuple[str, Iterable[Row]]) -> Iterator[Row]:
+    def process(self, element: tuple[str, Iterable[Row]]) -> Iterator[Any]:
         _, rows = element
         rows = list(rows)
-        found = [(path, sha256) for _, _, path, sha256, _ in rows]
-        asking = splits.queries(found, self._query_fraction, self._seed)
-        for split, identity, path, sha256, serialized in rows:
-            side = features.QUERY if path in asking else features.GALLERY
-            yield split, identity, path, sha256, with_split(serialized, side)
+        found = [(row.path, row.sha256) for row in rows if not row.side]
+        asking = splits.queries(found, self._query_fraction, self._seed) if found else set()
+        for row in rows:
+            yield row if row.side else row._replace(side=features.QUERY if row.path in asking else features.GALLERY)
 
 
 def with_split(serialized: bytes, side: bytes) -> bytes:
@@ -112,15 +191,14 @@ def with_split(serialized: bytes, side: bytes) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def shard_key(row: Row, shards: Mapping[str, int]) -> tuple[tuple[str, int], tuple[int, str, bytes]]:
-    """((split, shard), (place in the shard, path, example)): both by a hash of the path."""
-    split, _, path, _, serialized = row
-    place = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
-    return (split, place % shards[split]), (place, path, serialized)
+def shard_key(row: Any, shards: Mapping[str, int]) -> tuple[tuple[str, int], tuple[int, Any]]:
+    """((split, shard), (place in the shard, row)): both by a hash of the path."""
+    place = int.from_bytes(hashlib.blake2b(row.path.encode(), digest_size=8).digest(), "big") >> 1
+    return (row.split, place % shards[row.split]), (place, row)
 
 
 class WriteShard(beam.DoFn):
-    """Writes one gzipped TFRecord file, its records in the order of their hashes."""
+    """Writes one gzipped TFRecord file, its records in the order of their hashes; holds one record at a time."""
 
     def __init__(self, folders: Mapping[str, str], shards: Mapping[str, int], partial: str):
         """Takes folder and number of shards by split, and where unfinished files lie."""
@@ -131,13 +209,17 @@ class WriteShard(beam.DoFn):
     def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[tuple[str, int]]:
         """Yields (split, number of records written)."""
         (split, shard), records = element
-        records = sorted(records)
+        records = sorted(records, key=lambda record: (record[0], record[1].path))
         name = f"data_tfrecord-{shard:05d}-of-{self._shards[split]:05d}.gz"
         path = os.path.join(self._folders[split], name)
         # Workers die and are doubled: the file appears under its name complete or not at all.
-        with files.replacing(path, self._partial) as half, tf.io.TFRecordWriter(half, "GZIP") as writer:
-            for _, _, serialized in records:
-                writer.write(serialized)
+        with (
+            files.replacing(path, self._partial) as half,
+            tf.io.TFRecordWriter(half, "GZIP") as writer,
+            contextlib.closing(spool.Reader()) as spooled,
+        ):
+            for _, row in records:
+                writer.write(with_split(spooled.read(row.place), row.side))
         yield split, len(records)
 
 
@@ -152,6 +234,15 @@ def write_counts(counts: list[tuple[str, int]], path: str, partial: str) -> str:
 
 def write_quarantine(rows: list[dict], path: str, partial: str) -> str:
     """Writes quarantine.jsonl, sorted by path; where all is well there is one too, empty."""
-    ordered = sorted(rows, key=lambda row: (row["path"], row["reason"]))
-    files.write(path, "".join(json.dumps(row) + "\n" for row in ordered), partial)
+    return write_lines(sorted(rows, key=lambda row: (row["path"], row["reason"])), path, partial)
+
+
+def write_repeated(rows: list[dict], path: str, partial: str) -> str:
+    """Writes repeated.jsonl, sorted by digest; where no file is there twice there is one too, empty."""
+    return write_lines(sorted(rows, key=lambda row: row["sha256"]), path, partial)
+
+
+def write_lines(rows: Iterable[dict], path: str, partial: str = "") -> str:
+    """Writes a JSON object a line."""
+    files.write(path, "".join(json.dumps(row) + "\n" for row in rows), partial)
     return path

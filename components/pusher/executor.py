@@ -47,7 +47,7 @@ class Executor(executor.Executor):
         before the metadata store heard of it, for the most part. Finding out reads the model once.
 
         Raises:
-          errors.UsageError: the destination is not a folder to be versioned by time.
+          errors.UsageError: the destination is not a folder to be versioned by time, or its last version the last one.
           errors.WorkError: there is no SavedModel, or the destination cannot be written.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -146,4 +146,7 @@ def _next_version(base: str) -> int:
 
     A time is never given twice, even where a withdrawn version's folder was deleted.
     """
-    return max(int(time.time()), max(versions.find(base), default=0) + 1)
+    last = max(versions.find(base), default=0)
+    if last == versions.LARGEST:
+        raise errors.UsageError(f"{base}: version {last} is the last number there can be; remove its folder")
+    return max(int(time.time()), last + 1)

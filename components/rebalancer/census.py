@@ -68,12 +68,12 @@ def plan(
 
     Args:
       counts: identity -> (distinct images, files); files that repeat another's bytes are no
-        images of their own.
-      strategy: `none` keeps every file. `cap` keeps at most `cap` images of an identity. `repeat`
+        images of their own, and written once.
+      strategy: `none` keeps every image. `cap` keeps at most `cap` images of an identity. `repeat`
         writes an identity's images again, as evenly as can be, up to `repeat_to` rows. `carve`
         keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
         others to `tail_images`, <H,S>; with `tail_classes` only the first so many of them stay, in the same order,
-        and the rest is left out of the census: the face data's <H,T>. All but `none` write a repeated file once.
+        and the rest is left out of the census: the face data's <H,T>.
 
     Returns:
       The census, as `read_census` returns it.
@@ -99,13 +99,11 @@ def plan(
     kept = order[: head + tail_classes] if strategy == CARVE and tail_classes else order
     classes: list[dict[str, Any]] = []
     for class_id, identity in enumerate(sorted(kept)):
-        available, files = counts[identity]
+        available, _ = counts[identity]
         images = rows = available
-        if strategy == NONE:
-            rows = files
-        elif strategy == REPEAT:
+        if strategy == REPEAT:
             rows = max(available, repeat_to)
-        elif identity not in whole:
+        elif strategy != NONE and identity not in whole:
             images = rows = min(available, cap if strategy == CAP else tail_images)
         numbers = {"available": available, "images": images, "rows": rows}
         classes.append({"identity": identity, "class_id": class_id, **numbers})

@@ -16,10 +16,10 @@ from longtail.components.rebalancer import executor
 class Rebalancer(base_beam_component.BaseBeamComponent):
     """Rebalances the train split and gives every identity its dense class id.
 
-    Cost for N images of C identities: the train split is read twice and its bytes cross Beam's
-    shuffle twice, O(N log N) work over all workers. A worker holds one identity's paths and
-    digests, one file of about 4096 records, and the plan, some hundred bytes an identity. One
-    process holds the census, O(C).
+    Cost for N images of C identities: the train split is read twice, and written to a spool below the
+    output that is removed in the end; O(N log N) work over all workers. What Beam shuffles are paths,
+    digests and places in the spool, not bytes. A worker holds one identity's of those, one record,
+    and the plan, some hundred bytes an identity. One process holds the census, O(C).
 
     Outputs:
       rebalanced_examples: split `train` alone; ingested tf.Examples with `class_id`, in gzip

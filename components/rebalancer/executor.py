@@ -101,29 +101,25 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     def _write(self, pattern: str, census_uri: str, uri: str, seed: int) -> None:
         """Chooses, labels, shuffles and writes the images, with Beam."""
         folder = os.path.join(uri, f"Split-{features.TRAIN_SPLIT}")
-        fileio.makedirs(folder)
+        partial = os.path.join(uri, "partial")
+        for made in (folder, partial):  # emptied, where an attempt died and is made again: shards must not mix
+            if fileio.exists(made):
+                fileio.rmtree(made)
+            fileio.makedirs(made)
         with self._make_beam_pipeline() as pipeline:
             plan = beam.pvalue.AsSingleton(
                 pipeline | "Census" >> beam.Create([census_uri]) | beam.Map(rows.load_plan)
             )
-            records = (
+            _ = (
                 pipeline
                 | "Read" >> beam.io.ReadFromTFRecord(pattern)
-                | "KeyByImage" >> beam.Map(lambda record: (rows.image_of(record), record))
-            )
-            copies = (
-                records
-                | "Files" >> beam.Map(lambda pair: (pair[0][0], pair[0][1:]))
+                | "Spool" >> beam.ParDo(rows.Spool(partial))
                 | "ByIdentity" >> beam.GroupByKey()
-                | "Choose" >> beam.FlatMap(rows.choose, plan, seed)
-            )
-            _ = (
-                {"records": records, "copies": copies}
-                | "Join" >> beam.CoGroupByKey()
-                | "Label" >> beam.FlatMap(rows.make_rows, plan, seed)
+                | "Place" >> beam.FlatMap(rows.place_rows, plan, seed)
                 | "ByShard" >> beam.GroupByKey()
                 | "WriteShard" >> beam.Map(rows.write_shard, plan, folder)
             )
+        fileio.rmtree(partial)
         for left in tf.io.gfile.glob(os.path.join(uri, f"{files.UNFINISHED}*")):  # By workers that died.
             fileio.remove(left)
 

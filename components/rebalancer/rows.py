@@ -1,18 +1,21 @@
 """The Beam steps of a rebalancing, as plain functions: which images stay, and in which order."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
+import apache_beam as beam
 import tensorflow as tf
 
 from longtail.components.data import features
+from longtail.components.data import spool
 from longtail.components.rebalancer import census
 from longtail.models import files
 
-# Records a file holds, about: small enough to sort in a worker's memory, large enough to stream.
+# Records a file holds, about.
 SHARD_ROWS = 4096
 
 Image = tuple[bytes, bytes, bytes]  # (identity, path, sha256)
@@ -30,8 +33,28 @@ def write_counts(counts: Iterable[tuple[bytes, tuple[int, int]]], path: str) -> 
     files.write_json(path, {identity.decode(): pair for identity, pair in counts}, indent=None)
 
 
+class Spool(beam.DoFn):
+    """Writes records down: serialised tf.Example -> (identity, (path, sha256, place))."""
+
+    def __init__(self, folder: str):
+        """Takes the folder of the spool."""
+        self._folder = folder
+        self._spool: spool.Writer | None = None
+
+    def start_bundle(self) -> None:
+        self._spool = spool.Writer(self._folder)
+
+    def finish_bundle(self) -> None:
+        self._spool.close()
+        self._spool = None
+
+    def process(self, record: bytes) -> Iterator[Any]:
+        identity, path, sha256 = image_of(record)
+        yield identity, (path, sha256, self._spool.write(record))
+
+
 def load_plan(uri: str) -> dict[str, Any]:
-    """Reads the census where a worker needs it: `classes` by identity, `shards`, `distinct`."""
+    """Reads the census where a worker needs it: `classes` by identity, and `shards`."""
     read = census.read_census(uri)
     return {
         "classes": {
@@ -39,14 +62,13 @@ def load_plan(uri: str) -> dict[str, Any]:
             for one in read["classes"]
         },
         "shards": -(-read["rows"] // SHARD_ROWS),
-        "distinct": read["strategy"] != census.NONE,
     }
 
 
 def choose(
     group: tuple[bytes, Iterable[tuple[bytes, bytes]]], plan: dict[str, Any], seed: int
 ) -> Iterator[tuple[Image, int]]:
-    """Chooses which images of one identity stay, and how often each is written.
+    """Chooses which images of one identity stay, and how often each is written. The same file twice is one image.
 
     Args:
       group: an identity and the (path, sha256) of its files.
@@ -61,9 +83,6 @@ def choose(
         return  # beyond the tail of a carve
     _, images, rows = plan["classes"][identity]
     ranked = sorted(set(files), key=lambda file: (_hash(seed, b"choice", file[0]), file))
-    if not plan["distinct"]:
-        yield from (((identity, path, sha256), 1) for path, sha256 in ranked)
-        return
     first: dict[bytes, bytes] = {}
     for path, sha256 in ranked:
         first.setdefault(sha256, path)
@@ -72,37 +91,35 @@ def choose(
         yield (identity, path, sha256), each + (index < more)
 
 
-def make_rows(
-    group: tuple[Image, dict[str, Iterable[Any]]], plan: dict[str, Any], seed: int
-) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
-    """Writes `class_id` into an image's records, and places each copy in the global shuffle.
+def place_rows(
+    group: tuple[bytes, Iterable[tuple[bytes, bytes, spool.Place]]], plan: dict[str, Any], seed: int
+) -> Iterator[Any]:
+    """Places each copy of what stays of one identity in the global shuffle.
 
     Yields:
-      The shard and, within it, (hash of path and copy, serialised tf.Example).
+      The shard and, within it, (hash of path and copy, class id, where the record lies).
     """
-    (identity, path, _), joined = group
-    copies = next(iter(joined["copies"]), 0)
-    if not copies:
-        return
-    records = sorted(joined["records"])
-    class_id = plan["classes"][identity][0]
-    for number, record in enumerate(records[:1] if plan["distinct"] else records):
-        labelled = _with_class(record, class_id)
-        for copy in range(number, number + copies):
-            place = _hash(seed, b"place", path, str(copy).encode())
-            yield int.from_bytes(place, "big") * plan["shards"] >> 64, (place, labelled)
+    identity, found = group
+    places = {(path, sha256): place for path, sha256, place in found}
+    for (_, path, sha256), copies in choose((identity, places), plan, seed):
+        for copy in range(copies):
+            order = _hash(seed, b"place", path, str(copy).encode())
+            shard = int.from_bytes(order, "big") * plan["shards"] >> 64
+            yield shard, (order, plan["classes"][identity][0], places[path, sha256])
 
 
-def write_shard(
-    group: tuple[int, Iterable[tuple[bytes, bytes]]], plan: dict[str, Any], folder: str
-) -> None:
-    """Writes one file in the order of the shuffle, by rename: a retried worker is harmless."""
+def write_shard(group: tuple[int, Iterable[tuple[bytes, int, Any]]], plan: dict[str, Any], folder: str) -> None:
+    """Writes one file in the order of the shuffle, by rename: a retried worker is harmless. Holds one record."""
     shard, rows = group
     name = f"data_tfrecord-{shard:05d}-of-{plan['shards']:05d}.gz"
     whole = files.replacing(os.path.join(folder, name), os.path.dirname(folder))
-    with whole as half, tf.io.TFRecordWriter(half, options="GZIP") as writer:
-        for _, record in sorted(rows):
-            writer.write(record)
+    with (
+        whole as half,
+        tf.io.TFRecordWriter(half, options="GZIP") as writer,
+        contextlib.closing(spool.Reader()) as spooled,
+    ):
+        for _, class_id, place in sorted(rows):
+            writer.write(_with_class(spooled.read(place), class_id))
 
 
 def _with_class(record: bytes, class_id: int) -> bytes:

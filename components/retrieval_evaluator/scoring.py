@@ -52,6 +52,8 @@ def score(
     everyone, crossed = not protocol.divided, protocol.cross_camera
     query = usable & (everyone | (rows.split == features.QUERY))
     gallery = usable & (everyone | (rows.split == features.GALLERY))
+    for images in (query, gallery):  # copies of a file count once
+        images[images] = retrieval.distinct(rows.identity[images], rows.digest[images])
     queries = retrieval.score_queries(
         embedded.vectors[query],
         rows.identity[query],
@@ -59,6 +61,8 @@ def score(
         rows.identity[gallery],
         query_cameras=rows.camera[query] if crossed else None,
         gallery_cameras=rows.camera[gallery] if crossed else None,
+        query_files=rows.digest[query],
+        gallery_files=rows.digest[gallery],
         exclude_self=everyone,
     )
     counts = _images(rows)[query]

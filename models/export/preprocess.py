@@ -3,8 +3,11 @@
 import tensorflow as tf
 
 from longtail.models import config
+from longtail.models import pictures
+from longtail.models.export import header
 from longtail.models.export import signatures
 
+_KINDS = ("JPEG", "PNG")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -30,7 +33,7 @@ def _stated_pixels(encoded: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
 
 
 def decode_one(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """Decodes one JPEG or PNG to uint8 [h, w, channels]; an op error where it cannot."""
+    """Decodes one JPEG or PNG to uint8 [h, w, channels], upright and on white; an op error where it cannot."""
 
     def of_jpeg():
         if channels != 1:
@@ -42,8 +45,23 @@ def decode_one(encoded: tf.Tensor, channels: int) -> tf.Tensor:
             lambda: tf.io.decode_jpeg(encoded, channels=1),
         )
 
-    pixels = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, lambda: tf.io.decode_png(encoded, channels=channels))
+    def upright():
+        return header.turn(of_jpeg(), header.orientation(encoded))
+
+    def on_white():
+        colour = tf.io.decode_png(encoded, channels=channels)
+        return tf.cond(header.may_be_transparent(encoded), lambda: _on_white(colour, encoded), lambda: colour)
+
+    pixels = tf.cond(tf.io.is_jpeg(encoded), upright, on_white)
     return tf.ensure_shape(pixels, [None, None, channels])
+
+
+def _on_white(colour: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+    """A PNG's pixels, uint8 [h, w, c], as they look on white paper."""
+    alpha = tf.cast(tf.io.decode_png(encoded, channels=4)[..., 3:], tf.uint16)
+    white = tf.constant(255, tf.uint16)
+    mixed = tf.cast(colour, tf.uint16) * alpha + white * (white - alpha)
+    return tf.cast((mixed + 127) // white, tf.uint8)
 
 
 def decode_batch(
@@ -64,7 +82,7 @@ def decode_batch(
       height: rows of the result, pixels.
       width: columns of the result, pixels.
       channels: 1 (grey) or 3 (RGB); the images are converted.
-      max_pixels: an image whose header states more is not decoded.
+      max_pixels: an image whose header states more, or more than its bytes can stand for, is not decoded.
 
     Returns:
       float32 [N, height, width, channels] in [-1, 1], zeros where the status is not 0; and int32 [N], a status of
@@ -74,7 +92,10 @@ def decode_batch(
     nothing = tf.zeros([height, width, channels], tf.float32)
 
     def one(row, image):
-        too_large = _stated_pixels(image, tf.io.is_jpeg(image)) > max_pixels
+        is_jpeg = tf.io.is_jpeg(image)
+        stated, length = _stated_pixels(image, is_jpeg), tf.cast(tf.strings.length(image), tf.int64)
+        most = length * tf.where(is_jpeg, *(tf.constant(pictures.PIXELS_A_BYTE[kind], tf.int64) for kind in _KINDS))
+        too_large = stated > tf.minimum(tf.constant(max_pixels, tf.int64), most)
 
         def read():
             resized = tf.image.resize(decode_one(image, channels), [height, width], antialias=True)

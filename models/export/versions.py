@@ -8,7 +8,7 @@ TensorFlow reads will do; TensorFlow is loaded only when a folder is looked at.
 import os
 from typing import Any
 
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
 
 
 def parse(name: str) -> int | None:
@@ -16,7 +16,7 @@ def parse(name: str) -> int | None:
     if not (name.isascii() and name.isdecimal()):
         return None
     digits = name.lstrip("0") or "0"  # Python refuses to read thousands of digits
-    if len(digits) > len(str(_LARGEST)) or int(digits) > _LARGEST:
+    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
         return None
     return int(digits)
 

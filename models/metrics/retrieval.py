@@ -26,6 +26,8 @@ def evaluate_retrieval(
     *,
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
+    query_files: Sequence | None = None,
+    gallery_files: Sequence | None = None,
     exclude_self: bool = False,
     slices: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def evaluate_retrieval(
         gallery_ids,
         query_cameras=query_cameras,
         gallery_cameras=gallery_cameras,
+        query_files=query_files,
+        gallery_files=gallery_files,
         exclude_self=exclude_self,
     )
     return averages(scores, len(gallery), slices)
@@ -100,6 +104,8 @@ def score_queries(
     *,
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
+    query_files: Sequence | None = None,
+    gallery_files: Sequence | None = None,
     exclude_self: bool = False,
 ) -> metric.QueryScores:
     """Ranks the gallery by cosine for every query, a row a query for paired tests.
@@ -122,11 +128,14 @@ def score_queries(
       query_cameras: int [Q]. With `gallery_cameras`: images of the query's identity by the
         query's camera are neither right nor wrong, as in Market-1501's protocol.
       gallery_cameras: int [G].
+      query_files: [Q] digests. With `gallery_files`: images of the query's identity that are its own file, byte for
+        byte, are neither right nor wrong, whatever camera they are said to be of.
+      gallery_files: [G] digests, of the same kind.
       exclude_self: gallery and queries are the same images in the same order, and each query is
         left out of its own gallery.
 
     Raises:
-      ValueError: shapes do not fit, one side's cameras are missing, or a value is not finite.
+      ValueError: shapes do not fit, one side's cameras or files are missing, or a value is not finite.
 
     Example: the right answer ties with a wrong one, and ties are lost.
 
@@ -134,11 +143,10 @@ def score_queries(
     array([2])
     """
     query, gallery = unit("query", query, query_ids), unit("gallery", gallery, gallery_ids)
-    _check(query, gallery, query_cameras, gallery_cameras, exclude_self)
+    kept_apart = {"cameras": (query_cameras, gallery_cameras), "files": (query_files, gallery_files)}
+    _check(query, gallery, kept_apart, exclude_self)
     identity, gallery_identity = _dense_codes(query_ids, gallery_ids)
-    cameras = None
-    if query_cameras is not None:
-        cameras = np.asarray(query_cameras), np.asarray(gallery_cameras)
+    apart = [_dense_codes(*both) for both in kept_apart.values() if both[0] is not None]
     by_identity = np.argsort(gallery_identity, kind="stable")
     bounds = np.searchsorted(gallery_identity[by_identity], np.arange(identity.max(initial=-1) + 2))
 
@@ -149,8 +157,8 @@ def score_queries(
         right = np.ones(len(same), bool)
         if exclude_self:
             right &= same != row
-        if cameras is not None:
-            right &= cameras[1][same] != cameras[0][row]
+        for own, theirs in apart:
+            right &= theirs[same] != own[row]
         if not right.any():
             continue
         rank = _ranks(similarity, same, same[right])
@@ -162,6 +170,24 @@ def score_queries(
         within = int(np.searchsorted(rank, count, side="right"))
         r_precision[row], precision_at_r[row] = within / count, at_each[:within].sum() / count
     return metric.QueryScores(identity, matches, first, precision, penalty, r_precision, precision_at_r)
+
+
+def distinct(ids: Sequence, files: Sequence) -> np.ndarray:
+    """bool [N]: the first of the images of an identity that are the same file: copies count once.
+
+    Args:
+      ids: [N] identities.
+      files: [N] digests of the files.
+
+    Example:
+
+    >>> retrieval.distinct(["a", "a", "b"], ["x", "x", "x"]).tolist()
+    [True, False, True]
+    """
+    first = np.zeros(len(ids), bool)
+    codes = np.stack([np.unique(np.asarray(one), return_inverse=True)[1] for one in (ids, files)], axis=1)
+    first[np.unique(codes, axis=0, return_index=True)[1]] = True
+    return first
 
 
 def identity_precision(scores: metric.QueryScores) -> np.ndarray:
@@ -232,7 +258,7 @@ def unit(name: str, embedding: np.ndarray, ids: Sequence | np.ndarray) -> np.nda
     return embedding / np.maximum(length, np.finfo(np.float32).tiny)
 
 
-def _check(query, gallery, query_cameras, gallery_cameras, exclude_self) -> None:
+def _check(query, gallery, kept_apart, exclude_self) -> None:
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(
             "`query` and `gallery` must have the same dimension. "
@@ -243,16 +269,14 @@ def _check(query, gallery, query_cameras, gallery_cameras, exclude_self) -> None
             "`exclude_self` needs the queries as gallery. "
             f"Received: {len(query)} queries and {len(gallery)} gallery images"
         )
-    if (query_cameras is None) != (gallery_cameras is None):
-        raise ValueError("`query_cameras` and `gallery_cameras` must be given together")
-    for name, cameras, images in (
-        ("query_cameras", query_cameras, query),
-        ("gallery_cameras", gallery_cameras, gallery),
-    ):
-        if cameras is not None and len(cameras) != len(images):
-            raise ValueError(
-                f"`{name}` must have one camera an image, {len(images)}. Received: {len(cameras)}"
-            )
+    for name, both in kept_apart.items():
+        if (both[0] is None) != (both[1] is None):
+            raise ValueError(f"`query_{name}` and `gallery_{name}` must be given together")
+        for side, given, images in zip(("query", "gallery"), both, (query, gallery), strict=True):
+            if given is not None and len(given) != len(images):
+                raise ValueError(
+                    f"`{side}_{name}` must have one of the {name} an image, {len(images)}. Received: {len(given)}"
+                )
 
 
 def _dense_codes(query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:

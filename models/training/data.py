@@ -1,7 +1,8 @@
-"""The images of a training, in memory: read, decoded, shuffled and batched as a function of seed and epoch."""
+"""The images of a training, on disk: read, decoded, shuffled and batched as a function of seed and epoch."""
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models import head_tail
 from longtail.models.export import signatures
+from longtail.models.training import records
 
+_READ_AT_ONCE = 64  # images
 UNREADABLE = "training set: an image is not decodable"
 
 
@@ -22,12 +25,12 @@ class TrainingSet:
     """Encoded images with dense class ids.
 
     Attributes:
-      encoded: object [N] of bytes, JPEG or PNG.
+      encoded: JPEG or PNG, N of them: `records.Records` on disk, or object [N] of bytes.
       class_ids: int64 [N], 0..C-1.
       counts: int64 [C], K_i: distinct images of each class, as the census has it.
     """
 
-    encoded: np.ndarray
+    encoded: np.ndarray | records.Records
     class_ids: np.ndarray
     counts: np.ndarray
 
@@ -44,21 +47,38 @@ class TrainingSet:
 
 
 def read_training_set(patterns: Sequence[str], census: dict[str, Any]) -> TrainingSet:
-    """Reads rebalanced tf.Examples (gzipped TFRecord) into memory: O(encoded bytes)."""
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    """Copies the images of rebalanced tf.Examples (gzipped TFRecord, at any TensorFlow URI) to the local disk.
+
+    Memory is 24 bytes an image; the temporary folder takes the encoded bytes.
+
+    Raises:
+      errors.WorkError: there are none, or a file of them is damaged.
+    """
+    class_ids: list[np.ndarray] = []
+    encoded = records.Records.write(_images(patterns, class_ids))
+    if not class_ids:
+        raise errors.WorkError(f"training set: no examples in {', '.join(patterns)}; run the rebalancer again")
+    counts = np.asarray([entry["images"] for entry in census["classes"]], np.int64)
+    return TrainingSet(encoded, np.concatenate(class_ids), counts)
+
+
+def _images(patterns: Sequence[str], class_ids: list[np.ndarray]) -> Iterator[bytes]:
+    """The encoded images, in the order of the files; puts their class ids into `class_ids`, int64 [some] each."""
     spec = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
         "class_id": tf.io.FixedLenFeature([], tf.int64),
     }
-    rows = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1024)
-    parsed = [tf.io.parse_example(batch, spec) for batch in rows]
-    if not parsed:
-        raise errors.WorkError(f"training set: no examples in {', '.join(patterns)}; run the rebalancer again")
-    return TrainingSet(
-        np.concatenate([batch["image/encoded"].numpy() for batch in parsed]),
-        np.concatenate([batch["class_id"].numpy() for batch in parsed]),
-        np.asarray([entry["images"] for entry in census["classes"]], np.int64),
-    )
+    for file in sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)):
+        try:
+            for batch in tf.data.TFRecordDataset(file, compression_type="GZIP").batch(_READ_AT_ONCE):
+                parsed = tf.io.parse_example(batch, spec)
+                class_ids.append(parsed["class_id"].numpy())
+                yield from parsed["image/encoded"].numpy()
+        except tf.errors.DataLossError as error:
+            raise errors.WorkError(
+                f"{file}: damaged or cut short, after {sum(map(len, class_ids))} images of the training set; put it "
+                "back, or run again with another --root"
+            ) from error
 
 
 def hold_out(data: TrainingSet, config: config_lib.TrainConfig) -> tuple[TrainingSet, np.ndarray]:
@@ -87,7 +107,8 @@ def decoded(data: TrainingSet, preprocess: Callable, config: config_lib.TrainCon
     decode = tf.function(preprocess, input_signature=[tf.TensorSpec([None], tf.string)])
     for start in range(0, len(data.encoded), 512):
         stop = min(start + 512, len(data.encoded))
-        pixels[start:stop], status = (t.numpy() for t in decode(tf.constant(data.encoded[start:stop])))
+        encoded = np.asarray(data.encoded[start:stop])
+        pixels[start:stop], status = (t.numpy() for t in decode(tf.constant(encoded)))
         if status.any():
             raise errors.WorkError(
                 f"training set: image {start + int(np.flatnonzero(status)[0])} is "
@@ -127,6 +148,26 @@ def steps(data: TrainingSet, training: config_lib.Training) -> tuple[int, int]:
     return batch, rows // batch
 
 
+def _source(data: TrainingSet, preprocess: Callable, pixels: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What gives the images of rows, int64 [B] -> float32 [B, h, w, c]: from memory, or read and decoded."""
+    if pixels is not None:
+        with tf.device("/cpu:0"):
+            source = tf.constant(pixels)
+        return lambda rows: tf.gather(source, rows)
+
+    def encoded_at(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(data.encoded[rows])
+
+    def read(rows: tf.Tensor) -> tf.Tensor:
+        encoded = tf.ensure_shape(tf.numpy_function(encoded_at, [rows], tf.string, stateful=False), [None])
+        images, status = preprocess(encoded)
+        readable = tf.debugging.assert_equal(status, signatures.STATUS_OK, UNREADABLE)
+        with tf.control_dependencies([readable]):
+            return tf.identity(images)
+
+    return read
+
+
 def batches(
     data: TrainingSet,
     preprocess: Callable,
@@ -149,8 +190,8 @@ def batches(
     each = training.images_per_class
     slots = tf.constant(_slots(data.class_ids, each)) if each else None
     pixels = decoded(data, preprocess, config) if pixels is None else pixels
+    images_at = _source(data, preprocess, pixels)
     with tf.device("/cpu:0"):
-        source = tf.constant(data.encoded if pixels is None else pixels)
         labels = tf.constant(data.class_ids, tf.int64)
 
     def epoch(number):
@@ -164,13 +205,7 @@ def batches(
         return tf.data.Dataset.from_tensor_slices(rows).batch(batch, drop_remainder=True)
 
     def load(step, rows):
-        images = tf.gather(source, rows)
-        if pixels is None:
-            images, status = preprocess(images)
-            readable = tf.debugging.assert_equal(status, signatures.STATUS_OK, UNREADABLE)
-            with tf.control_dependencies([readable]):
-                images = tf.identity(images)
-        images = tf.ensure_shape(images, [batch, *config.model.image])
+        images = tf.ensure_shape(images_at(rows), [batch, *config.model.image])
         seed = tf.stack([tf.constant(training.seed + 1, tf.int64), step])
         label = tf.gather(labels, rows)
         return (augment.augment(images, seed, config.augment), label), label

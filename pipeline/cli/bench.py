@@ -27,13 +27,8 @@ def head(
     """Time a head's training step, plain, with LEAP and with the naive forms of it, and count LEAP's state."""
     # Here, so that `longtail --help` loads no TensorFlow.
     from longtail.benchmarks import head as benchmark
-    from longtail.models import errors
 
-    try:
-        numbers = [int(number) for number in classes.split(",")]
-    except ValueError:
-        raise errors.UsageError(f"--classes: whole numbers with commas between, not {classes!r}") from None
-    _print(benchmark.run(numbers, dim, batch, rounds, xla), as_json)
+    _print(benchmark.run(_numbers("--classes", classes, least=2), dim, batch, rounds, xla), as_json)
 
 
 @app.command()
@@ -53,6 +48,38 @@ def drift(
     with console.lines():
         report = benchmark.run(data, identities, epochs, kinds)
     _print(report, as_json)
+
+
+Images = Annotated[str, typer.Option(help="Numbers of images, comma-separated.")]
+Side = Annotated[int, typer.Option(help="Side of an image, pixels.", min=16)]
+
+
+@app.command()
+def ingest(images: Images = "5000,20000", side: Side = 96, as_json: JsonOption = False) -> None:
+    """Measure ingestion beside a plain loop that reads, decodes and writes, and its peak memory."""
+    from longtail.benchmarks import ingest as benchmark
+
+    _print(benchmark.run(_numbers("--images", images), side), as_json)
+
+
+@app.command(name="input")
+def input_(images: Images = "5000,20000", side: Side = 96, as_json: JsonOption = False) -> None:
+    """Measure a training's input beside a pipeline that only decodes, and its memory."""
+    from longtail.benchmarks import input as benchmark
+
+    _print(benchmark.run(_numbers("--images", images), side), as_json)
+
+
+def _numbers(option: str, text: str, least: int = 40) -> list[int]:
+    from longtail.models import errors
+
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        raise errors.UsageError(f"{option}: whole numbers with commas between, not {text!r}") from None
+    if min(numbers) < least:
+        raise errors.UsageError(f"{option}: at least {least} each, not {min(numbers)}")
+    return numbers
 
 
 @app.command()

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("longtail")
 
-Images = Annotated[list[str], typer.Argument(help="JPEG or PNG files.", metavar="IMAGES", show_default=False)]
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Image files, of any format that is trained on.", metavar="IMAGES", show_default=False),
+]
 Server = Annotated[
     str,
     typer.Option(

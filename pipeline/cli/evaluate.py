@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _READERS = 8
 _READ_AHEAD = 256
 _REPORT_EVERY = 5000
-_PNG_OR_JPEG = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 log = logging.getLogger("longtail")
 
@@ -225,9 +224,9 @@ def _check_task(task: _Task) -> None:
         )
 
 
-def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
-    """Yields the images' bytes in order, while threads read the next ones."""
-    pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
+def _read_ahead(images: Iterable[_Image]) -> Iterator[tuple[bytes, str]]:
+    """Yields what `_encoded` gives of the images, in order, while threads read the next ones."""
+    pending: collections.deque[concurrent.futures.Future[tuple[bytes, str]]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for count, image in enumerate(images, start=1):
             pending.append(pool.submit(_encoded, image))
@@ -239,26 +238,23 @@ def _read_ahead(images: Iterable[_Image]) -> Iterator[bytes]:
             yield pending.popleft().result()
 
 
-def _encoded(image: _Image) -> bytes:
-    """JPEG or PNG as ingestion would hand it on; empty, which no model decodes, where it cannot."""
-    from longtail.components.data import images
+def _encoded(image: _Image) -> tuple[bytes, str]:
+    """JPEG or PNG as ingestion would hand it on, and the file's digest; both empty where it cannot."""
     from longtail.components.data import sources
-    from longtail.models import config
+    from longtail.models import pictures
 
     try:
-        data = image.source.read(image.item)
-        if data.startswith(_PNG_OR_JPEG):
-            return data
-        return images.check(data, config.MAX_PIXELS).encoded
-    except (sources.ReadError, images.BadImage) as error:
+        file = image.source.read(image.item)
+        return pictures.read(file).encoded, hashlib.sha256(file).hexdigest()
+    except (sources.ReadError, pictures.BadImage) as error:
         log.warning("left out: %s: %s", image.item.path, error)
-        return b""
+        return b"", ""
 
 
-def _noted(encoded: Iterable[bytes], files: list[str]) -> Iterator[bytes]:
-    """Passes images on and notes in `files` the digest of each, "" of what could not be read."""
-    for data in encoded:
-        files.append(hashlib.sha256(data).hexdigest() if data else "")
+def _noted(encoded: Iterable[tuple[bytes, str]], files: list[str]) -> Iterator[bytes]:
+    """Passes images on and notes in `files` the digest of each file, "" of what could not be read."""
+    for data, digest in encoded:
+        files.append(digest)
         yield data
 
 
@@ -293,27 +289,27 @@ def _ranked(task: _Task, files: list[str], vectors, usable) -> dict:
     from longtail.models.metrics import retrieval
 
     identity = np.array([image.item.identity for image in task.images])
-    # What shares a query's identity and this is left out of its gallery: where cameras are not crossed, the query's
-    # own file. Where they are, it is left out by its camera.
-    own = None
-    if task.protocol.cross_camera:
-        own = np.array([image.item.camera for image in task.images])
-    elif task.gallery is not None:
-        own = np.unique(files, return_inverse=True)[1]
-    is_query = np.arange(len(usable)) < len(task.queries)
+    camera = np.array([image.item.camera for image in task.images]) if task.protocol.cross_camera else None
+    is_query, digests = np.arange(len(usable)) < len(task.queries), np.array(files)
     query = usable & is_query
     gallery = query if task.gallery is None else usable & ~is_query
+    found = int((query | gallery).sum())
+    for images in (query, gallery):  # copies of a file count once
+        images[images] = retrieval.distinct(identity[images], digests[images])
     scores = retrieval.evaluate_retrieval(
         vectors[query],
         identity[query],
         vectors[gallery],
         identity[gallery],
-        query_cameras=None if own is None else own[query],
-        gallery_cameras=None if own is None else own[gallery],
+        query_cameras=None if camera is None else camera[query],
+        gallery_cameras=None if camera is None else camera[gallery],
+        query_files=digests[query],
+        gallery_files=digests[gallery],
         exclude_self=task.gallery is None,
     )
+    copies = found - int((query | gallery).sum())
     kept = (*(each.name for each in metric.METRICS), "queries", "gallery", "unmatched")
-    return {name: scores[name] for name in kept}
+    return {**{name: scores[name] for name in kept}, "copies": copies}
 
 
 def _print(figures: dict, as_json: bool) -> None:

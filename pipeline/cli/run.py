@@ -83,6 +83,7 @@ def run(
 def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
     """Where the images are, once it is known that they will do: nothing is made in the root before."""
     from longtail.components import config
+    from longtail.components.data import sources
     from longtail.models import settings
     from longtail.pipeline.local import preflight
 
@@ -90,8 +91,7 @@ def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
     if not source:
         raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
     settings.check_values(config.Span, "--", span=span)
-    if "://" not in source and not source.startswith("glyphs:"):
-        source = os.path.abspath(source)
+    source = sources.absolute(source)
     preflight.check(recipe, source, span)
     return source
 

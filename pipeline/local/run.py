@@ -82,7 +82,8 @@ def run(
       errors.UsageError: data or request log missing or unusable.
       errors.WorkError: stopped by the gate, or a component failed.
     """
-    return _run(recipe, os.path.abspath(root), source, span, accept_drift, console, request_log, beam_args)
+    # One folder by two names, such as a link to it, is one root: artifacts are known by their paths.
+    return _run(recipe, os.path.realpath(root), source, span, accept_drift, console, request_log, beam_args)
 
 
 def _run(recipe, root, source, span, accept_drift, console, request_log, beam_args) -> dict[str, Any]:
@@ -167,6 +168,7 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
             "trained_on": card.get("images", census["rows"]),
             "eval": whole("ImageExampleGen", "examples", "eval_images"),
             "quarantined": whole("ImageExampleGen", "examples", "quarantined"),
+            "ignored": whole("ImageExampleGen", "examples", "ignored"),
         },
         "classes": {
             "train": len(census["classes"]),
@@ -176,7 +178,7 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "anomalies": _anomalies(blessing),
         "accept_drift": blessing["accept_drift"],
         "artifacts": {
-            "examples": done["ImageExampleGen"].outputs["examples"].uri,
+            **{name: done["ImageExampleGen"].outputs[name].uri for name in ("examples", "quarantine")},
             "model_run": done["Trainer"].outputs["model_run"].uri,
         },
         "cached": [name for name, step in done.items() if step.cached],
@@ -205,7 +207,7 @@ def print_table(summary: dict[str, Any], root: str) -> None:
     examples, classes = summary["examples"], summary["classes"]
     console.print(
         f"trained on {examples['trained_on']} images of {classes['train']} identities, scored on {examples['eval']} "
-        f"of {classes['eval']} others; {examples['quarantined']} files quarantined"
+        f"of {classes['eval']} others; {examples['quarantined']} files quarantined, {examples['ignored']} ignored"
     )
     if summary["tail_health"]:
         _print_health(summary["tail_health"], summary["head_threshold"], console)
@@ -220,6 +222,9 @@ def print_table(summary: dict[str, Any], root: str) -> None:
                 f"{served['version']}, of span {served['span']}",
                 soft_wrap=True,
             )
+    if examples["quarantined"] or examples["ignored"]:
+        listed = errors.shown(os.path.join(summary["artifacts"]["quarantine"], "quarantine.jsonl"))
+        console.print(f"set aside, and why: {listed}, and ignored.jsonl there", soft_wrap=True, markup=False)
     summary_file = errors.shown(os.path.join(root, root_folder.SUMMARY_FILE))
     console.print(f"summary {summary_file}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:

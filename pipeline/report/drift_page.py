@@ -1,22 +1,15 @@
 """One HTML page of what the drift gate saw: what `templates/drift.html` is filled in with.
-
-Images are shrunk and written anew as PNG, so nothing of a file but its pixels gets into the page.
 """
 
-import base64
-import io
 from collections.abc import Iterable
 from typing import Any
 
 import markupsafe
-import tensorflow as tf
-from PIL import Image
 
 from longtail.pipeline.report import charts
 from longtail.pipeline.report import drift_view
 from longtail.pipeline.report import pages
 
-_THUMBNAIL = 112  # pixels
 _SAME = ("kind", "feature", "split")
 
 
@@ -135,13 +128,4 @@ def _image(picture: drift_view.Picture, feature: str) -> dict[str, str]:
     value = picture.values[feature]
     value = charts.number(value) if isinstance(value, float | int) else value
     said = ", ".join(filter(None, (picture.path, f"{feature} {value}")))
-    return {"png": _thumbnail(picture.encoded), "said": said, "value": value}
-
-
-def _thumbnail(encoded: bytes) -> str:
-    # As ingestion decoded it: what Pillow makes of an odd file may be another thing, or nothing.
-    image = Image.fromarray(tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy())
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return base64.b64encode(data.getvalue()).decode()
+    return {"png": pages.thumbnail(picture.encoded), "said": said, "value": value}

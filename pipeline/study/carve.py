@@ -18,6 +18,7 @@ from longtail.components.data import splits
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
+from longtail.models.metrics import retrieval
 from longtail.models.training import data as training_data
 from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.study import sides as sides_lib
@@ -87,6 +88,9 @@ class Images:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             found = list(pool.map(read, items))
         kept = [(item, *pair) for item, pair in zip(items, found, strict=True) if pair]
+        # Copies of a file count once, and never answer for each other.
+        fresh = retrieval.distinct([item.identity for item, _, _ in kept], [digest for _, _, digest in kept])
+        kept = [one for one, is_fresh in zip(kept, fresh.tolist(), strict=True) if is_fresh]
         loaded = cls(
             np.array([encoded for _, encoded, _ in kept], object),
             np.array([item.path for item, _, _ in kept]),

@@ -1,5 +1,7 @@
 """What ImageExampleGen does with files and parameters that are no good."""
 
+import json
+import pathlib
 import zipfile
 
 import pytest
@@ -33,12 +35,30 @@ def damaged(tmp_path_factory) -> ingestion.Ingested:
         ("id1/text.jpg", "not an image"),
         ("id2/truncated.png", "not decodable as png"),
         ("id3/oversized.png", "oversized: 200x101 pixels, more than 20000"),
-        ("id5/gone.png", "cannot be read"),
+        ("id5/gone.png", "a link to nowhere"),
         ("loose.png", "lies at the top"),
     ],
 )
 def test_a_bad_file_is_quarantined_with_its_reason(damaged, path, reason):
     assert damaged.bad()[path].startswith(reason)
+
+
+def test_what_is_no_image_is_listed_beside_the_quarantine(damaged):
+    lines = pathlib.Path(damaged.quarantine.uri, "ignored.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"path": "id4/notes.txt", "reason": "not an image by its content"}
+    ]
+    assert damaged.count("ignored") == 1
+
+
+def test_a_reason_is_for_people(damaged):
+    assert not any(sign in reason for reason in damaged.bad().values() for sign in ("{{", "[Op:", "__wrapped__"))
+
+
+def test_identities_that_differ_by_case_alone_are_named_in_the_log(tmp_path, caplog):
+    folder = ingestion.folder(tmp_path / "data", dict.fromkeys(("Anna", "anna", "b", "c", "d"), 2))
+    ingestion.ingest(tmp_path, str(folder))
+    assert "identities that differ by letter case alone: Anna, anna; are they one?" in caplog.messages
 
 
 def test_a_run_goes_on_without_the_bad_files(damaged):
@@ -138,3 +158,41 @@ def test_a_source_with_nothing_to_work_with_is_a_usage_error(tmp_path, where, me
 def test_a_parameter_out_of_range_is_named(tmp_path, parameters, message):
     with pytest.raises(errors.UsageError, match=message):
         ingestion.ingest(tmp_path, ingestion.GLYPHS, **parameters)
+
+
+def _with_copies(root):
+    """Ten identities of three images; in "a" two files are equal, and "b" and "c" share one with each other."""
+    folder = ingestion.folder(root / "data", {f"identity {letter}": 3 for letter in "abcdefghij"})
+    for number, identity in enumerate(sorted(folder.iterdir())):
+        for index in range(3):
+            (identity / f"{index}.png").write_bytes(ingestion.png(7 * number + index, (8 + index, 9)))
+    equal = {"identity a/3.png": "identity a/0.png", "identity c/3.png": "identity b/0.png"}
+    for copy, original in equal.items():
+        (folder / copy).write_bytes((folder / original).read_bytes())
+    return folder
+
+
+def test_copies_and_contradictions_are_listed(tmp_path, caplog):
+    ingested = ingestion.ingest(tmp_path, str(_with_copies(tmp_path)))
+    lines = pathlib.Path(ingested.quarantine.uri, "repeated.jsonl").read_text().splitlines()
+    rows = sorted(map(json.loads, lines), key=lambda row: row["contradiction"])
+    assert [row["paths"] for row in rows] == [
+        {"identity a": ["identity a/0.png", "identity a/3.png"]},
+        {"identity b": ["identity b/0.png"], "identity c": ["identity c/3.png"]},
+    ]
+    held_out = {row["identity"] for row in ingested.rows("eval")}
+    assert [row["leak"] for row in rows] == [False, len({b"identity b", b"identity c"} & held_out) == 1]
+    assert {key: ingested.count(key) for key in ("copies", "contradictions", "images")} == {
+        "copies": 1, "contradictions": 1, "images": 32,
+    }  # fmt: skip
+    assert "identity b/0.png, identity c/3.png; mend that" in caplog.text
+
+
+def test_contradictions_are_set_aside_where_that_is_asked_for_and_do_not_stop_a_run(tmp_path):
+    folder = str(_with_copies(tmp_path))
+    ingested = ingestion.ingest(tmp_path, folder, contradictions="set_aside", max_quarantine_fraction=0.0)
+    assert ingested.bad() == {
+        "identity b/0.png": "the same file as identity c/3.png, of another identity",
+        "identity c/3.png": "the same file as identity b/0.png, of another identity",
+    }
+    assert (ingested.count("images"), ingested.count("quarantined")) == (30, 2)

@@ -104,6 +104,12 @@ def test_a_version_is_above_every_version_there_even_one_of_the_future(push):
     assert push().get_string_custom_property("pushed_version") == "100000000000"
 
 
+def test_there_is_no_version_behind_the_last_number(push):
+    os.makedirs(push.served / str(2**63 - 1))
+    with pytest.raises(errors.UsageError, match="version 9223372036854775807 is the last number there can be"):
+        push()
+
+
 def test_nothing_but_the_finished_version_is_left_in_the_folder(push):
     version = push().get_string_custom_property("pushed_version")
     assert os.listdir(push.served) == [version]

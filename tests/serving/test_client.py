@@ -1,5 +1,6 @@
 """The client gives what the model gives, from one version only, and one line where it cannot."""
 
+import os
 import socket
 from concurrent import futures
 
@@ -10,9 +11,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from longtail.components.data import images
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.serving import client
+from tests import made_pictures as made
 from tests.serving import conftest
 
 
@@ -40,6 +43,41 @@ def test_paths_and_bytes_embed_alike(tiny_client, tmp_path):
     path.write_bytes(conftest.encode(5))
     embedding = tiny_client.embed([path, str(path), path.read_bytes()]).embedding
     np.testing.assert_allclose(embedding, embedding[[0, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("form", made.FORMATS)
+def test_an_image_has_one_embedding_by_every_way_in(tiny_client, in_process, tmp_path, form):
+    """As it is trained on, by its path, by its bytes, and, where a server reads the format itself, as found."""
+    tags = range(1, 9) if form in made.TAGGED else [1]
+    upright = made.picture(grey=form == "PGM")
+    files = [made.turned(upright, form, tag) if form in made.TAGGED else made.encoded(upright, form) for tag in tags]
+    trained_on = in_process([images.check(file, 10**6).encoded for file in files])
+    np.testing.assert_allclose(trained_on, np.repeat(trained_on[:1], len(files), axis=0), atol=0.02)
+    paths = [tmp_path / f"{tag}" for tag in tags]
+    for path, file in zip(paths, files, strict=True):
+        path.write_bytes(file)
+    np.testing.assert_allclose(tiny_client.embed(paths).embedding, trained_on, atol=1e-5)
+    np.testing.assert_allclose(tiny_client.embed(files).embedding, trained_on, atol=1e-5)
+    if form in ("JPEG", "MPO"):
+        np.testing.assert_allclose(in_process(files), trained_on, atol=0.02)
+
+
+def test_what_no_decoder_may_see_is_not_sent(tiny_client, in_process):
+    embedded = tiny_client.embed([b"%!PS-Adobe-3.0\nshowpage\n", conftest.encode(0)])
+    assert embedded.status.tolist() == [signatures.STATUS_UNDECODABLE, 0]
+    np.testing.assert_allclose(embedded.embedding[1:], in_process([conftest.encode(0)]), atol=1e-5)
+
+
+def test_an_image_larger_than_the_client_sends_has_the_status_of_one(server):
+    with client.Client(server.grpc_address, "tiny", max_pixels=24 * 20 - 1) as opened:
+        assert opened.embed([conftest.encode(0)]).status.tolist() == [signatures.STATUS_TOO_LARGE]
+
+
+def test_what_is_no_file_is_refused_unopened(tiny_client, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(errors.UsageError, match="not a regular file; name an image"):
+            tiny_client.embed([path])
 
 
 def test_the_version_that_answered_is_told(tiny_client):

@@ -79,7 +79,7 @@ def _truncated(form: str) -> bytes:
     "data, reason",
     [
         (b"", "empty file"),
-        (b"hello", "not an image: cannot identify image file"),
+        (b"hello", "not an image by its content"),
         (_truncated("PNG"), "not decodable as png"),
         (_truncated("JPEG"), "not decodable as jpeg"),
         (_truncated("BMP"), "not decodable as BMP"),

@@ -1,31 +1,54 @@
 """Listing and reading images, whatever they lie in."""
 
+import io
 import os
 import pathlib
 import pickle
+import stat
+import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
 
+from longtail.components.data import names
 from longtail.components.data import sources
 from longtail.models import errors
 
 _SHARED = pathlib.Path(__file__).parents[3].parent / "shared" / "data"
 
 
-def _folder(root: pathlib.Path, *paths: str) -> str:
+def _folder(root: pathlib.Path, *paths: str, content: bytes = b"") -> str:
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(path.encode())
+        file.write_bytes(content or path.encode())
     return str(root)
 
 
-def _zip(file: pathlib.Path, *paths: str) -> str:
+def _zip(file: pathlib.Path, *paths: str, content: bytes = b"") -> str:
     with zipfile.ZipFile(file, "w") as archive:
         for path in paths:
-            archive.writestr(path, path.encode())
+            archive.writestr(path, content or path.encode())
     return str(file)
+
+
+def _tar(file: pathlib.Path, *paths: str, content: bytes = b"") -> str:
+    with tarfile.open(file, "w") as archive:
+        for path in paths:
+            data = content or path.encode()
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return str(file)
+
+
+MAKE = {
+    "folder": lambda root, *paths, **how: _folder(root / "images", *paths, **how),
+    "zip": lambda root, *paths, **how: _zip(root / "images.zip", *paths, **how),
+    "tar": lambda root, *paths, **how: _tar(root / "images.tar", *paths, **how),
+}
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _identities(source: sources.Source) -> list[str]:
@@ -37,10 +60,11 @@ def test_a_folder_below_the_root_is_an_identity_nested_or_not(tmp_path):
     assert _identities(sources.open_source(uri)) == ["greek/alpha", "greek/beta", "solo"]
 
 
-def test_a_zip_lists_and_reads_as_its_folder_does(tmp_path):
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_lists_and_reads_as_its_folder_does(tmp_path, kind):
     paths = ["a/1.png", "b/c/2.jpg", "b/c/3.PNG"]
     folder = sources.open_source(_folder(tmp_path / "folder", *paths))
-    archive = sources.open_source(_zip(tmp_path / "images.zip", *paths))
+    archive = sources.open_source(MAKE[kind](tmp_path, *paths))
     assert folder.items() == archive.items()
     assert [folder.read(i) for i in folder.items()] == [archive.read(i) for i in archive.items()]
 
@@ -60,18 +84,67 @@ def test_a_zip_of_one_identity_is_not_looked_through(tmp_path):
         sources.open_source(uri).items()
 
 
-def test_an_opened_zip_travels_to_a_worker(tmp_path):
-    source = sources.open_source(_zip(tmp_path / "x.zip", "a/1.png", "b/1.png"))
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_opened_archive_travels_to_a_worker(tmp_path, kind):
+    source = sources.open_source(MAKE[kind](tmp_path, "a/1.png", "b/1.png"))
     item = source.items()[0]
     source.read(item)
     assert pickle.loads(pickle.dumps(source)).read(item) == b"a/1.png"
 
 
-def test_hidden_files_are_ignored_and_other_files_counted(tmp_path):
-    uri = _folder(tmp_path, "a/1.png", "b/1.webp", "b/.DS_Store", ".git/a/1.png", "b/notes.txt")
+def test_what_is_no_image_is_ignored_by_name_with_its_reason(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "b/1.webp", "b/.DS_Store", ".git/a/1.png", "b/notes.txt", "b/Thumbs.db")
+    (tmp_path / "b" / "empty").touch()
     listing = sources.open_source(uri).listing()
     assert [item.path for item in listing.items] == ["a/1.png", "b/1.webp"]
-    assert listing.other_files == 1
+    assert dict(listing.ignored) == {
+        ".git/": "a hidden folder",
+        "b/.DS_Store": "a hidden file",
+        "b/Thumbs.db": "a system's own file",
+        "b/empty": "empty file",
+        "b/notes.txt": "not an image by its content",
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize(
+    "system",
+    ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", "System Volume Information", "@Recycle", ".Trash"],
+)
+def test_a_folder_that_a_system_made_is_no_identity(tmp_path, kind, system):
+    uri = MAKE[kind](tmp_path, "a/1.png", "b/1.png", f"{system}/1.png", f"b/{system}/x/2.png")
+    listing = sources.open_source(uri).listing()
+    assert [item.identity for item in listing.items] == ["a", "b"]
+    assert [path for path, _ in listing.ignored] == sorted([f"{system}/", f"b/{system}/"])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("name", ["1.jfif", "1.jpe", "1", "1.dat", "1.PNG"])
+def test_an_image_is_one_by_its_content_whatever_its_name(tmp_path, kind, name):
+    uri = MAKE[kind](tmp_path, f"a/{name}", "b/1.png", content=_PNG)
+    assert [item.path for item in sources.open_source(uri).items()] == [f"a/{name}", "b/1.png"]
+
+
+def test_a_picture_of_another_format_is_ignored_with_what_to_do(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "b" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    [(path, reason)] = sources.open_source(uri).listing().ignored
+    assert (path, "a HEIC picture" in reason, "convert it" in reason) == ("b/phone.heic", True, True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_two_spellings_of_a_name_are_one_identity(tmp_path, kind):
+    uri = MAKE[kind](tmp_path, "Jos\u00e9/1.png", "Jose\u0301/2.png", "b/1.png")
+    items = sources.open_source(uri).items()
+    assert {item.identity for item in items} == {"Jos\u00e9", "b"}
+    assert len(items) == 3 and all(sources.open_source(uri).read(item) for item in items)
+
+
+def test_identities_that_differ_by_case_alone_are_named():
+    assert names.same_but_for_case(["Anna", "anna", "ANNA", "bob", "Stra\u00dfe", "STRASSE"]) == [
+        ["ANNA", "Anna", "anna"],
+        ["STRASSE", "Stra\u00dfe"],
+    ]
 
 
 def test_an_image_in_no_identitys_folder_is_rejected_with_a_reason(tmp_path):
@@ -107,22 +180,72 @@ def test_a_damaged_zip_entry_cannot_be_read_and_says_so(tmp_path):
         source.read(source.items()[0])
 
 
-@pytest.mark.parametrize(
-    "compression, damage, message",
-    [(zipfile.ZIP_BZIP2, b"\0", "Invalid data stream"), (zipfile.ZIP_LZMA, b"\xff", "Corrupt input data")],
-)
-def test_a_zip_entry_that_cannot_be_decompressed_says_so(tmp_path, compression, damage, message):
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_entry_that_could_unpack_without_bound_is_rejected(tmp_path, compression):
     uri = tmp_path / "x.zip"
-    with zipfile.ZipFile(uri, "w", compression) as archive:
+    _zip(uri, "a/1.png", "b/1.png")
+    with zipfile.ZipFile(uri, "a", compression) as archive:
+        archive.writestr("b/2.png", bytes(10**6))
+    [(path, reason)] = sources.open_source(str(uri)).listing().rejected
+    assert path == "b/2.png" and "pack it with deflate" in reason
+
+
+def test_a_zip_entry_whose_size_lies_is_unpacked_no_further_than_it_states(tmp_path):
+    uri = tmp_path / "x.zip"
+    with zipfile.ZipFile(uri, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in ("a/1.png", "b/1.png"):
-            archive.writestr(path, bytes(range(256)))
-    data = bytearray(uri.read_bytes())
-    begin = data.index(b"a/1.png") + len("a/1.png")
-    data[begin + 20 : begin + 40] = damage * 20
-    uri.write_bytes(data)
+            archive.writestr(path, bytes(300_000_000) if path == "b/1.png" else b"a")
+    stated = (300_000_000).to_bytes(4, "little")
+    uri.write_bytes(uri.read_bytes().replace(stated, (1000).to_bytes(4, "little")))
     source = sources.open_source(str(uri))
-    with pytest.raises(sources.ReadError, match=f"cannot be unpacked: {message}"):
-        source.read(source.items()[0])
+    tracemalloc.start()
+    with pytest.raises(sources.ReadError, match="cannot be unpacked: Bad CRC-32"):
+        source.read(source.items()[1])
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind, reason", [(stat.S_IFLNK, "a link in an archive"), (stat.S_IFIFO, "not a regular file")])
+def test_what_is_no_file_in_a_zip_is_rejected(tmp_path, kind, reason):
+    uri = tmp_path / "x.zip"
+    _zip(uri, "a/1.png", "b/1.png")
+    with zipfile.ZipFile(uri, "a") as archive:
+        info = zipfile.ZipInfo("b/2.png")
+        info.external_attr = (kind | 0o644) << 16
+        archive.writestr(info, "/etc/passwd")
+    assert sources.open_source(str(uri)).listing().rejected == (("b/2.png", reason),)
+
+
+@pytest.mark.parametrize("kind, reason", [(tarfile.SYMTYPE, "a link in an"), (tarfile.CHRTYPE, "not a regular")])
+def test_what_is_no_file_in_a_tar_is_rejected(tmp_path, kind, reason):
+    uri = _tar(tmp_path / "x.tar", "a/1.png", "b/1.png")
+    with tarfile.open(uri, "a") as archive:
+        info = tarfile.TarInfo("b/2.png")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    [(path, found)] = sources.open_source(uri).listing().rejected
+    assert path == "b/2.png" and found.startswith(reason)
+
+
+def test_a_compressed_tar_is_refused_in_one_line(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w:gz"):
+        pass
+    with pytest.raises(errors.UsageError, match="not a readable, uncompressed .tar"):
+        sources.open_source(str(tmp_path / "x.tar")).items()
+
+
+def test_what_is_no_regular_file_is_rejected_unopened(tmp_path):
+    uri = _folder(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    (tmp_path / "a" / "3.png").symlink_to("/dev/zero")
+    listing = sources.open_source(uri).listing()
+    assert dict(listing.rejected) == {
+        "a/2.png": "not a regular file",
+        "a/3.png": "a link that leads out of the data's folder",
+    }
+    for path in ("a/2.png", "a/3.png"):
+        with pytest.raises(sources.ReadError, match="not a regular file"):
+            sources.open_source(uri).read(sources.Item(path, "a"))
 
 
 def test_a_zip_with_a_name_that_is_not_utf8_is_named(tmp_path):
@@ -142,20 +265,14 @@ def test_a_name_in_a_folder_that_is_not_utf8_is_an_error_that_shows_it(tmp_path)
             look(str(tmp_path))
 
 
-def test_a_link_to_nowhere_is_listed_marked_and_cannot_be_read(tmp_path):
+@pytest.mark.parametrize("target, reason", [("nowhere", "a link to nowhere"), ("0.png", "cannot be read: Too many")])
+def test_a_link_to_nowhere_or_itself_is_rejected_and_marked(tmp_path, target, reason):
     uri = _folder(tmp_path, "a/1.png", "b/1.png")
-    (tmp_path / "a" / "0.png").symlink_to("nowhere")
-    source = sources.open_source(uri)
-    assert sources.fingerprint(uri)
+    (tmp_path / "a" / "0.png").symlink_to(target)
+    [(path, found)] = sources.open_source(uri).listing().rejected
+    assert path == "a/0.png" and found.startswith(reason) and sources.fingerprint(uri)
     with pytest.raises(sources.ReadError, match="cannot be read"):
-        source.read(source.items()[0])
-
-
-def test_a_link_to_itself_cannot_be_read_and_says_so(tmp_path):
-    source = sources.open_source(_folder(tmp_path, "a/1.png", "b/1.png"))
-    (tmp_path / "a" / "0.png").symlink_to("0.png")
-    with pytest.raises(sources.ReadError, match="cannot be read"):
-        source.read(source.items()[0])
+        sources.open_source(uri).read(sources.Item("a/0.png", "a"))
 
 
 def test_a_link_to_a_folder_above_adds_nothing(tmp_path):
@@ -170,11 +287,20 @@ def test_of_a_folder_and_a_link_to_it_the_folder_is_listed(tmp_path):
     assert _identities(sources.open_source(uri)) == ["b", "c"]
 
 
-def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path):
-    elsewhere = _folder(tmp_path / "elsewhere", "x/1.png")
-    uri = _folder(tmp_path / "data", "b/1.png")
-    (tmp_path / "data" / "a").symlink_to(elsewhere)
-    assert _identities(sources.open_source(uri)) == ["a/x", "b"]
+@pytest.mark.parametrize("target", ["elsewhere", "elsewhere/x/1.png", "."])
+def test_a_link_out_of_the_folder_is_rejected(tmp_path, target):
+    _folder(tmp_path / "elsewhere", "x/1.png")
+    uri = _folder(tmp_path / "data", "b/1.png", "c/1.png")
+    (tmp_path / "data" / "a").symlink_to(tmp_path / target)
+    listing = sources.open_source(uri).listing()
+    assert [item.identity for item in listing.items] == ["b", "c"]
+    assert listing.rejected == (("a", "a link that leads out of the data's folder"),)
+
+
+def test_a_root_that_is_itself_a_link_is_the_same_source(tmp_path):
+    uri = _folder(tmp_path / "data", "a/1.png", "b/1.png")
+    (tmp_path / "link").symlink_to("data")
+    assert sources.open_source(str(tmp_path / "link")).items() == sources.open_source(uri).items()
 
 
 def test_a_file_that_is_gone_cannot_be_read_and_says_so(tmp_path):
@@ -185,13 +311,9 @@ def test_a_file_that_is_gone_cannot_be_read_and_says_so(tmp_path):
         source.read(item)
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip", "glyphs"])
+@pytest.mark.parametrize("kind", [*MAKE, "glyphs"])
 def test_a_file_over_the_limit_is_not_read(tmp_path, kind):
-    uri = {
-        "folder": lambda: _folder(tmp_path, "a/1.png", "b/1.png"),
-        "zip": lambda: _zip(tmp_path / "x.zip", "a/1.png", "b/1.png"),
-        "glyphs": lambda: "glyphs:identities=2,head=0",
-    }[kind]()
+    uri = MAKE[kind](tmp_path, "a/1.png", "b/1.png") if kind in MAKE else "glyphs:identities=2,head=0"
     source = sources.open_source(uri)
     with pytest.raises(sources.ReadError, match="more than 3"):
         source.read(source.items()[0], max_bytes=3)
@@ -248,11 +370,11 @@ def test_market1501_junk_is_dropped_and_a_strange_name_rejected(tmp_path):
 @pytest.mark.parametrize(
     "uri, message",
     [
-        ("missing", "no such folder or .zip; check the path"),
+        ("missing", "no such folder, .zip or .tar; check the path"),
         ("empty", "no images and none to read; expected one folder of images per identity"),
         ("loose", "1 misplaced images and none to read"),
         ("one", r"one identity only \('a'\), at least 2 are needed"),
-        ("one/a/1.png", "neither a folder nor a .zip"),
+        ("one/a/1.png", "neither a folder nor a .zip or .tar"),
         ("broken.zip", "not a readable .zip"),
         ("nosuchscheme://bucket/folder", "nosuchscheme"),
     ],
@@ -289,17 +411,12 @@ def test_a_span_format_that_numbers_do_not_have_is_a_usage_error():
         sources.open_source("data/{SPAN:04q}", span=1)
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("kind", MAKE)
 def test_the_fingerprint_changes_with_the_data_alone(tmp_path, kind):
-    def make(*paths: str) -> str:
-        if kind == "zip":
-            return _zip(tmp_path / "x.zip", *paths)
-        return _folder(tmp_path / "folder", *paths)
-
-    uri = make("a/1.png", "b/1.png")
+    uri = MAKE[kind](tmp_path, "a/1.png", "b/1.png")
     before = sources.fingerprint(uri)
     assert sources.fingerprint(uri) == before
-    make("a/1.png", "b/1.png", "b/2.png")
+    MAKE[kind](tmp_path, "a/1.png", "b/1.png", "b/2.png")
     assert sources.fingerprint(uri) != before
 
 

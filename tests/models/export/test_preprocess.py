@@ -3,11 +3,14 @@
 import io
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
+from longtail.models import pictures
 from longtail.models.export import preprocess
 from longtail.models.export import signatures
+from tests import made_pictures as made
 
 SHAPE = (16, 12)
 
@@ -84,3 +87,51 @@ def test_pixels_of_the_right_size_are_what_pillow_reads():
 def test_resized_pixels_stay_in_range():
     pixels, _ = decode([encoded(size=(90, 40))], 3)
     assert pixels.shape == (1, *SHAPE, 3) and np.abs(pixels).max() <= 1.0 + 1e-5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_put_upright_in_the_graph_as_the_door_does(channels):
+    files = [made.turned(made.picture(), form, tag) for form in ("JPEG", "MPO") for tag in range(1, 9)]
+    as_found, _ = decode(files, channels)
+    through_the_door, _ = decode([pictures.read(file).encoded for file in files], channels)
+    np.testing.assert_allclose(as_found, through_the_door, atol=0.1)  # two decoders of JPEG
+
+
+def test_the_tag_is_read_in_either_byte_order_and_among_others():
+    upright, _ = decode([encoded(kind="JPEG")])
+    for order in ("<", ">"):
+        exif = Image.Exif()
+        exif.endian = order
+        exif.update({0x010F: "a camera of some name", 0x0110: "model", made.ORIENTATION: 3, 0x0132: "2026"})
+        [pixels], _ = decode([encoded(kind="JPEG", exif=exif)])
+        np.testing.assert_allclose(pixels, upright[0][::-1, ::-1], atol=1e-6)
+
+
+def test_a_damaged_tag_turns_nothing():
+    exif = Image.Exif()
+    exif[made.ORIENTATION] = 6
+    data = encoded(kind="JPEG", exif=exif)
+    begin = data.index(b"Exif\0\0") + 6
+    for damage in (b"MM\0*\xff\xff\xff\xff", b"II*\0\xff\xff\xff\x7f", b"\0" * 8):
+        _, status = decode([data[:begin] + damage + data[begin + 8 :]])
+        assert status.tolist() == [signatures.STATUS_OK]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_parts_are_white_in_the_graph_as_at_the_door(channels):
+    layers = [np.asarray(made.picture()), np.linspace(0, 255, 16 * 24).reshape(16, 24, 1).astype(np.uint8)]
+    colour = Image.fromarray(np.concatenate(layers, axis=2))
+    grey = colour.convert("LA")
+    palette = made.encoded(made.picture().quantize(8), "PNG", transparency=2)
+    files = [made.encoded(colour, "PNG"), made.encoded(grey, "PNG"), palette]
+    as_found, _ = decode(files, channels)
+    through_the_door, _ = decode([pictures.read(file).encoded for file in files], channels)
+    np.testing.assert_allclose(as_found, through_the_door, atol=0.02)
+
+
+def test_a_jpeg_header_that_states_more_than_its_data_can_fill_is_not_decoded():
+    data = encoded(kind="JPEG")
+    at = data.index(b"\xff\xc0") + 5
+    lie = data[:at] + (5000).to_bytes(2, "big") * 2 + data[at + 4 :]
+    _, status = decode([lie, data])
+    assert status.tolist() == [signatures.STATUS_TOO_LARGE, 0]

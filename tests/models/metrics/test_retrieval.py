@@ -220,3 +220,36 @@ def test_scores_do_not_depend_on_the_size_of_a_chunk(monkeypatch):
     monkeypatch.setattr(retrieval, "_CHUNK_CELLS", 150)
     chunked = retrieval.score_queries(images, ids, images, ids, exclude_self=True)
     np.testing.assert_array_equal(chunked.average_precision, whole.average_precision)
+
+
+def test_a_copy_of_the_query_is_neither_a_right_answer_nor_a_rival():
+    gallery, ids, files = _on_circle(0, 20, 30), ["a", "b", "a"], ["x", "y", "z"]
+    with_copy = retrieval.evaluate_retrieval(
+        _on_circle(0), ["a"], gallery, ids, query_files=["x"], gallery_files=files
+    )
+    assert with_copy["rank1"] == 0.0 and with_copy["mAP"] == pytest.approx(1 / 2)
+
+
+def test_the_same_file_under_another_identity_stays_a_rival():
+    scores = retrieval.evaluate_retrieval(
+        _on_circle(0), ["a"], _on_circle(0, 10), ["b", "a"], query_files=["x"], gallery_files=["x", "y"]
+    )
+    assert scores["rank1"] == 0.0
+
+
+def test_files_and_cameras_are_both_left_out():
+    with pytest.raises(errors.WorkError, match="none of 1 queries has a match"):
+        retrieval.evaluate_retrieval(
+            _on_circle(0),
+            ["a"],
+            _on_circle(0, 10),
+            ["a", "a"],
+            query_cameras=[1],
+            gallery_cameras=[2, 1],
+            query_files=["x"],
+            gallery_files=["x", "y"],
+        )
+
+
+def test_of_nothing_nothing_is_distinct():
+    assert retrieval.distinct([], []).tolist() == []

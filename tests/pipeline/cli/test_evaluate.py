@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,33 @@ def test_no_query_is_found_by_its_own_file(run, images, tmp_path):
         run("--query", tmp_path, "--gallery", tmp_path)
 
 
+def _doubled(root, copies):
+    """Random pictures, which no model finds again, each `copies` times under names of its own."""
+    random = np.random.default_rng(1)
+    for identity in "abc":
+        (root / identity).mkdir(parents=True)
+        for number in range(2):
+            picture = Image.fromarray(random.integers(0, 255, (20, 20), np.uint8))
+            for copy in range(copies):
+                picture.save(root / identity / f"c{copy}_{number}_{copy}.png")
+    return root
+
+
+@pytest.mark.parametrize("protocol", [[], ["--protocol", "reid", "--camera-pattern", r"c(\d+)_"]])
+def test_copies_count_once_and_never_answer_for_each_other(run, tmp_path, protocol):
+    twice = _doubled(tmp_path / "twice", copies=2)
+    if protocol:  # all that is left of an identity is of one camera
+        with pytest.raises(errors.WorkError, match="none of 6 queries has a match"):
+            run("--data", twice, *protocol)
+        return
+    once = _doubled(tmp_path / "once", copies=1)
+    figures, expected = run("--data", twice), run("--data", once)
+    assert (figures["copies"], expected["copies"]) == (6, 0)
+    assert figures | {"seconds": 0, "copies": 0} == expected | {"seconds": 0}
+    against = run("--query", twice, "--gallery", twice)
+    assert {name: against[name] for name in ("mAP", "rank1")} == {name: expected[name] for name in ("mAP", "rank1")}
+
+
 def test_a_folder_against_itself_scores_as_every_image_against_all_others(run, tmp_path):
     random = np.random.default_rng(1)
     for name in ("a/0", "a/1", "b/0", "b/1", "c/0", "c/1"):
@@ -103,7 +131,7 @@ def test_reid_leaves_out_images_by_the_querys_camera(run, images, tmp_path):
     for identity, cameras in (("a", (1, 2)), ("b", (1, 1))):
         (tmp_path / identity).mkdir()
         for number, camera in enumerate(cameras):
-            source = images / identity / "c1_0.png"
+            source = images / identity / f"c1_{number}.png"
             (tmp_path / identity / f"c{camera}_{number}.png").write_bytes(source.read_bytes())
     figures = run("--data", tmp_path, "--protocol", "reid", "--camera-pattern", r"c(\d)_")
     assert (figures["queries"], figures["unmatched"]) == (2, 2)
@@ -157,7 +185,7 @@ def test_an_image_that_cannot_be_read_is_left_out_counted_and_named(run, images,
     for identity in ("a", "b"):
         (tmp_path / identity).mkdir()
         for number in range(2):
-            source = images / identity / "c1_0.png"
+            source = images / identity / f"c1_{number}.png"
             (tmp_path / identity / f"{number}.png").write_bytes(source.read_bytes())
     (tmp_path / "a" / "empty.png").write_bytes(b"")
     (tmp_path / "a" / "broken.pgm").write_bytes(b"P5 broken")
@@ -222,7 +250,7 @@ def test_a_folder_without_a_model_is_bad_usage(run, images, tmp_path):
 
 
 def test_one_identity_is_not_enough(run, images, tmp_path):
-    (tmp_path / "a").symlink_to(images / "a")
+    shutil.copytree(images / "a", tmp_path / "a")
     with pytest.raises(errors.UsageError, match=r"1 identity \(a\): at least two"):
         run("--data", tmp_path)
 

@@ -23,7 +23,7 @@ SUMMARY = {
     "blessed": False,
     "pushed_model": None,
     "version": None,
-    "examples": {"trained_on": 40, "eval": 20, "quarantined": 0},
+    "examples": {"trained_on": 40, "eval": 20, "quarantined": 0, "ignored": 0},
     "classes": {"train": 10, "eval": 4},
     "seconds": {},
     "tail_health": {
