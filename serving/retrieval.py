@@ -11,12 +11,11 @@ from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
-from longtail.serving.model_server import json_tensors
-from longtail.serving.model_server import json_values
-from longtail.serving.model_server import loader
-from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import request_log as request_log_lib
-from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server.rest import json_requests
+from longtail.serving.model_server.runtime import loader
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable as servable_lib
 
 log = logging.getLogger("longtail")
 
@@ -160,12 +159,13 @@ class Retrieval:
         """
         k = document.get("k", DEFAULT_K)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {json_values.short(k)}")
+            shown = json_requests.short(k)
+            raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {shown}")
         pair = self._pair
         if pair is None:
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, self._refusal)
         wanted = {key: value for key, value in document.items() if key == "instances"}
-        inputs, _ = json_tensors.inputs_of(wanted, pair.signature.inputs)
+        inputs, _ = json_requests.inputs_of(wanted, pair.signature.inputs)
         outputs = _run(pair, inputs)
         try:
             found = pair.gallery.identify(outputs[signatures.EMBEDDING], k)

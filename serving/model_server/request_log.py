@@ -26,8 +26,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import servable as servable_lib
-from longtail.serving.model_server import tensors
+from longtail.serving.model_server.runtime import servable as servable_lib
+from longtail.serving.model_server.runtime import tensors
 
 log = logging.getLogger("longtail")
 
@@ -63,7 +63,7 @@ def of_tensors(signature: str, inputs: Mapping[str, tf.Tensor | np.ndarray]) -> 
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     for alias, tensor in inputs.items():
-        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor)))
+        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor), as_content=True))
     return request
 
 

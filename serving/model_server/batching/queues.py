@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server.runtime import servable as servable_lib
 
 if TYPE_CHECKING:
-    from longtail.serving.model_server import batching
+    from longtail.serving.model_server.batching import scheduler
 
 # Shares of the timeout, for a server that has nothing to do:
 _PAUSE = 0.1  # a pause between requests in which it does not wait for the next
@@ -67,11 +67,7 @@ class Options:
 
 
 class Pace:
-    """How fast requests come, lately.
-
-    Args:
-      options: say which pause is too long to wait for the next.
-    """
+    """How fast requests come, lately, and so whether the next is worth waiting for."""
 
     def __init__(self, options: Options):
         self._longest = _PAUSE * options.timeout_s
@@ -102,7 +98,7 @@ class Queue:
         self.key = key
         self.signature = signature
         self.limit = limit
-        self.tickets: collections.deque[batching.Ticket] = collections.deque()
+        self.tickets: collections.deque[scheduler.Ticket] = collections.deque()
         self._rows = 0
         self._last_at = 0.0
 
@@ -111,24 +107,23 @@ class Queue:
         waiting = len(self.tickets) + 1 if self.limit == 1 else self._rows + rows
         return waiting > options.max_enqueued_batches * self.limit
 
-    def add(self, ticket: "batching.Ticket") -> None:
+    def add(self, ticket: "scheduler.Ticket") -> None:
         """Lets a request wait."""
         ticket.queue = self
         self.tickets.append(ticket)
         self._rows += ticket.rows
         self._last_at = ticket.queued_at
 
-    def remove(self, ticket: "batching.Ticket") -> None:
+    def remove(self, ticket: "scheduler.Ticket") -> None:
         """Lets a request wait no more."""
         ticket.queue = None
         self.tickets.remove(ticket)
         self._rows -= ticket.rows
 
-    def take(self, is_padded: bool = False) -> list["batching.Ticket"]:
+    def take(self, is_padded: bool) -> list["scheduler.Ticket"]:
         """The next batch: as many requests as may go into it, or so few less that it has one of the usual sizes.
 
-        Args:
-          is_padded: whether it is padded to a usual size, and so need not have one.
+        One that `is_padded` to an allowed size need not have a usual one.
         """
         rows = [0]
         for ticket in self.tickets:
@@ -147,13 +142,7 @@ class Queue:
         return batch
 
     def due_at(self, busy: float, pace: Pace, options: Options) -> float:
-        """When its next batch is to be run: at once where it is full; else the more threads are busy, the later.
-
-        Args:
-          busy: share of the threads that run a batch.
-          pace: of the requests.
-          options: say how long it is waited for others.
-        """
+        """When its next batch is to be run: at once if full, else the later, the larger a share of threads is busy."""
         if self._rows >= self.limit:
             return 0.0
         begun, timeout = self.tickets[0].queued_at, options.timeout_s

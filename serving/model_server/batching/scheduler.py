@@ -4,6 +4,7 @@ A batch of 32 images costs the processor a third of what 32 batches of one do. A
 they keep coming, or while the processor is busy with a batch before it, and never longer than `batch_timeout_micros`.
 """
 
+import dataclasses
 import logging
 import threading
 import time
@@ -15,49 +16,38 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 
-from longtail.serving.model_server import batch_queue
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server.batching import queues
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable as servable_lib
 
 log = logging.getLogger("longtail")
 
 _NEVER = float("inf")
 
-Options = batch_queue.Options
+Options = queues.Options
 Outputs = Mapping[str, np.ndarray]
 Done = Callable[[Outputs | request_errors.RequestError], None]
 
 
+@dataclasses.dataclass(eq=False)
 class Ticket:
-    """A request that waits to be run, is run, or was."""
+    """A request that waits, is run, or was: what it asks of which model, its rows and bytes, and who takes its result."""
 
-    __slots__ = ("_scheduler", "servable", "inputs", "wanted", "rows", "size", "deadline", "done", "queued_at", "queue")
-
-    def __init__(
-        self,
-        scheduler: "Scheduler",
-        servable: servable_lib.Servable,
-        inputs: servable_lib.Inputs,
-        wanted: tuple[str, ...],
-        rows: int,
-        deadline: float | None,
-        done: Done,
-    ):
-        self._scheduler = scheduler
-        self.servable = servable
-        self.inputs = inputs
-        self.wanted = wanted  # aliases of the outputs
-        self.rows = rows
-        self.size = batch_queue.size_of(inputs)  # bytes
-        self.deadline = _NEVER if deadline is None else deadline
-        self.done = done
-        self.queued_at = time.monotonic()
-        self.queue: batch_queue.Queue | None = None  # where it waits; None once it does not
+    scheduler: "Scheduler"
+    servable: servable_lib.Servable
+    inputs: servable_lib.Inputs
+    wanted: tuple[str, ...]
+    rows: int
+    deadline: float
+    done: Done
+    size: int
+    queued_at: float
+    queue: queues.Queue | None = None  # where it waits; None once it does not
 
     def cancel(self) -> bool:
         """Takes the request back, if it waits; whether it did. Its `done` is then not called."""
-        return self._scheduler.cancel(self)
+        return self.scheduler.cancel(self)
 
 
 def _told(error: Exception) -> request_errors.RequestError:
@@ -81,8 +71,8 @@ class Scheduler:
     def __init__(self, options: Options | None = None, most_bytes: int = 512 << 20):
         self.options = options or Options()
         self._most_bytes = most_bytes
-        self._queues: dict[Hashable, batch_queue.Queue] = {}  # those that are not empty
-        self._pace = batch_queue.Pace(self.options)
+        self._queues: dict[Hashable, queues.Queue] = {}  # those that are not empty
+        self._pace = queues.Pace(self.options)
         self._served: dict[str, float] = {}  # model -> when a batch of it was begun last
         self._held = 0  # bytes of requests that wait or run
         self._running = 0
@@ -91,12 +81,8 @@ class Scheduler:
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._due = threading.Condition(self._lock)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
-            for number in range(self.options.num_batch_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        for number in range(self.options.num_batch_threads):
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
     def submit(
         self,
@@ -116,8 +102,7 @@ class Scheduler:
           output_filter: aliases to return; all where it is empty.
           deadline: when the answer is of no use any more, by `time.monotonic`; None for never.
           done: called once, from another thread, with the outputs or with what went wrong: DEADLINE_EXCEEDED where the
-            deadline came before the request was begun, or the model's own failure. Not called after a `cancel`
-            that came in time.
+            deadline came before the request was begun, or the model's own failure.
 
         Returns:
           What takes the request back.
@@ -128,8 +113,10 @@ class Scheduler:
         """
         signature = servable.signature(signature_name)
         signature.check(inputs)
-        rows = self._rows(signature, inputs)
-        ticket = Ticket(self, servable, inputs, signature.wanted(output_filter), rows or 1, deadline, done)
+        rows, wanted = self._rows(signature, inputs), signature.wanted(output_filter)
+        deadline = _NEVER if deadline is None else deadline
+        size, now = queues.size_of(inputs), time.monotonic()
+        ticket = Ticket(self, servable, inputs, wanted, rows or 1, deadline, done, size, now)
         shapes = tuple(self._shape(inputs[alias]) for alias in signature.inputs) if rows else None
         with self._lock:
             self._admit((signature, shapes), signature, self.options.max_batch_size if rows else 1, ticket)
@@ -148,19 +135,14 @@ class Scheduler:
 
     def _admit(self, key: Hashable, signature: servable_lib.Signature, limit: int, ticket: Ticket) -> None:
         if self._stopping:
-            raise request_errors.RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
-        queue = self._queues.get(key) or batch_queue.Queue(key, signature, limit)
+            raise request_errors.stopping()
+        queue = self._queues.get(key) or queues.Queue(key, signature, limit)
         if queue.is_full(ticket.rows, self.options):
             metrics.refused("queue_full")
-            raise request_errors.RequestError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "The batch scheduling queue to which this task was submitted is full; try again later",
-            )
+            raise request_errors.exhausted("The batch scheduling queue to which this task was submitted is full")
         if self._held and self._held + ticket.size > self._most_bytes:
             metrics.refused("too_many")
-            raise request_errors.RequestError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "The requests under way hold too much memory; try again later"
-            )
+            raise request_errors.exhausted("The requests under way hold too much memory")
         ticket.servable.hold()
         self._held += ticket.size
         self._queues[key] = queue
@@ -169,8 +151,8 @@ class Scheduler:
         if self._due_at(queue) < self._wake_at:
             self._due.notify()
 
-    def _due_at(self, queue: batch_queue.Queue) -> float:
-        return queue.due_at(self._running / len(self._threads), self._pace, self.options)
+    def _due_at(self, queue: queues.Queue) -> float:
+        return queue.due_at(self._running / self.options.num_batch_threads, self._pace, self.options)
 
     def cancel(self, ticket: Ticket) -> bool:
         """See `Ticket.cancel`."""
@@ -185,7 +167,7 @@ class Scheduler:
         ticket.servable.release()
         return True
 
-    def _forget_empty(self, queue: batch_queue.Queue) -> None:
+    def _forget_empty(self, queue: queues.Queue) -> None:
         if not queue.tickets:
             del self._queues[queue.key]
 
@@ -211,38 +193,38 @@ class Scheduler:
                     if -_NEVER < self._wake_at < _NEVER:  # what waits is less patient with fewer batches under way
                         self._due.notify()
 
-    def _next(self) -> tuple[batch_queue.Queue, list[Ticket]] | None:
+    def _next(self) -> tuple[queues.Queue, list[Ticket]] | None:
         """Waits for a batch; None where there will be none any more."""
         with self._lock:
             while True:
-                now, due_at, found = time.monotonic(), _NEVER, None
-                for queue in self._queues.values():
-                    at = self._due_at(queue)
-                    due_at = min(due_at, at)
-                    if at <= now and (found is None or self._rank(queue) < self._rank(found)):
-                        found = queue
-                if found is not None:
-                    batch = found.take(bool(self.options.allowed_batch_sizes))
+                now = time.monotonic()
+                dues = [(self._due_at(queue), queue) for queue in self._queues.values()]
+                if ready := [queue for at, queue in dues if at <= now]:
+                    queue = min(ready, key=self._rank)
+                    batch = queue.take(bool(self.options.allowed_batch_sizes))
                     self._served[batch[0].servable.name] = now
                     self._running += 1
-                    self._forget_empty(found)
-                    return found, batch
+                    self._forget_empty(queue)
+                    return queue, batch
                 if self._stopping and not self._queues:
                     return None
-                self._wake_at = due_at
-                self._due.wait(None if due_at == _NEVER else due_at - now)
+                self._wake_at = min((at for at, _ in dues), default=_NEVER)
+                self._due.wait(None if self._wake_at == _NEVER else self._wake_at - now)
                 self._wake_at = -_NEVER
 
-    def _rank(self, queue: batch_queue.Queue) -> tuple[float, float]:
+    def _rank(self, queue: queues.Queue) -> tuple[float, float]:
         """Of those that are due, the one of the lowest rank is next."""
         first = queue.tickets[0]
         return self._served.get(first.servable.name, 0.0), first.queued_at
 
-    def _run(self, queue: batch_queue.Queue, batch: Sequence[Ticket]) -> None:
+    def _run(self, queue: queues.Queue, batch: Sequence[Ticket]) -> None:
         now = time.monotonic()
+        for ticket in batch:
+            if ticket.deadline <= now:
+                metrics.refused("expired")
+                late = grpc.StatusCode.DEADLINE_EXCEEDED
+                self._finish(ticket, request_errors.RequestError(late, "Expired before it was run"))
         due = [ticket for ticket in batch if ticket.deadline > now]
-        if len(due) < len(batch):
-            self._expire([ticket for ticket in batch if ticket.deadline <= now])
         had_rows = queue.signature.has_rows
         try:
             answers = self._answers(queue, due, now) if due else []
@@ -256,21 +238,14 @@ class Scheduler:
         for ticket, answer in zip(due, answers, strict=True):
             self._finish(ticket, answer)
 
-    def _expire(self, late: Sequence[Ticket]) -> None:
-        for ticket in late:
-            metrics.refused("expired")
-            self._finish(
-                ticket, request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, "Expired before it was run")
-            )
-
-    def _answers(self, queue: batch_queue.Queue, batch: Sequence[Ticket], now: float) -> list[Outputs]:
+    def _answers(self, queue: queues.Queue, batch: Sequence[Ticket], now: float) -> list[Outputs]:
         signature, parts = queue.signature, [ticket.inputs for ticket in batch]
         rows = sum(ticket.rows for ticket in batch)
         size = self.options.padded(rows) if queue.limit > 1 and signature.has_rows else rows
         if self.options.pad_variable_length_inputs and len(parts) > 1:
-            parts = batch_queue.same_shape(parts)
+            parts = queues.same_shape(parts)
         if size > rows:
-            parts.append(batch_queue.padding(parts[0], size - rows))
+            parts.append(queues.padding(parts[0], size - rows))
         outputs = signature.run_rows(parts)
         waited = [now - ticket.queued_at for ticket in batch]
         metrics.batch(batch[0].servable.name, [each.rows for each in batch], size, waited, time.monotonic() - now)

@@ -15,8 +15,8 @@ import grpc
 from longtail.models import errors
 from longtail.serving import token_file
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import tls as tls_lib
+from longtail.serving.model_server.config import tls as tls_lib
+from longtail.serving.model_server.runtime import request_errors
 
 log = logging.getLogger("longtail")
 

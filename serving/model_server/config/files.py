@@ -20,9 +20,9 @@ from google.protobuf import wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from longtail.models import errors
-from longtail.serving.model_server import batching as batching_lib
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import tls
+from longtail.serving.model_server.batching import scheduler as batching_lib
+from longtail.serving.model_server.config import tls
 
 log = logging.getLogger("longtail")
 

@@ -5,9 +5,9 @@ import logging
 from tensorflow_serving.config import model_server_config_pb2
 
 from longtail.models import errors
-from longtail.serving.model_server import config_files
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.config import files as config_files
+from longtail.serving.model_server.runtime import models as models_lib
+from longtail.serving.model_server.runtime import request_errors
 
 log = logging.getLogger("longtail")
 

@@ -1,9 +1,7 @@
 """Answers TF Serving's REST API: status, metadata and predictions, the latter through the scheduler that gRPC uses."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Mapping
 from concurrent import futures
@@ -16,23 +14,22 @@ from google.protobuf import json_format
 from google.protobuf import message as message_lib
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from longtail.serving.model_server import batching
-from longtail.serving.model_server import json_answers
-from longtail.serving.model_server import json_tensors
+from longtail.serving import retrieval as retrieval_lib
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import model_info
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import request_log as request_log_lib
-from longtail.serving.model_server import rest_bodies
-from longtail.serving.model_server import rest_paths
-from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server.batching import asking
+from longtail.serving.model_server.rest import bodies
+from longtail.serving.model_server.rest import json_answers
+from longtail.serving.model_server.rest import json_requests
+from longtail.serving.model_server.rest import paths
+from longtail.serving.model_server.runtime import model_info
+from longtail.serving.model_server.runtime import models as models_lib
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable as servable_lib
 
 _T = TypeVar("_T")
-_Outcome = Mapping[str, np.ndarray] | Exception
 
-_THREADS = 8  # for what waits, and would keep the event loop from others
-_JSON_THREADS = 2  # for large JSON, which takes twenty times its size in memory until it is an array
+_THREADS = 4  # for what takes its time, and would keep the event loop from others
 _LARGE_BODY = 64 << 10  # bytes; JSON of more is read aside
 _LARGE_ANSWER = 16 << 10  # values; more are written aside
 
@@ -41,104 +38,78 @@ def _dict(message: message_lib.Message) -> dict[str, Any]:
     return json_format.MessageToDict(message, including_default_value_fields=True, preserving_proto_field_name=True)
 
 
-def _settle(outcome: "asyncio.Future[_Outcome]", result: _Outcome) -> None:
-    if not outcome.done():
-        outcome.set_result(result)
-
-
-async def _hung_up(receive: rest_bodies.Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
-
-
 class Api:
     """The answers.
 
     Args:
       models: the models.
-      scheduler: runs them.
+      asker: runs them.
       timeout_s: longest time a prediction may take, seconds.
+      retrieval: answers `identify`, where there is a gallery.
       request_log: keeps a sample of what was asked; None keeps nothing.
     """
 
     def __init__(
         self,
         models: models_lib.Models,
-        scheduler: batching.Scheduler,
+        asker: asking.Asker,
         timeout_s: float,
-        request_log: request_log_lib.RequestLog | None,
+        retrieval: retrieval_lib.Retrieval | None = None,
+        request_log: request_log_lib.RequestLog | None = None,
     ):
+        self.is_ready = models.ready
         self._models = models
-        self._scheduler = scheduler
+        self._asker = asker
         self._timeout_s = timeout_s
+        self._retrieval = retrieval
         self._request_log = request_log
         self._pool = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
-        self._json_pool = futures.ThreadPoolExecutor(_JSON_THREADS, thread_name_prefix="rest-json")
 
     def close(self) -> None:
         """Ends its threads."""
         self._pool.shutdown(wait=False)
-        self._json_pool.shutdown(wait=False)
-
-    async def aside(self, function: Callable[..., _T], *args: Any) -> _T:
-        """Runs `function` where it keeps nobody waiting."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     async def _run(self, is_large: bool, function: Callable[..., _T], *args: Any) -> _T:
+        """Runs `function`; aside if it takes long, so that it keeps nobody waiting."""
         if not is_large:
             return function(*args)
-        return await asyncio.get_running_loop().run_in_executor(self._json_pool, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
-    async def parse(self, body: bytes) -> dict[str, Any]:
-        """The JSON object in a body.
-
-        Raises:
-          RequestError: INVALID_ARGUMENT, it is not one.
-        """
-        return await self._run(len(body) > _LARGE_BODY, json_tensors.parse, body)
-
-    async def answer(
-        self, target: rest_paths.Target, body: Callable[[], Awaitable[bytes]], receive: rest_bodies.Receive
-    ) -> bytes:
-        """The JSON that answers a request.
-
-        Args:
-          target: what it asks for.
-          body: gives its body.
-          receive: tells, after the body, that the client hung up.
+    async def answer(self, target: paths.Target, headers: Mapping[bytes, bytes], body: bodies.Body) -> bytes:
+        """The JSON that answers a request, which is counted.
 
         Raises:
           RequestError: it cannot be answered.
           GoneError: the client hung up.
         """
-        began, code = time.perf_counter(), grpc.StatusCode.OK
+        began, code = time.perf_counter(), grpc.StatusCode.INTERNAL
         try:
             if target.method == "predict":
-                return await self._predict(target, await body(), receive)
-            return await self._tell(target)
+                found = await self._predict(target, await body.read(headers), body)
+            else:
+                found = await self._tell(target)
+            code = grpc.StatusCode.OK
+            return found
         except request_errors.RequestError as error:
             code = error.code
             raise
-        except rest_bodies.GoneError:
+        except (bodies.GoneError, asyncio.CancelledError):
             code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception:
-            code = grpc.StatusCode.INTERNAL
             raise
         finally:
             name = target.name if target.name in self._models.names() else ""
             metrics.request(name, target.method, "REST", code, time.perf_counter() - began)
 
-    async def _tell(self, target: rest_paths.Target) -> bytes:
+    async def _tell(self, target: paths.Target) -> bytes:
         if not target.method:
             return json_answers.dump(_dict(model_info.status(self._models, target.name, target.version)))
         if target.method == "metadata":
-            return json_answers.dump(await self.aside(self._metadata, target))
+            return json_answers.dump(await self._run(True, self._metadata, target))
         raise request_errors.RequestError(
             grpc.StatusCode.UNIMPLEMENTED, f"{target.method.capitalize()} is not implemented; use Predict"
         )
 
-    def _metadata(self, target: rest_paths.Target) -> dict[str, Any]:
+    def _metadata(self, target: paths.Target) -> dict[str, Any]:
         message = model_info.metadata(self._models, target.name, target.version, target.label)
         definitions = get_model_metadata_pb2.SignatureDefMap()
         message.metadata[model_info.SIGNATURE_DEF].Unpack(definitions)
@@ -147,19 +118,31 @@ class Api:
             "metadata": {model_info.SIGNATURE_DEF: _dict(definitions)},
         }
 
-    async def _predict(self, target: rest_paths.Target, body: bytes, receive: rest_bodies.Receive) -> bytes:
+    async def identify(self, content: bytes) -> bytes:
+        """The JSON that says who is on images.
+
+        Raises:
+          RequestError: FAILED_PRECONDITION, there is no gallery; or as `Retrieval.identify`.
+        """
+        retrieval = self._retrieval
+        if retrieval is None:
+            line = "No gallery is served; start the server with --gallery"
+            raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, line)
+        return await self._run(True, lambda: json_answers.dump(retrieval.identify(json_requests.parse(content))))
+
+    async def _predict(self, target: paths.Target, content: bytes, body: bodies.Body) -> bytes:
         deadline = time.monotonic() + self._timeout_s
-        is_large = len(body) > _LARGE_BODY
-        document = await self.parse(body)
-        name = json_tensors.signature_name(document)
+        is_large = len(content) > _LARGE_BODY
+        document = await self._run(is_large, json_requests.parse, content)
+        name = json_requests.signature_name(document)
         servable = self._models.acquire(target.name, target.version, target.label)
         try:
             signature = servable.signatures.get(name or servable_lib.DEFAULT_SIGNATURE)
             if signature is None:
                 raise request_errors.invalid(f'Serving signature name: "{name}" not found in signature def')
-            inputs, in_rows = await self._run(is_large, json_tensors.inputs_of, document, signature.inputs)
-            del body, document  # large ones are not to be kept while the model runs
-            outputs = await self._outputs(servable, name, inputs, deadline, receive)
+            inputs, in_rows = await self._run(is_large, json_requests.inputs_of, document, signature.inputs)
+            del content, document  # large ones are not to be kept while the model runs
+            outputs = await self._outputs(servable, name, inputs, deadline, body)
         finally:
             servable.release()
         if self._request_log is not None:
@@ -173,29 +156,20 @@ class Api:
         name: str,
         inputs: dict[str, np.ndarray],
         deadline: float,
-        receive: rest_bodies.Receive,
+        body: bodies.Body,
     ) -> Mapping[str, np.ndarray]:
         """What the model answers, unless the time is over or the client gone before."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[_Outcome] = loop.create_future()
-
-        def done(result: _Outcome) -> None:
-            with contextlib.suppress(RuntimeError):  # the server has stopped and the loop is closed
-                loop.call_soon_threadsafe(_settle, outcome, result)
-
-        ticket = self._scheduler.submit(servable, name, inputs, (), deadline, done)
-        gone = loop.create_task(_hung_up(receive))
-        gone.add_done_callback(lambda _: _settle(outcome, rest_bodies.GoneError()))
-        late = request_errors.RequestError(
-            grpc.StatusCode.DEADLINE_EXCEEDED, f"Timed out: no answer within {self._timeout_s:g} s"
-        )
-        timer = loop.call_later(deadline - time.monotonic(), _settle, outcome, late)
+        answer = asyncio.ensure_future(self._asker.ask(servable, name, inputs, (), deadline))
+        gone = asyncio.ensure_future(body.hung_up())
         try:
-            result = await outcome
+            left_s = max(0.0, deadline - time.monotonic())
+            await asyncio.wait({answer, gone}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            if gone.done():
+                raise bodies.GoneError
+            line = f"Timed out: no answer within {self._timeout_s:g} s"
+            raise request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, line)
         finally:
-            timer.cancel()
+            answer.cancel()
             gone.cancel()
-            ticket.cancel()  # which does nothing where it was answered
-        if isinstance(result, Exception):
-            raise result
-        return result

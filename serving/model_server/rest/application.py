@@ -8,19 +8,13 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
-import grpc
-
-from longtail.serving.model_server import auth
-from longtail.serving.model_server import batching
-from longtail.serving.model_server import json_answers
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import request_log as request_log_lib
-from longtail.serving.model_server import rest_api
-from longtail.serving.model_server import rest_bodies
-from longtail.serving.model_server import rest_paths
-from longtail.serving.model_server import retrieval as retrieval_lib
+from longtail.serving.model_server.config import auth
+from longtail.serving.model_server.rest import api as api_lib
+from longtail.serving.model_server.rest import bodies
+from longtail.serving.model_server.rest import json_answers
+from longtail.serving.model_server.rest import paths
+from longtail.serving.model_server.runtime import request_errors
 
 log = logging.getLogger("longtail")
 
@@ -31,7 +25,8 @@ IDENTIFY = "/v1/gallery:identify"
 _JSON = b"application/json"
 _TEXT = b"text/plain; charset=utf-8"
 _HINTS = {401: ((b"www-authenticate", b"Bearer"),), 429: ((b"retry-after", b"1"),), 503: ((b"retry-after", b"1"),)}
-_LARGE = 64 << 10  # bytes of an answer that are not kept without counting until the client takes them
+# What they still send is not read.
+_HINTS |= dict.fromkeys((408, 413), ((b"connection", b"close"),))
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -41,158 +36,101 @@ class _Reply:
     body: bytes = b""
     status: int = 200
     kind: bytes = _JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    async def send(self, send: Send) -> None:
+        headers = [(b"content-type", self.kind), (b"content-length", b"%d" % len(self.body))]
+        headers += _HINTS.get(self.status, ())
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def _failed(error: request_errors.RequestError) -> _Reply:
-    message = " ".join(error.message.splitlines())
-    return _Reply(json_answers.dump({"error": message}), error.http_status, headers=_HINTS.get(error.http_status, ()))
-
-
-async def _send(send: Send, reply: _Reply) -> None:
-    headers = [
-        (b"content-type", reply.kind),
-        (b"content-length", b"%d" % len(reply.body)),
-        *reply.headers,
-    ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    if len(reply.body) <= _LARGE:
-        await send({"type": "http.response.body", "body": reply.body})
-        return
-    await send({"type": "http.response.body", "body": reply.body, "more_body": True})
-    await send({"type": "http.response.body"})  # returns when the client has taken most of it
+    return _Reply(json_answers.dump({"error": error.message}), error.http_status)
 
 
 class Application:
     """The ASGI application.
 
     Args:
-      models: the models.
-      scheduler: runs them, for gRPC too.
+      api: the answers.
       limits: what clients may ask of the server's memory and time.
       tokens: says who may ask for anything but the health.
-      retrieval: answers /v1/gallery:identify, where there is a gallery.
-      request_log: keeps a sample of what was asked; None keeps nothing.
       metrics_path: where the metrics are; nowhere where empty.
     """
 
     def __init__(
         self,
-        models: models_lib.Models,
-        scheduler: batching.Scheduler,
-        limits: rest_bodies.Limits,
+        api: api_lib.Api,
+        limits: bodies.Limits,
         tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
-        retrieval: retrieval_lib.Retrieval | None = None,
-        request_log: request_log_lib.RequestLog | None = None,
         metrics_path: str = metrics.PATH,
     ):
-        self._models = models
-        self._retrieval = retrieval
+        self._api = api
         self._tokens = tokens
         self._limits = limits
         self._metrics_path = metrics_path
-        self._api = rest_api.Api(models, scheduler, limits.timeout_s, request_log)
-        self._bodies = rest_bodies.Bodies(limits)
+        self._bodies = bodies.Bodies(limits)
         self._in_flight = 0
-        self._ungauge = (
-            metrics.gauge("longtail_serving_rest_in_flight", "REST requests under way.", lambda: self._in_flight),
-            metrics.gauge("longtail_serving_queued_requests", "Requests that wait for a batch.", scheduler.waiting),
+        self._ungauge = metrics.gauge(
+            "longtail_serving_rest_in_flight", "REST requests under way.", lambda: self._in_flight
         )
 
     def close(self) -> None:
         """Ends its threads."""
-        for remove in self._ungauge:
-            remove()
+        self._ungauge()
         self._api.close()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: rest_bodies.Receive, send: Send) -> None:
+    async def __call__(self, scope: Mapping[str, Any], receive: bodies.Receive, send: Send) -> None:
         """Answers a request."""
         path = scope["raw_path"].decode("latin-1")
         if path in (LIVE, READY):
-            await _send(send, self._health(path))
+            is_well = path == LIVE or self._api.is_ready()
+            await (_Reply(b"ok\n", 200, _TEXT) if is_well else _Reply(b"not ready\n", 503, _TEXT)).send(send)
             return
-        body = rest_bodies.Body(self._bodies)
+        body = bodies.Body(self._bodies, receive)
         self._in_flight += 1
         try:
-            await _send(send, await self._reply(scope, path, body, receive))
-        except rest_bodies.GoneError:
+            reply = await self._reply(scope, path, body)
+            await reply.send(send)
+        except bodies.GoneError:
             return
         finally:
             self._in_flight -= 1
             body.close()
 
-    def _health(self, path: str) -> _Reply:
-        if path == LIVE or self._models.ready():
-            return _Reply(b"ok\n", kind=_TEXT)
-        return _Reply(b"not ready\n", 503, _TEXT)
-
-    async def _reply(
-        self, scope: Mapping[str, Any], path: str, body: rest_bodies.Body, receive: rest_bodies.Receive
-    ) -> _Reply:
+    async def _reply(self, scope: Mapping[str, Any], path: str, body: bodies.Body) -> _Reply:
         try:
             headers = dict(scope["headers"])
             self._tokens.check(headers.get(b"authorization"))
             # What is only looked at has as many again: somebody looks after a server that is full.
             if self._in_flight > self._limits.max_in_flight * (1 if scope["method"] == "POST" else 2):
                 metrics.refused("too_many")
-                raise request_errors.RequestError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are under way; try again later"
-                )
-            return await self._route(scope, path, headers, body, receive)
+                raise request_errors.exhausted("Too many requests are under way")
+            return await self._route(scope, path, headers, body)
         except request_errors.RequestError as error:
-            failure = error
+            return _failed(error)
         except asyncio.CancelledError:  # the grace is over
-            failure = request_errors.RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
-        except Exception as error:  # whatever it was, this request alone fails
-            if isinstance(error, rest_bodies.GoneError):
-                raise
+            return _failed(request_errors.stopping())
+        except bodies.GoneError:
+            raise
+        except Exception:  # whatever it was, this request alone fails
             log.exception("%s %s failed", scope["method"], path)
-            failure = request_errors.internal()
-        return _failed(failure)
+            return _failed(request_errors.internal())
 
     async def _route(
-        self,
-        scope: Mapping[str, Any],
-        path: str,
-        headers: Mapping[bytes, bytes],
-        body: rest_bodies.Body,
-        receive: rest_bodies.Receive,
+        self, scope: Mapping[str, Any], path: str, headers: Mapping[bytes, bytes], body: bodies.Body
     ) -> _Reply:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if self._metrics_path and path == self._metrics_path and method == "GET":
             return _Reply(metrics.page(), kind=metrics.CONTENT_TYPE.encode())
-        if not rest_paths.is_api(path):
+        if not paths.is_api(path):
             return _Reply(json_answers.dump({"error": "Not Found"}), 404)
-        if method == "OPTIONS":
-            return _preflight(headers)
-
-        async def read() -> bytes:
-            packed = await body.read(receive, headers.get(b"content-length", b""))
-            if b"gzip" not in headers.get(b"content-encoding", b""):
-                return packed
-            return await self._api.aside(body.unpack, packed)
-
+        if method == "OPTIONS":  # no page of another site may ask: there are no headers of CORS, as in TF Serving
+            if headers.get(b"origin", b"").startswith((b"http://", b"https://")):
+                return _Reply()
+            raise request_errors.invalid("Origin header is missing in CORS preflight")
         if path == IDENTIFY and method == "POST":
-            return _Reply(await self._identify(await read()))
+            return _Reply(await self._api.identify(await body.read(headers)))
         query = scope["query_string"].decode("latin-1")
-        target = rest_paths.parse(method, f"{path}?{query}" if query else path)
-        return _Reply(await self._api.answer(target, read, receive))
-
-    async def _identify(self, body: bytes) -> bytes:
-        retrieval = self._retrieval
-        if retrieval is None:
-            raise request_errors.RequestError(
-                grpc.StatusCode.FAILED_PRECONDITION, "No gallery is served; start the server with --gallery"
-            )
-
-        document = await self._api.parse(body)
-        return json_answers.dump(await self._api.aside(retrieval.identify, document))
-
-
-def _preflight(headers: Mapping[bytes, bytes]) -> _Reply:
-    """No page of another site may ask: there are no headers of CORS, as in TF Serving unless told otherwise."""
-    if b"http://" in headers.get(b"origin", b"") or b"https://" in headers.get(b"origin", b""):
-        return _Reply()
-    raise request_errors.RequestError(
-        grpc.StatusCode.FAILED_PRECONDITION, "Origin header is missing in CORS preflight"
-    )
+        target = paths.parse(method, f"{path}?{query}" if query else path)
+        return _Reply(await self._api.answer(target, headers, body))

@@ -1,6 +1,8 @@
-"""Reads a request's body within bounds: its own size, also unpacked, and what all bodies together may hold."""
+"""Reads a request's body within bounds: its size, also unpacked, its time, and what all bodies together may hold."""
 
+import asyncio
 import dataclasses
+import zlib
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -9,8 +11,7 @@ from typing import Any
 import grpc
 
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import packed
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import request_errors
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -20,38 +21,18 @@ class Limits:
     """What REST clients may ask of the server's memory and time.
 
     Attributes:
-      timeout_s: longest time for an answer, from when the request has come; and for a request to come, or an answer to
-        be taken, where no more than `slowest` goes over the wire.
-      max_body_bytes: of one request, also of what a packed one holds.
-      max_bodies_bytes: of all requests under way; 0 for eight times the one above.
+      timeout_s: longest time for an answer, from when the request has come, and for the next piece of a body to come.
+      max_body_bytes: of one request, also of what a packed one holds; of all requests under way, eight times that.
       max_in_flight: requests under way; more are refused.
       max_connections: more are refused; 0 for twice the one above.
-      max_head_bytes: of a request's first line and headers.
-      slowest: bytes a second; who is faster may take longer than `timeout_s`.
       keep_alive_s: how long a connection without a request is kept.
     """
 
     timeout_s: float = 30.0
     max_body_bytes: int = 64 << 20
-    max_bodies_bytes: int = 0
     max_in_flight: int = 1024
     max_connections: int = 0
-    max_head_bytes: int = 64 << 10
-    slowest: int = 64 << 10
-    keep_alive_s: float = 75.0
-
-
-class HttpError(request_errors.RequestError):
-    """A request refused for a reason that HTTP has a status of its own for."""
-
-    def __init__(self, status: int, code: grpc.StatusCode, message: str):
-        super().__init__(code, message)
-        self._status = status
-
-    @property
-    def http_status(self) -> int:
-        """The status."""
-        return self._status
+    keep_alive_s: int = 75
 
 
 class GoneError(Exception):
@@ -59,86 +40,87 @@ class GoneError(Exception):
 
 
 class Bodies:
-    """The bodies of all requests under way.
-
-    Args:
-      limits: how large they may be.
-    """
+    """The bodies of all requests under way."""
 
     def __init__(self, limits: Limits):
         self.limits = limits
-        self.most = limits.max_bodies_bytes or 8 * limits.max_body_bytes
         self.held = 0  # bytes
 
 
 class Body:
-    """One request's body. Call `close` when the request is over.
+    """One request's body. Call `close` when the request is over."""
 
-    Args:
-      bodies: all of them.
-    """
-
-    def __init__(self, bodies: Bodies):
+    def __init__(self, bodies: Bodies, receive: Receive):
         self._bodies = bodies
+        self._receive = receive
         self._held = 0
 
-    def _keep(self, part: bytes, size: int) -> None:
-        """Counts `part`, with which the body has `size` bytes."""
-        self._held += len(part)
-        self._bodies.held += len(part)
-        self._check_size(size)
-        if self._bodies.held > self._bodies.most:
+    def _check(self, size: int) -> None:
+        limits = self._bodies.limits
+        if size > limits.max_body_bytes:
+            metrics.refused("too_large")
+            line = f"The request's body is larger than {limits.max_body_bytes} bytes; send less at a time"
+            raise request_errors.RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, line, 413)
+        if self._bodies.held > 8 * limits.max_body_bytes:
             metrics.refused("too_many")
-            raise request_errors.RequestError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "The requests under way hold too much memory; try again later"
-            )
+            raise request_errors.exhausted("The requests under way hold too much memory")
 
-    def _check_size(self, size: int) -> None:
-        if size > self._bodies.limits.max_body_bytes:
-            raise self._too_large()
+    def _keep(self, size: int) -> None:
+        self._held += size
+        self._bodies.held += size
 
-    def _too_large(self) -> HttpError:
-        metrics.refused("too_large")
-        return HttpError(
-            413,
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"The request's body is larger than {self._bodies.limits.max_body_bytes} bytes; send less at a time",
-        )
+    async def _piece(self) -> Mapping[str, Any]:
+        try:
+            message = await asyncio.wait_for(self._receive(), self._bodies.limits.timeout_s)
+        except asyncio.TimeoutError:
+            metrics.refused("too_slow")
+            line = "The request's body did not come in time"
+            raise request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, line, 408) from None
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        return message
 
-    async def read(self, receive: Receive, content_length: bytes) -> bytes:
-        """All of it, as it was sent.
+    async def read(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """All of it, unpacked where it is packed.
 
         Raises:
-          HttpError: status 413, it is too large.
-          RequestError: RESOURCE_EXHAUSTED, all bodies together are.
+          RequestError: it is too large (413), too slow (408), or no gzip though it says so (400); or all bodies
+            together are too large (429).
           GoneError: the client hung up.
         """
-        if content_length.isdigit():
-            self._check_size(int(content_length))
-        parts: list[bytes] = []
+        length = headers.get(b"content-length", b"")
+        self._check(int(length) if length.isdigit() else 0)
+        pieces: list[bytes] = []
         while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise GoneError
-            parts.append(message.get("body", b""))
-            self._keep(parts[-1], self._held + len(parts[-1]))
+            message = await self._piece()
+            pieces.append(message.get("body", b""))
+            self._keep(len(pieces[-1]))
+            self._check(self._held)
             if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def unpack(self, body: bytes) -> bytes:
-        """What gzip made `body` of.
-
-        Raises:
-          HttpError, RequestError: as `read`; or INVALID_ARGUMENT, it is no gzip.
-        """
-        try:
-            found = packed.unpack_gzip(body, self._bodies.limits.max_body_bytes)
-        except packed.TooLargeError:
-            raise self._too_large() from None
-        except packed.DamagedError as error:
-            raise request_errors.invalid(f"Failed to uncompress the gzipped body: {error}") from error
-        self._keep(found, len(found))
+                break
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if b"gzip" not in headers.get(b"content-encoding", b""):
+            return body
+        found = await asyncio.get_running_loop().run_in_executor(None, self._unpack, body)
+        self._keep(len(found))
+        self._check(len(found))
         return found
+
+    def _unpack(self, body: bytes) -> bytes:
+        """No further than a byte beyond the bound."""
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            found = unpacker.decompress(body, self._bodies.limits.max_body_bytes + 1)
+        except zlib.error as error:
+            raise request_errors.invalid(f"Failed to uncompress the gzipped body: {error}") from error
+        if not unpacker.eof and len(found) <= self._bodies.limits.max_body_bytes:
+            raise request_errors.invalid("Failed to uncompress the gzipped body: it is cut off")
+        return found
+
+    async def hung_up(self) -> None:
+        """Returns when the client hangs up, after the body."""
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
 
     def close(self) -> None:
         """Ends the counting."""

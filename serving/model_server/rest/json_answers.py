@@ -1,6 +1,6 @@
 """A model's answer as TF Serving's JSON: rows (`predictions`) or columns (`outputs`).
 
-What is not finite is written as the bare tokens NaN, Infinity and -Infinity, as TF Serving's util/json_tensor.cc does,
+What is not finite is written as the bare words NaN, Infinity and -Infinity, as TF Serving's util/json_tensor.cc does,
 and float32 in as few digits as tell it from its neighbours.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import request_errors
 
 _BYTES_SUFFIX = "_bytes"  # an output so named is bytes, written as {"b64": ...}
-_TOKENS = {"nan": b"NaN", "inf": b"Infinity", "-inf": b"-Infinity"}
+_WORDS = {"nan": b"NaN", "inf": b"Infinity", "-inf": b"-Infinity"}
 
 
 def dump(content: Any) -> bytes:
@@ -33,15 +33,6 @@ def _text(alias: str, value: bytes) -> Any:
     return value.decode(errors="replace")
 
 
-def _plain(alias: str, array: np.ndarray) -> np.ndarray:
-    """`array` as orjson takes it."""
-    if array.dtype.kind == "V":  # bfloat16 and its like
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
-        raise request_errors.invalid(f"Failed to write JSON value for tensor type: {array.dtype.name} ({alias})")
-    return array if array.flags.c_contiguous else array.copy()
-
-
 def _is_finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
@@ -49,34 +40,30 @@ def _is_finite(array: np.ndarray) -> bool:
 def _spliced(array: np.ndarray) -> orjson.Fragment:
     """The JSON of an array with values of which orjson makes null, one after the other."""
     parts = orjson.dumps(array if array.ndim else array[()], option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")
-    tokens = [_TOKENS[str(value)] for value in array[~np.isfinite(array)].tolist()]
-    return orjson.Fragment(b"".join(itertools.chain.from_iterable(zip(parts, [*tokens, b""], strict=True))))
+    words = [_WORDS[str(value)] for value in array[~np.isfinite(array)].tolist()]
+    return orjson.Fragment(b"".join(itertools.chain.from_iterable(zip(parts, [*words, b""], strict=True))))
 
 
-def _written(alias: str, array: np.ndarray) -> Any:
-    """What orjson, told of NumPy, writes for an output.
+def _written(alias: str, array: np.ndarray, in_rows: bool = False) -> Any:
+    """What orjson, told of NumPy, writes for an output, or for each of its rows.
 
     Raises:
       RequestError: INVALID_ARGUMENT, JSON has nothing for its type.
     """
-    if array.dtype != np.object_:
-        array = _plain(alias, array)
-        if not _is_finite(array):
-            return _spliced(array)
-        return array if array.ndim else array[()]
-    texts = np.empty(array.shape, object)
-    texts.ravel()[:] = [_text(alias, value) for value in array.ravel().tolist()]
-    return texts.tolist()
-
-
-def _written_rows(alias: str, array: np.ndarray) -> list[Any]:
-    """The same for each row of an output."""
     if array.dtype == np.object_:
-        return _written(alias, array)
-    array = _plain(alias, array)
-    if _is_finite(array):
-        return list(array)
-    return [_spliced(np.asarray(row)) for row in array]
+        texts = np.empty(array.shape, object)
+        texts.ravel()[:] = [_text(alias, value) for value in array.ravel().tolist()]
+        return texts.tolist()
+    if array.dtype.kind == "V" or array.dtype == np.float16:  # bfloat16 and its like
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise request_errors.invalid(f"Failed to write JSON value for tensor type: {array.dtype.name} ({alias})")
+    array = np.ascontiguousarray(array).reshape(array.shape)  # which makes a list of a single value
+    if in_rows:
+        return list(array) if _is_finite(array) else [_spliced(np.asarray(row)) for row in array]
+    if not _is_finite(array):
+        return _spliced(array)
+    return array if array.ndim else array[()]
 
 
 def _check_rows(outputs: Mapping[str, np.ndarray]) -> None:
@@ -105,7 +92,7 @@ def answer(outputs: Mapping[str, np.ndarray], in_rows: bool) -> bytes:
         [(alias, array)] = outputs.items()
         content = _written(alias, array)
     elif in_rows:
-        columns = [_written_rows(alias, array) for alias, array in outputs.items()]
+        columns = [_written(alias, array, True) for alias, array in outputs.items()]
         content = [dict(zip(outputs, row, strict=True)) for row in zip(*columns, strict=True)]
     else:
         content = {alias: _written(alias, array) for alias, array in outputs.items()}

@@ -6,7 +6,7 @@ import re
 import urllib.parse
 
 from longtail.models.export import versions
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import request_errors
 
 _ROOT = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"

@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from longtail.models import errors
 from longtail.models.export import versions
-from longtail.serving.model_server import inference
-from longtail.serving.model_server import memory
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import servable as servable_lib
-from longtail.serving.model_server import version_states
+from longtail.serving.model_server.runtime import inference
+from longtail.serving.model_server.runtime import memory
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable as servable_lib
+from longtail.serving.model_server.runtime import version_states
 
 log = logging.getLogger("longtail")
 _STATE = version_states.STATE
@@ -150,15 +150,15 @@ class ModelSource:
             for version, path in found.items():
                 if len(wanted) == self.policy.latest:
                     break
-                if self._is_specified(version) and self._is_loaded(version, path):
+                is_specified = self.policy.specific is None or version in self.policy.specific
+                if is_specified and self._is_loaded(version, path):
                     if not wanted:
                         self._serving = self._loaded[version]
                     self._tell_available(version)
                     wanted.add(version)
             if wanted:
                 self._wanted = wanted
-                for version in sorted(self._loaded):
-                    self._end_unless_needed(version)
+                self._end_unneeded()
 
     def change(self, folder: str, policy: Policy) -> None:
         """Takes another folder or policy from the next poll on. What is loaded stays loaded, as in TF Serving."""
@@ -180,26 +180,22 @@ class ModelSource:
             return self._loaded[version]
 
     def release(self, version: int) -> None:
-        """Ends what `hold` began; the version answers on only where the policy wants it."""
+        """Ends what `hold` began: from now on the version answers only if the policy wants it."""
         with self._changing:
             self._held.discard(version)
-            self._end_unless_needed(version)
+            self._end_unneeded()
 
     def close(self) -> None:
         """Unloads every version, each when the requests it has begun are done."""
         self._closed.set()
         with self._changing:
             self._serving, self._wanted, self._held = None, set(), set()
-            for version in sorted(self._loaded):
-                self._end_unless_needed(version)
+            self._end_unneeded()
 
     def wait_closed(self, until: float) -> None:
         """Blocks until what `close` began is over, or the moment `until` of `time.monotonic` has come."""
         for unload in self._unloads:
             unload.join(max(0.0, until - time.monotonic()))
-
-    def _is_specified(self, version: int) -> bool:
-        return self.policy.specific is None or version in self.policy.specific
 
     def _say_missing(self, found: dict[int, str]) -> None:
         missing = (self.policy.specific or frozenset()) - set(found)
@@ -209,24 +205,23 @@ class ModelSource:
         self._missing = missing
 
     def _tell_available(self, version: int) -> None:
-        if self._states.state(version) != _STATE.AVAILABLE:
+        if not self.is_available(version):
             # Not before it answers: who waits for it may ask at once.
             self._states.set(version_states.VersionState(version, _STATE.AVAILABLE))
             log.info("model %s version %d serves", self.name, version)
 
-    def _end_unless_needed(self, version: int) -> None:
-        if version in self._wanted or version in self._held or version not in self._loaded:
-            return
-        self._states.set(version_states.VersionState(version, _STATE.UNLOADING))
-        servable = self._loaded.pop(version)
-        servable.retire()
-        is_now = self._closed.is_set() or not self._options.unload_after_s
-        if is_now and servable.wait_idle(0.0):
-            self._finish(servable)
-        else:
-            unload = threading.Thread(target=self._finish, args=[servable], name="unload", daemon=True)
-            self._unloads = [*filter(threading.Thread.is_alive, self._unloads), unload]
-            unload.start()
+    def _end_unneeded(self) -> None:
+        for version in sorted(set(self._loaded) - self._wanted - self._held):
+            self._states.set(version_states.VersionState(version, _STATE.UNLOADING))
+            servable = self._loaded.pop(version)
+            servable.retire()
+            is_now = self._closed.is_set() or not self._options.unload_after_s
+            if is_now and servable.wait_idle(0.0):
+                self._finish(servable)
+            else:
+                unload = threading.Thread(target=self._finish, args=[servable], name="unload", daemon=True)
+                self._unloads = [*filter(threading.Thread.is_alive, self._unloads), unload]
+                unload.start()
 
     def _finish(self, servable: servable_lib.Servable) -> None:
         servable.wait_idle(None)
@@ -234,7 +229,6 @@ class ModelSource:
         servable.close()
         memory.give_back()
         self._states.end(servable.version)
-        log.debug("model %s version %d is unloaded", self.name, servable.version)
 
     def _is_loaded(self, version: int, path: str) -> bool:
         """Whether `version` is in memory; loads it where it is not, but not again what failed and is not due."""
@@ -248,23 +242,17 @@ class ModelSource:
             due = time.monotonic() - failure.at >= self._options.retry_s
             if tries > self._options.retries or not due:
                 return False
-        if self._load(version, path):
-            self._failures.pop(version, None)
-            return True
-        self._failures[version] = _Failure(seen, tries + 1, time.monotonic())
-        return False
-
-    def _load(self, version: int, path: str) -> bool:
         self._states.set(version_states.VersionState(version, _STATE.LOADING))
         try:
-            servable = _load(self.name, version, path, self._options)
+            self._loaded[version] = _load(self.name, version, path, self._options)
         except Exception as error:  # a model folder may be broken in any way; whichever, the old version serves on
             code, line = request_errors.told(error)
             line = line if path in line else f"{line} (loading {path})"  # TensorFlow names a file now and then only
             log.error("model %s version %d does not load: %s", self.name, version, line)
             self._states.set(version_states.VersionState(version, _STATE.END, code.value[0], line))
+            self._failures[version] = _Failure(seen, tries + 1, time.monotonic())
             return False
-        self._loaded[version] = servable
+        self._failures.pop(version, None)
         return True
 
     def latest(self) -> servable_lib.Servable | None:
@@ -272,44 +260,32 @@ class ModelSource:
         return self._serving
 
     def get(self, version: int | None = None) -> servable_lib.Servable:
-        """The version that answers those who name `version`, or name none.
-
-        Raises:
-          RequestError: NOT_FOUND, none does.
-        """
+        """The version that answers those who name `version`, or name none; NOT_FOUND where none does."""
         servable = self._serving if version is None else self._loaded.get(version)
         if servable is None:
             raise request_errors.no_servable(self.name, version)
         return servable
 
     def acquire(self, version: int | None = None) -> servable_lib.Servable:
-        """As `get`, and it stays loaded until it is released.
-
-        Raises:
-          RequestError: NOT_FOUND, none does.
-        """
+        """As `get`, and it stays loaded until it is released."""
         while not (servable := self.get(version)).acquire():  # retired since it was looked up: by now there is another
             continue
         return servable
 
-    def states(self, version: int | None = None) -> list[version_states.VersionState]:
-        """What became of every version, or of one; latest first.
-
-        Raises:
-          RequestError: NOT_FOUND, there is none, or this one was never seen.
-        """
-        found = [state for state in self._states.all() if version in (None, state.version)]
-        if not found:
-            raise request_errors.no_states(self.name, version)
-        return found
+    def is_available(self, version: int) -> bool:
+        """Whether a version answers to those who name it."""
+        return self._states.state(version) == _STATE.AVAILABLE
 
     def known(self) -> list[version_states.VersionState]:
         """What became of every version ever seen, of none where none was; latest first."""
         return self._states.all()
 
-    def is_available(self, version: int) -> bool:
-        """Whether a version answers to those who name it."""
-        return self._states.state(version) == _STATE.AVAILABLE
+    def states(self, version: int | None = None) -> list[version_states.VersionState]:
+        """What became of every version, or of one; latest first. NOT_FOUND where nothing is known."""
+        found = [state for state in self._states.all() if version in (None, state.version)]
+        if not found:
+            raise request_errors.no_states(self.name, version)
+        return found
 
     def wait_for(self, version: int, state: int, timeout_s: float) -> bool:
         """Blocks until `version` is in `state`; False where that takes longer than `timeout_s` seconds."""

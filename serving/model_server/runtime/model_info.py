@@ -6,28 +6,23 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import models as models_lib
+from longtail.serving.model_server.runtime import request_errors
 
 SIGNATURE_DEF = "signature_def"  # the one metadata field TF Serving has
 
 
 def wanted(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str]:
-    """Name, version and label that a spec names; no version and no label is the latest.
-
-    Raises:
-      RequestError: INVALID_ARGUMENT, no name.
-    """
+    """Name, version and label that a spec names, INVALID_ARGUMENT where no name; no version and label: the latest."""
     if not spec.name:
         raise request_errors.invalid("ModelSpec has no name specified.")
     return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label
 
 
 def status(models: models_lib.Models, name: str, version: int | None) -> get_model_status_pb2.GetModelStatusResponse:
-    """The state of every version, or of one. A label does not count here, as in TF Serving.
+    """The state of every version, or of one; NOT_FOUND where there is none. A label does not count, as in TF Serving.
 
-    Raises:
-      RequestError: NOT_FOUND, there is no such model or version.
+    A request without a name is answered as one for a model that is not there, as get_model_status_impl.cc does.
     """
     response = get_model_status_pb2.GetModelStatusResponse()
     for state in models.states(name, version):
@@ -49,11 +44,7 @@ def check_fields(fields: Sequence[str]) -> None:
 def metadata(
     models: models_lib.Models, name: str, version: int | None, label: str = ""
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of the latest version, or of one.
-
-    Raises:
-      RequestError: NOT_FOUND, there is no such model or version; INVALID_ARGUMENT, there is no such label.
-    """
+    """The signatures of the latest version, or of one; NOT_FOUND (of a label, INVALID_ARGUMENT) without."""
     servable = models.get(name, version, label)
     definitions = get_model_metadata_pb2.SignatureDefMap()
     for key, definition in servable.definitions.items():

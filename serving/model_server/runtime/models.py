@@ -9,10 +9,10 @@ from collections.abc import Collection
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from longtail.serving.model_server import loader
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import servable as servable_lib
-from longtail.serving.model_server import version_states
+from longtail.serving.model_server.runtime import loader
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable as servable_lib
+from longtail.serving.model_server.runtime import version_states
 
 log = logging.getLogger("longtail")
 
@@ -197,20 +197,11 @@ class Models:
         """The versions of a model, None where there is no such model."""
         return self._sources.get(name)
 
-    def version_of(self, name: str, label: str) -> int:
-        """The version a label points at, whether it answers or not.
-
-        Raises:
-          RequestError: INVALID_ARGUMENT, there is no such label.
-        """
-        version = self._labels.get(name, {}).get(label)
-        if version is None:
-            raise request_errors.invalid(f"Unrecognized servable version label: {label}")
-        return version
-
     def _find(self, name: str, version: int | None, label: str) -> tuple[loader.ModelSource, int | None]:
         if label:
-            version = self.version_of(name, label)
+            version = self._labels.get(name, {}).get(label)
+            if version is None:
+                raise request_errors.invalid(f"Unrecognized servable version label: {label}")
         source = self._sources.get(name)
         if source is None:
             raise request_errors.no_servable(name, version)
@@ -226,11 +217,7 @@ class Models:
         return source.get(version)
 
     def acquire(self, name: str, version: int | None = None, label: str = "") -> servable_lib.Servable:
-        """What a request asks for. It stays loaded until `release` is called on it.
-
-        Raises:
-          RequestError: as `get`.
-        """
+        """As `get`. It stays loaded until `release` is called on it."""
         source, version = self._find(name, version, label)
         return source.acquire(version)
 

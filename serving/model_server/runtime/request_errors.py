@@ -23,31 +23,22 @@ HTTP_STATUS = {
 }
 
 _LONGEST = 1024  # characters of a message, as in TF Serving's model_servers/grpc_status_util.cc
-
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # TensorFlow frames the line that matters with where in the graph it happened.
 _FRAME = re.compile(r"\s|Graph execution error|Detected at node|<stack traces|Stack trace|\d+ root error")
+_WHERE = re.compile(r" \[Op:.*?\]|\{\{function_node .*?\}\} ?|^\(\d+\) [A-Z][a-z ]+: +")
 
 
 class RequestError(Exception):
-    """A request that cannot be answered. `code` and `message` go to the client as they are.
+    """A request that cannot be answered. `code` and `message` (one line) go to the client as they are."""
 
-    Attributes:
-      code: grpc.StatusCode.
-      message: one line.
-    """
-
-    def __init__(self, code: grpc.StatusCode, message: str):
+    def __init__(self, code: grpc.StatusCode, message: str, http_status: int = 0):
         if len(message) > _LONGEST:  # it may repeat what the client sent, and goes in a header of HTTP
             message = f"{message[:_LONGEST]}...TRUNCATED"
         super().__init__(message)
         self.code = code
-        self.message = message
-
-    @property
-    def http_status(self) -> int:
-        """The HTTP status TF Serving answers with for this code."""
-        return HTTP_STATUS.get(self.code, 500)
+        self.message = " ".join(message.splitlines())
+        self.http_status = http_status or HTTP_STATUS.get(code, 500)
 
 
 def invalid(message: str) -> RequestError:
@@ -68,9 +59,18 @@ def no_servable(name: str, version: int | None) -> RequestError:
 
 def no_states(name: str, version: int | None) -> RequestError:
     """Nothing is known of the model or version, in the words of TF Serving's get_model_status_impl.cc."""
-    if version is None:
-        return not_found(f"Could not find any versions of model {name}")
-    return not_found(f"Could not find version {version} of model {name}")
+    what = "any versions" if version is None else f"version {version}"
+    return not_found(f"Could not find {what} of model {name}")
+
+
+def exhausted(message: str) -> RequestError:
+    """The server has too much to do."""
+    return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{message}; try again later")
+
+
+def stopping() -> RequestError:
+    """The server takes no more requests."""
+    return RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
 
 
 def internal() -> RequestError:
@@ -80,9 +80,8 @@ def internal() -> RequestError:
 
 def first_line(error: BaseException) -> str:
     """The one line of an exception's text that says what was wrong."""
-    lines = [line for line in str(error).splitlines() if line and not _FRAME.match(line)]
-    line = lines[0] if lines else type(error).__name__
-    return re.sub(r" \[Op:.*?\]|\{\{function_node .*?\}\} ?", "", line).strip()
+    lines = [line.strip() for line in str(error).splitlines() if line and not _FRAME.match(line)]
+    return _WHERE.sub("", lines[0]).strip() if lines else type(error).__name__
 
 
 def from_tensorflow(error: tf.errors.OpError) -> RequestError:
@@ -97,9 +96,9 @@ def code_name(number: int) -> str:
 
 def told(error: BaseException) -> tuple[grpc.StatusCode, str]:
     """Code and line of whatever made a version fail to load, for its status."""
+    if isinstance(error, tf.errors.OpError):
+        error = from_tensorflow(error)
     if isinstance(error, RequestError):
         return error.code, error.message
-    if isinstance(error, tf.errors.OpError):
-        return _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error)
     code = grpc.StatusCode.DATA_LOSS if isinstance(error, OSError) else grpc.StatusCode.UNKNOWN
     return code, first_line(error)

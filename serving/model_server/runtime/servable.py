@@ -1,4 +1,4 @@
-"""One loaded version of a model: its signatures, and running them."""
+"""One loaded version of a model: its signatures, running them, and a lease that keeps it from being freed."""
 
 import dataclasses
 import threading
@@ -11,17 +11,14 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import tensors
-from longtail.serving.model_server import tf_session
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import tensors
 
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 _INTERNAL = "__saved_model_"  # begins the names of signatures that initialise the model, not to be called
-
 _NOT_SENT = (types_pb2.DT_INVALID, types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
 
 Inputs = Mapping[str, np.ndarray]
@@ -31,24 +28,13 @@ Inputs = Mapping[str, np.ndarray]
 class SessionOptions:
     """The models' sessions. Of threads, 0 leaves the number to TensorFlow, which takes all cores.
 
-    The threads within ops are the process's: the first session that is made says how many.
-
     Attributes:
-      intra_op_threads: within one op.
+      intra_op_threads: within one op; the process's first session says how many.
       inter_op_threads: ops at once; below 0 the ops run in the thread that runs the batch.
-      keep_variables: whether what signatures only read stays variable; see `constants`.
     """
 
     intra_op_threads: int = 1
     inter_op_threads: int = -1
-    keep_variables: bool = False
-
-    def config(self) -> config_pb2.ConfigProto:
-        """What TensorFlow is told."""
-        return config_pb2.ConfigProto(
-            intra_op_parallelism_threads=self.intra_op_threads,
-            inter_op_parallelism_threads=self.inter_op_threads,
-        )
 
 
 def _braced(names: Iterable[str]) -> str:
@@ -82,18 +68,21 @@ class Signature:
       has_rows: whether requests can be put together row by row: every input's and output's first size is open.
     """
 
-    def __init__(self, session: tf_session.Session, definition: meta_graph_pb2.SignatureDef):
-        self._session = session
-        self._definition = definition
+    def __init__(self, session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef):
         self.inputs = {alias: tensors.Spec(info) for alias, info in definition.inputs.items()}
         self.outputs = {alias: tensors.Spec(info) for alias, info in sorted(definition.outputs.items())}
         self.defaults = {
             alias: tensors.from_proto(alias, proto, self.inputs[alias]) for alias, proto in definition.defaults.items()
         }
-        self._feeds = session.endpoints([spec.name for spec in self.inputs.values()])
-        self._numbers = [spec.number for spec in self.inputs.values()]
-        # All of them, whatever is asked for: TensorFlow takes seconds to prepare the graph for other ones.
-        self._fetches = session.endpoints([spec.name for spec in self.outputs.values()])
+        for spec in (*self.inputs.values(), *self.outputs.values()):
+            try:
+                session.graph.get_tensor_by_name(spec.name)
+            except (KeyError, ValueError) as error:
+                line = f"a signature names the tensor {spec.name!r}, which is not there"
+                raise tf.errors.NotFoundError(None, None, line) from error
+        # All outputs, whatever is asked for: TensorFlow takes seconds to prepare the graph for other ones.
+        fetches = [spec.name for spec in self.outputs.values()]
+        self._call = session.make_callable(fetches, [spec.name for spec in self.inputs.values()])
         self.has_rows = (
             bool(self.inputs)
             and all(map(_has_rows, self.inputs.values()))
@@ -101,10 +90,8 @@ class Signature:
         )
 
     def check_aliases(self, given: Collection[str]) -> None:
-        """Raises INVALID_ARGUMENT where an input is missing or unknown."""
+        """Raises INVALID_ARGUMENT where an input is missing or unknown, in the words of TF Serving."""
         sent, required = set(given), self.inputs.keys()
-        if sent == required:
-            return
         missing, extra = required - sent - set(self.defaults), sent - required
         if not missing and not extra:
             return
@@ -126,7 +113,7 @@ class Signature:
         )
 
     def check(self, inputs: Inputs) -> None:
-        """Raises INVALID_ARGUMENT where inputs are missing, unknown, or of another shape than the signature takes."""
+        """Raises INVALID_ARGUMENT where inputs are missing, unknown, or of another type or shape than it takes."""
         self.check_aliases(inputs.keys())
         for alias, array in inputs.items():
             spec = self.inputs[alias]
@@ -151,38 +138,28 @@ class Signature:
                 raise request_errors.invalid(f"duplicate output tensor alias: {alias}")
         return wanted or tuple(self.outputs)
 
-    def prepare(self) -> None:
-        """Does what comes before the first run, and takes nothing from requests meanwhile."""
-        self._session.prepare(self._feeds, self._numbers, self._fetches)
-
     def run_rows(self, parts: Sequence[Inputs]) -> dict[str, np.ndarray]:
-        """Runs it once on the rows of several requests, one after the other.
-
-        Args:
-          parts: what each request asks of it, checked.
+        """Runs it once on the rows of several requests, which are checked, one after the other.
 
         Returns:
-          alias -> array, of every output.
+          alias -> array, of every output; strings as objects.
 
         Raises:
           RequestError: the model failed.
         """
-        values = [[part[alias] for part in parts] for alias in self.inputs]
+        columns = [[part[alias] for part in parts] for alias in self.inputs]
+        fed = [column[0] if len(column) == 1 else np.concatenate(column) for column in columns]
         try:
-            arrays = self._session.run(self._feeds, self._numbers, values, self._fetches)
+            found = self._call(*fed)
         except tf.errors.OpError as error:
             raise request_errors.from_tensorflow(error) from error
+        except ValueError as error:  # an output of more dimensions than an array has, which only the run shows
+            raise request_errors.invalid(f"an output cannot be sent: {request_errors.first_line(error)}") from error
+        arrays = [np.asarray(value, object if isinstance(value, bytes) else None) for value in found]
         return dict(zip(self.outputs, arrays, strict=True))
 
     def run(self, inputs: Inputs, output_filter: Iterable[str] = ()) -> dict[str, np.ndarray]:
-        """Runs it in this thread, for itself. Requests go through `batching.Scheduler` instead.
-
-        Args:
-          inputs: alias -> array; strings as objects.
-          output_filter: aliases to return; all where it is empty.
-
-        Returns:
-          alias -> array.
+        """Runs it in this thread, for itself. Requests go through the scheduler of `batching` instead.
 
         Raises:
           RequestError: the inputs are not what the signature takes, an output is unknown, or the model failed.
@@ -192,37 +169,52 @@ class Signature:
         outputs = self.run_rows([inputs])
         return {alias: outputs[alias] for alias in wanted}
 
-    def definition(self) -> meta_graph_pb2.SignatureDef:
-        """What the signature takes and gives, as the SavedModel states it."""
-        return self._definition
+
+def _load(session: tf.compat.v1.Session, path: str) -> dict[str, meta_graph_pb2.SignatureDef]:
+    if not tf.saved_model.contains_saved_model(path):
+        raise tf.errors.NotFoundError(None, None, f"Could not find SavedModel .pb or .pbtxt at {path}")
+    tf.get_logger().setLevel("ERROR")  # it says that this way of loading is old; TF Serving loads so, too
+    with session.graph.as_default():
+        try:
+            loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], path)
+        except (RuntimeError, ValueError) as error:  # no such tag, no variables
+            raise tf.errors.NotFoundError(None, None, request_errors.first_line(error)) from error
+    found = {}
+    for name, definition in loaded.signature_def.items():
+        found[name] = meta_graph_pb2.SignatureDef()
+        found[name].CopyFrom(definition)  # without the graph, which would stay with it
+    return found
 
 
 class Servable:
-    """A model version in memory. Many threads may run it at once.
+    """A model version in memory. Many threads may run it at once; it is freed when nobody holds it.
 
     Args:
       name: the model's name, as clients ask for it.
       version: its number.
       path: folder of the SavedModel.
-      session: how its session is made.
+      options: of its session.
 
     Raises:
-      tf.errors.OpError: the SavedModel cannot be read, or a signature names what is not there.
+      tf.errors.OpError, OSError: the SavedModel cannot be read, or a signature names what is not there.
 
     Attributes:
       signatures: by name, those that can be called.
       definitions: by name, all that the SavedModel states.
     """
 
-    def __init__(self, name: str, version: int, path: str, session: SessionOptions = SessionOptions()):
+    def __init__(self, name: str, version: int, path: str, options: SessionOptions = SessionOptions()):
         self.name = name
         self.version = version
         self._leases = 0
         self._retired = False
         self._changed = threading.Condition()
-        self._session = tf_session.Session(path, session.config(), session.keep_variables)
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=options.intra_op_threads, inter_op_parallelism_threads=options.inter_op_threads
+        )
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            self.definitions = self._session.signatures
+            self.definitions = _load(self._session, path)
             self.signatures = {
                 key: Signature(self._session, definition)
                 for key, definition in self.definitions.items()
@@ -235,16 +227,11 @@ class Servable:
             raise
 
     def signature(self, name: str) -> Signature:
-        """The signature called `name`, the default one where that is empty.
-
-        Raises:
-          RequestError: FAILED_PRECONDITION, there is none of that name.
-        """
+        """The signature called `name`, the default one where that is empty; FAILED_PRECONDITION where it has none."""
         key = name or DEFAULT_SIGNATURE
         if key not in self.signatures:
-            raise request_errors.RequestError(
-                grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.'
-            )
+            line = f'Serving signature key "{key}" not found.'
+            raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, line)
         return self.signatures[key]
 
     def acquire(self) -> bool:
@@ -278,6 +265,7 @@ class Servable:
             return self._changed.wait_for(lambda: not self._leases, timeout_s)
 
     def close(self) -> None:
-        """Frees the model; nobody may hold it."""
+        """Frees the model; nobody may hold it. What Python keeps of it goes with the next garbage collection."""
         self.retire()
         self._session.close()
+        self.signatures = {}

@@ -1,4 +1,4 @@
-"""Turns protos into arrays and back, checked against the signature, without copying more than it must."""
+"""Turns protos into arrays and back, checked against the signature before anything large is made of them."""
 
 import math
 from collections.abc import Sequence
@@ -9,28 +9,25 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import request_errors
 
-# A proto may state a large shape and one value to fill it with. This is the most such a short request may grow to:
-# it is filled while other requests wait.
+# A proto may state a large shape and one value to fill it with. This is the most such a short request may grow to.
 _MAX_FILLED_BYTES = 1 << 24
-_MAX_RANK = 253  # more dimensions TensorFlow's tensors cannot have
+MAX_RANK = 32  # of NumPy's arrays
 _STRING_BYTES = 24  # what an empty string takes in a tensor
 
-# Where a proto holds numbers one by one, and as which type.
+# Types whose fields are their bytes on the wire, too: the field's tag.
+_PACKED = {types_pb2.DT_FLOAT: b"\x2a", types_pb2.DT_DOUBLE: b"\x32"}
+_PACKED |= {types_pb2.DT_COMPLEX64: b"\x4a", types_pb2.DT_COMPLEX128: b"\x62"}
 _FIELDS = {
-    types_pb2.DT_FLOAT: ("float_val", np.float32),
-    types_pb2.DT_DOUBLE: ("double_val", np.float64),
-    types_pb2.DT_INT64: ("int64_val", np.int64),
-    types_pb2.DT_UINT64: ("uint64_val", np.uint64),
-    types_pb2.DT_UINT32: ("uint32_val", np.uint32),
-    types_pb2.DT_BOOL: ("bool_val", np.bool_),
-    types_pb2.DT_COMPLEX64: ("scomplex_val", np.float32),  # real, imaginary, real, ...
-    types_pb2.DT_COMPLEX128: ("dcomplex_val", np.float64),
-    types_pb2.DT_HALF: ("half_val", np.int32),  # their bits
-    types_pb2.DT_BFLOAT16: ("half_val", np.int32),
-}
-_FOUR_BYTES = ("int_val", np.int32)  # the narrower integers too
+    types_pb2.DT_STRING: "string_val",
+    types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_UINT64: "uint64_val",
+    types_pb2.DT_UINT32: "uint32_val",
+    types_pb2.DT_BOOL: "bool_val",
+    types_pb2.DT_HALF: "half_val",
+    types_pb2.DT_BFLOAT16: "half_val",
+}  # the narrower integers: int_val
 
 
 class Spec:
@@ -56,14 +53,10 @@ class Spec:
     def check_shape(self, alias: str, shape: Sequence[int]) -> None:
         """Raises INVALID_ARGUMENT where a tensor of `shape` is not what the input `alias` takes."""
         dims = self.dims
-        if dims is None:
+        if dims is None or (
+            len(shape) == len(dims) and all(want in (None, size) for want, size in zip(dims, shape, strict=True))
+        ):
             return
-        if len(shape) == len(dims):
-            for size, wanted in zip(shape, dims, strict=True):
-                if wanted is not None and size != wanted:
-                    break
-            else:
-                return
         raise request_errors.invalid(f"input {alias}: expects shape {_text(dims)} but {_text(shape)} is provided")
 
     def check_dtype(self, alias: str, number: int) -> None:
@@ -75,79 +68,13 @@ class Spec:
 
 
 def check_rank(alias: str, rank: int) -> None:
-    """Raises INVALID_ARGUMENT where no tensor could have so many dimensions."""
-    if rank > _MAX_RANK:
-        raise request_errors.invalid(f"input {alias}: it has {rank} dimensions; a tensor has at most {_MAX_RANK}")
+    """Raises INVALID_ARGUMENT where no array could have so many dimensions."""
+    if rank > MAX_RANK:
+        raise request_errors.invalid(f"input {alias}: it has {rank} dimensions; at most {MAX_RANK} can be")
 
 
-def _text(dims: Sequence[int | None] | None) -> str:
-    return "[?]" if dims is None else f"[{','.join('?' if size is None else str(size) for size in dims)}]"
-
-
-def _shape(alias: str, proto: tensor_pb2.TensorProto) -> list[int]:
-    stated = proto.tensor_shape
-    sizes = [dimension.size for dimension in stated.dim]
-    if stated.unknown_rank or min(sizes, default=0) < 0:
-        raise request_errors.invalid(f"input {alias}: its shape is not fully stated")
-    check_rank(alias, len(sizes))
-    return sizes
-
-
-def _strings(content: bytes, count: int) -> list[bytes] | None:
-    """What TensorFlow packs strings to: all lengths as varints, then all bytes. None where it is not that."""
-    lengths, at = [], 0
-    for _ in range(count):
-        length = shift = 0
-        while True:
-            if at >= len(content) or shift > 63:
-                return None
-            byte = content[at]
-            length |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 0x80:
-                break
-        lengths.append(length)
-    if at + sum(lengths) != len(content):
-        return None
-    found = []
-    for length in lengths:
-        found.append(content[at : at + length])
-        at += length
-    return found
-
-
-def _objects(proto: tensor_pb2.TensorProto, count: int) -> np.ndarray | None:
-    found = list(proto.string_val)[:count]
-    if len(found) != count:
-        unpacked = _strings(proto.tensor_content, count) if proto.tensor_content else None
-        if proto.tensor_content and unpacked is None:
-            return None
-        found = unpacked or found + (found[-1:] or [b""]) * (count - len(found))
-    array = np.empty(count, object)
-    array[:] = found
-    return array
-
-
-def _numbers(proto: tensor_pb2.TensorProto, count: int, spec: Spec) -> np.ndarray | None:
-    """As TensorFlow reads them: values that are left out are the last one that is there, or 0."""
-    if proto.tensor_content:
-        content = proto.tensor_content
-        return np.frombuffer(content, spec.numpy) if len(content) == count * spec.numpy.itemsize else None
-    field, dtype = _FIELDS.get(proto.dtype, _FOUR_BYTES)
-    values = np.array(getattr(proto, field), dtype)
-    if field.endswith("complex_val"):
-        values = values[: values.size // 2 * 2].view(spec.numpy)
-    elif field == "half_val":
-        values = values.astype(np.uint16).view(spec.numpy)
-    else:
-        values = values.astype(spec.numpy)
-    if values.size < count:
-        filled = np.zeros(count, spec.numpy)
-        filled[: values.size] = values
-        if values.size:
-            filled[values.size :] = values[-1]
-        return filled
-    return values[:count]
+def _text(dims: Sequence[int | None]) -> str:
+    return f"[{','.join('?' if size is None else str(size) for size in dims)}]"
 
 
 def from_proto(alias: str, proto: tensor_pb2.TensorProto, spec: Spec) -> np.ndarray:
@@ -156,31 +83,49 @@ def from_proto(alias: str, proto: tensor_pb2.TensorProto, spec: Spec) -> np.ndar
     Raises:
       RequestError: INVALID_ARGUMENT for another dtype or shape than `spec` has, or a proto that contradicts itself.
     """
-    shape = _shape(alias, proto)
+    shape = [dimension.size for dimension in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
+        raise request_errors.invalid(f"input {alias}: its shape is not fully stated")
+    check_rank(alias, len(shape))
     spec.check_dtype(alias, proto.dtype)
     spec.check_shape(alias, shape)
     is_string = spec.number == types_pb2.DT_STRING
     if is_string and len(shape) == 1 and len(proto.string_val) == shape[0]:
         return np.array(proto.string_val, object)  # encoded images come this way
     count = math.prod(shape)
-    size = _STRING_BYTES if is_string else spec.numpy.itemsize
-    if count * size > max(_MAX_FILLED_BYTES, 8 * proto.ByteSize()):
+    size = count * (_STRING_BYTES if is_string else spec.numpy.itemsize)
+    if size == len(proto.tensor_content) and not is_string and size:
+        return np.frombuffer(proto.tensor_content, spec.numpy).reshape(shape)  # and large arrays this way
+    if size > max(_MAX_FILLED_BYTES, 8 * proto.ByteSize()):
         raise request_errors.invalid(f"input {alias}: shape {_text(shape)} is far larger than what was sent")
-    array = _objects(proto, count) if is_string else _numbers(proto, count, spec)
-    if array is None:
-        raise request_errors.invalid(f"input {alias}: its values do not fill {_text(shape)}")
-    return array.reshape(shape)
+    try:
+        found = tf.io.parse_tensor(proto.SerializeToString(), spec.dtype).numpy()
+    except tf.errors.OpError as error:
+        raise request_errors.invalid(f"input {alias}: its values do not fill {_text(shape)}") from error
+    return np.asarray(found, spec.numpy).reshape(shape)
 
 
-def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """`array` as a proto: numbers as raw bytes, strings one by one."""
-    proto = tensor_pb2.TensorProto()
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorProto:
+    """`array` as a proto: numbers in the field of their type, as TF Serving does by default, or as raw bytes."""
+    number = types_pb2.DT_STRING if array.dtype == np.object_ else tf.as_dtype(array.dtype).as_datatype_enum
+    proto = tensor_pb2.TensorProto(dtype=number)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    if array.dtype == np.object_:
-        proto.dtype = types_pb2.DT_STRING
-        proto.string_val.extend(array.ravel().tolist())
-    else:
-        proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    if as_content and number != types_pb2.DT_STRING:
         proto.tensor_content = array.tobytes()
+    elif number in _PACKED:
+        content = array.tobytes()
+        proto.MergeFromString(_PACKED[number] + _varint(len(content)) + content)
+    else:
+        field = _FIELDS.get(number, "int_val")
+        values = array.ravel().view(np.uint16) if field == "half_val" else array.ravel()
+        getattr(proto, field).extend(values.tolist())
     return proto

@@ -11,14 +11,7 @@ _REMEMBERED = 128  # a server that runs for years has seen more
 
 @dataclasses.dataclass(frozen=True)
 class VersionState:
-    """What became of a version.
-
-    Attributes:
-      version: its number.
-      state: a State of ModelVersionStatus: LOADING, AVAILABLE, UNLOADING or END.
-      error_code: a code of gRPC's, 0 where all is well.
-      error_message: one line, empty where all is well.
-    """
+    """A version's number, its State of ModelVersionStatus, and where it failed, a code of gRPC's and one line."""
 
     version: int
     state: int

@@ -6,7 +6,7 @@ import pytest
 import trustme
 
 from longtail.models import errors
-from longtail.serving.model_server import tls
+from longtail.serving.model_server.config import tls
 
 CA = trustme.CA()
 CERTIFICATE = CA.issue_cert("localhost", "127.0.0.1")

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from longtail.serving.model_server import json_answers
-from longtail.serving.model_server import json_tensors
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.rest import json_answers
+from longtail.serving.model_server.rest import json_requests
+from longtail.serving.model_server.runtime import request_errors
 
 
 def test_what_is_not_finite_is_written_as_a_bare_token_and_the_rest_in_the_fewest_digits():
@@ -68,5 +68,5 @@ def test_outputs_of_different_lengths_cannot_be_rows():
 )
 def test_floats_survive_the_way_out_and_in_exactly(array):
     text = json_answers.answer({"x": array}, False).replace(b"outputs", b"inputs")
-    inputs, _ = json_tensors.inputs_of(json_tensors.parse(text), {"x": tf.TensorSpec(None, tf.float32)})
+    inputs, _ = json_requests.inputs_of(json_requests.parse(text), {"x": tf.TensorSpec(None, tf.float32)})
     np.testing.assert_array_equal(inputs["x"], array)

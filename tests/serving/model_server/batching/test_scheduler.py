@@ -8,9 +8,9 @@ import grpc
 import numpy as np
 import pytest
 
-from longtail.serving.model_server import batching
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import servable as servable_lib
+from longtail.serving.model_server.batching import scheduler as batching
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable as servable_lib
 from tests.serving.model_server import small_models
 
 FOREVER = 3600 * 10**6  # microseconds

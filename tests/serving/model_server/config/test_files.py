@@ -4,9 +4,9 @@ import pytest
 import trustme
 
 from longtail.models import errors
-from longtail.serving.model_server import batching
-from longtail.serving.model_server import config_files
 from longtail.serving.model_server import metrics
+from longtail.serving.model_server.batching import scheduler as batching
+from longtail.serving.model_server.config import files as config_files
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from longtail.models import errors
 from longtail.models.export import signatures
-from longtail.serving.model_server import inference
-from longtail.serving.model_server import loader
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import inference
+from longtail.serving.model_server.runtime import loader
+from longtail.serving.model_server.runtime import request_errors
 from tests.serving import conftest
 from tests.serving.model_server import pushes
 
@@ -137,9 +137,9 @@ def warm_up_that_is_no_record_file(folder):
     ("break_it", "code", "said"),
     [
         (remove_graph, grpc.StatusCode.NOT_FOUND, "Could not find SavedModel .pb"),
-        (cut_graph, grpc.StatusCode.OUT_OF_RANGE, "Read less bytes than requested (loading "),
+        (cut_graph, grpc.StatusCode.DATA_LOSS, "Cannot parse file"),
         (remove_variables, grpc.StatusCode.NOT_FOUND, "variables"),
-        (remove_index, grpc.StatusCode.NOT_FOUND, "variables.index"),
+        (remove_index, grpc.StatusCode.NOT_FOUND, "variables"),
         (cut_variables, grpc.StatusCode.OUT_OF_RANGE, "Read less bytes than requested (loading "),
         (warm_up_in_vain, grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "guess" not found.'),
         (warm_up_of_another_model, grpc.StatusCode.INVALID_ARGUMENT, "image_bytes"),

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from longtail.models import errors
-from longtail.serving.model_server import auth
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.config import auth
+from longtail.serving.model_server.runtime import request_errors
 
 FIRST, SECOND = "first-token-0123456789", "second-token-0123456789"
 

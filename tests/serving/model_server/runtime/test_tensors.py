@@ -9,8 +9,8 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import tensors
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import tensors
 
 NUMBERS = [
     *(tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.complex64, tf.complex128, tf.bool),

@@ -2,7 +2,7 @@
 
 import threading
 
-from longtail.serving.model_server import watcher
+from longtail.serving.model_server.config import watcher
 
 
 def test_a_poll_that_fails_is_told_and_polled_again(caplog):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from longtail.models.export import signatures
-from longtail.serving.model_server import batching
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import rest
-from longtail.serving.model_server import rest_bodies
-from longtail.serving.model_server import rest_server
+from longtail.serving.model_server.batching import scheduler as batching
+from longtail.serving.model_server.rest import application as rest
+from longtail.serving.model_server.rest import bodies as rest_bodies
+from longtail.serving.model_server.rest import server as rest_server
+from longtail.serving.model_server.runtime import models as models_lib
 
 PREDICT = "/v1/models/tiny:predict"
 BODY = json.dumps({"signature_name": "pixels", "instances": [[[[0]] * 16] * 16]}).encode()

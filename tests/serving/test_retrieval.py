@@ -12,10 +12,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 
 from longtail.models import errors
-from longtail.serving.model_server import loader
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import retrieval
+from longtail.serving import retrieval
 from longtail.serving.model_server import server as server_lib
+from longtail.serving.model_server.runtime import loader
+from longtail.serving.model_server.runtime import request_errors
 from tests.serving import conftest
 
 STATE = get_model_status_pb2.ModelVersionStatus

@@ -6,9 +6,9 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from longtail.serving.model_server import loader
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import request_errors
+from longtail.serving.model_server.runtime import loader
+from longtail.serving.model_server.runtime import models as models_lib
+from longtail.serving.model_server.runtime import request_errors
 from tests.serving import conftest
 
 STATE = get_model_status_pb2.ModelVersionStatus

@@ -17,8 +17,8 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from longtail.models.export import signatures
-from longtail.serving.model_server import batching
 from longtail.serving.model_server import server as server_lib
+from longtail.serving.model_server.batching import scheduler as batching
 from tests.serving import conftest
 from tests.serving.model_server import small_models
 
@@ -58,9 +58,17 @@ def test_predict_equals_the_model_in_process(stub, in_process):
     np.testing.assert_allclose(found, in_process(images), atol=1e-5)
 
 
-def test_replies_are_raw_bytes(stub):
+def test_replies_have_numbers_in_the_field_of_their_type(stub, in_process):
     outputs = stub.Predict(predict_request(image_bytes=[conftest.encode(0)])).outputs
-    assert all(tensor.tensor_content for tensor in outputs.values())
+    np.testing.assert_allclose(outputs["embedding"].float_val, in_process([conftest.encode(0)])[0], atol=1e-5)
+    assert list(outputs["status"].int_val) == [0]
+    assert not any(tensor.tensor_content for tensor in outputs.values())
+
+
+def test_replies_are_raw_bytes_where_that_is_said(serve, connect):
+    rows = prediction_service_pb2_grpc.PredictionServiceStub(connect(serve(as_content=True)))
+    outputs = rows.Predict(predict_request("rows", "double", x=np.ones((1, 1), np.float32))).outputs
+    assert all(tensor.tensor_content for tensor in outputs.values()) and not outputs["y"].float_val
 
 
 def test_the_reply_names_model_version_and_signature(stub):
@@ -227,6 +235,7 @@ def test_get_model_status_says_available(models):
     [
         (("other",), "Could not find any versions of model other"),
         (("tiny", 9), "Could not find version 9 of model tiny"),
+        (("",), "Could not find any versions of model "),
     ],
 )
 def test_the_status_of_what_is_not_there_is_not_found(models, asked, said):
@@ -292,7 +301,7 @@ def test_a_request_its_client_gave_up_is_never_computed(counting, hold, give_up)
         before = in_all(call)
         end = hold(call)
         given_up = call.future(rows_request(1000), timeout=0.3 if give_up == "deadline" else 60)
-        while counting._scheduler.waiting() < 1:
+        while counting.scheduler.waiting() < 1:
             continue
         if give_up == "cancel":
             given_up.cancel()
@@ -300,7 +309,7 @@ def test_a_request_its_client_gave_up_is_never_computed(counting, hold, give_up)
         with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
             given_up.result(60)
         assert given_up.code() == expected
-        while counting._scheduler.waiting():
+        while counting.scheduler.waiting():
             continue
         end()
         assert in_all(call) == before + 2

@@ -2,8 +2,8 @@
 
 import pytest
 
-from longtail.serving.model_server import config_watcher
-from longtail.serving.model_server import models as models_lib
+from longtail.serving.model_server.config import model_file as config_watcher
+from longtail.serving.model_server.runtime import models as models_lib
 
 
 class Config:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from longtail.serving.model_server import request_errors
-from longtail.serving.model_server import servable
+from longtail.serving.model_server.runtime import request_errors
+from longtail.serving.model_server.runtime import servable
 
 
 class Decoder(tf.Module):
