@@ -219,7 +219,7 @@ def gauge(name: str, documentation: str, function: Callable[[], float]) -> Calla
 
     def remove() -> None:
         with _lock:
-            functions.remove(function)
+            functions[:] = [each for each in functions if each is not function]
 
     return remove
 

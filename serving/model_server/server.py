@@ -130,7 +130,7 @@ class ModelServer:
         self.scheduler: scheduler_lib.Scheduler | None = None
         self._tokens: auth.Tokens | auth.Anyone = auth.ANYONE
         self._loop: event_loop.EventLoop | None = None
-        self._asker: asking.Asker | None = None
+        self._listeners: list[socket.socket] = []
         self._grpc: grpc_server.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
         self._watchers: list[watcher.Watcher] = []
@@ -162,14 +162,14 @@ class ModelServer:
         try:
             if options.request_log is not None:
                 self.request_log = request_log_lib.RequestLog(options.request_log)
-            self._loop = event_loop.EventLoop()
-            self._loop.call(self._bind())
+            self._bind()
             self._load(config)
             if gallery is not None:
                 source = self._source_of(gallery)
                 self.retrieval = retrieval_lib.Retrieval(source, options.gallery, self.request_log, gallery)
             if self.request_log is not None:
                 self.request_log.start()
+            self._loop = event_loop.EventLoop()
             self._loop.call(self._serve())
             self._watch()
         except BaseException:
@@ -179,27 +179,13 @@ class ModelServer:
         gc.collect()
         gc.freeze()
 
-    async def _bind(self) -> None:
+    def _bind(self) -> None:
         """Takes both ports first: they tell in no time what would else be told after the model is loaded."""
-        options = self.options
         # gRPC says only that it failed, and says it on stderr too; a socket of our own knows why.
-        _listen(options.host, options.grpc_port, "--grpc-port").close()
-        self.scheduler = scheduler_lib.Scheduler(options.batching)
-        self._ungauge = metrics.gauge(
-            "longtail_serving_queued_requests", "Requests that wait for a batch.", self.scheduler.waiting
+        self._listeners += (
+            _listen(self.options.host, self.options.grpc_port, "--grpc-port"),
+            _listen(self.options.host, self.options.rest_port, "--rest-port"),
         )
-        self._asker = asking.Asker(self.scheduler)
-        self._grpc = grpc_server.GrpcServer(
-            self.models,
-            self._asker,
-            _address(options.host, options.grpc_port),
-            options.grpc,
-            self.request_log,
-            self._tokens,
-            options.tls,
-        )
-        listener = _listen(options.host, options.rest_port, "--rest-port")
-        self._rest = rest_server.RestServer(listener, options.rest, options.tls)
 
     def _load(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         options = self.options
@@ -228,10 +214,17 @@ class ModelServer:
         return source
 
     async def _serve(self) -> None:
-        assert self._grpc is not None and self._rest is not None and self._asker is not None
-        options = self.options
-        answers = api.Api(self.models, self._asker, options.rest.timeout_s, self.retrieval, self.request_log)
+        options, (grpc_listener, rest_listener) = self.options, self._listeners
+        self.scheduler = scheduler_lib.Scheduler(options.batching)
+        asker = asking.Asker(self.scheduler)
+        answers = api.Api(self.models, asker, options.rest.timeout_s, self.retrieval, self.request_log)
         app = application.Application(answers, options.rest, self._tokens, options.metrics_path)
+        self._rest = rest_server.RestServer(rest_listener, options.rest, options.tls)
+        address = _address(options.host, grpc_listener.getsockname()[1])
+        grpc_listener.close()  # gRPC binds the port itself
+        self._grpc = grpc_server.GrpcServer(
+            self.models, asker, address, options.grpc, self.request_log, self._tokens, options.tls
+        )
         await self._rest.start(app, options.grace_s)
         await self._grpc.start()
 
@@ -251,12 +244,14 @@ class ModelServer:
         self.models.begin_stop()
         for watching in self._watchers:
             watching.begin_stop()
-        if self._loop is not None:
-            self._loop.call(self._drain())
-            self._loop.close()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call(self._drain())
+            loop.close()
+        for listener in self._listeners:
+            listener.close()
         if self.scheduler is not None:
             self.scheduler.stop()
-            self._ungauge()
         if self.request_log is not None:
             self.request_log.stop(self.options.grace_s)  # after the last request
         for watching in self._watchers:

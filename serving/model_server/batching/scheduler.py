@@ -32,7 +32,7 @@ Done = Callable[[Outputs | request_errors.RequestError], None]
 
 @dataclasses.dataclass(eq=False)
 class Ticket:
-    """A request that waits, is run, or was: what it asks of which model, its rows and bytes, and who takes its result."""
+    """A request that waits, is run, or was: what it asks of which model, its rows and bytes, who takes its result."""
 
     scheduler: "Scheduler"
     servable: servable_lib.Servable
@@ -81,6 +81,9 @@ class Scheduler:
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._due = threading.Condition(self._lock)
+        self._ungauge = metrics.gauge(
+            "longtail_serving_queued_requests", "Requests that wait for a batch.", self.waiting
+        )
         for number in range(self.options.num_batch_threads):
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
@@ -272,3 +275,4 @@ class Scheduler:
         with self._lock:
             self._stopping = True
             self._due.notify()
+        self._ungauge()

@@ -25,6 +25,7 @@ from longtail.serving.model_server.runtime import models as models_lib
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 SERVICES = (PREDICTION, MODEL)
+_SPARE = 16  # calls; gRPC counts one until a little after its end
 # What health answers for: the server, the services, and the names that TF Serving's model_servers/server.cc gives them.
 HEALTHY = ("", *SERVICES, "PredictionService", "ModelService")
 
@@ -35,7 +36,7 @@ class Options:
 
     Attributes:
       max_request_bytes: a larger request is refused; -1 for any.
-      max_requests: predictions under way; beyond it they are refused. Of all calls there may be twice as many.
+      max_requests: predictions under way; more are refused. Of all calls there may be twice as many, and a few.
       as_content: whether numbers are answered as raw bytes (`tensor_content`), not in the field of their type.
       channel_arguments: options of gRPC's core, which are given to it last.
     """
@@ -92,7 +93,7 @@ class GrpcServer:
         self._server = grpc.aio.server(
             interceptors=[self._guard],
             options=options.arguments(),
-            maximum_concurrent_rpcs=2 * options.max_requests,
+            maximum_concurrent_rpcs=2 * options.max_requests + _SPARE,
         )
         predictions = service.PredictionService(models, asker, request_log, options.as_content)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, self._server)

@@ -88,6 +88,10 @@ class Body:
             together are too large (429).
           GoneError: the client hung up.
         """
+        if b"upgrade" in headers:  # the HTTP parser takes what follows for another protocol
+            raise request_errors.invalid(
+                "A request that offers to upgrade is not read; ask in HTTP/1.1 alone (Java: HttpClient.Version.HTTP_1_1)"
+            )
         length = headers.get(b"content-length", b"")
         self._check(int(length) if length.isdigit() else 0)
         pieces: list[bytes] = []

@@ -165,6 +165,16 @@ def _array(flat: list[Any], dtype: tf.DType, kind: str) -> np.ndarray:
         raise request_errors.invalid("JSON Parse error: Number too big to be stored in double.") from error
 
 
+def _shape(value: Any, alias: str) -> list[int]:
+    """As the first item, its first item and so on say it."""
+    shape = []
+    while type(value) is list:
+        shape.append(len(value))
+        value = value[0] if value else None
+    tensors.check_rank(alias, len(shape))
+    return shape
+
+
 def _column(value: Any, dtype: tf.DType, alias: str) -> np.ndarray:
     """The array of one input that came as a whole: nested lists of values, or one value.
 
@@ -172,11 +182,7 @@ def _column(value: Any, dtype: tf.DType, alias: str) -> np.ndarray:
       RequestError: INVALID_ARGUMENT, the lists are of different lengths or a value is of another type; UNIMPLEMENTED,
         JSON has nothing for `dtype`.
     """
-    shape, first = [], value
-    while type(first) is list:
-        shape.append(len(first))
-        first = first[0] if first else None
-    tensors.check_rank(alias, len(shape))
+    shape = _shape(value, alias)
     kind = "O" if dtype == tf.string else "f" if dtype.is_floating else np.dtype(dtype.as_numpy_dtype).kind
     if kind not in _FITS:
         raise request_errors.RequestError(
@@ -207,6 +213,7 @@ def _column(value: Any, dtype: tf.DType, alias: str) -> np.ndarray:
 
 def _rows(items: list[Any], dtype: tf.DType, alias: str, key: str) -> np.ndarray:
     """The array of one input that came in rows; `key` names the input in an error, empty where the rows do not."""
+    _shape(items, alias)  # of which no row is guilty
     try:
         return _column(items, dtype, alias)
     except request_errors.RequestError as error:

@@ -67,7 +67,8 @@ class RestServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=self._limits.max_connections or 2 * self._limits.max_in_flight,
+            # It counts the connection that asks, too.
+            limit_concurrency=(self._limits.max_connections or 2 * self._limits.max_in_flight) + 1,
             timeout_keep_alive=self._limits.keep_alive_s,
             timeout_graceful_shutdown=math.ceil(grace_s),
             ssl_context_factory=None if tls is None else lambda config, default: tls.ssl_context(),

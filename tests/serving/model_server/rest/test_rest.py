@@ -116,7 +116,7 @@ ROW = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMEN
         (b'{"instances": [7]}', ROW.format(0) + "JSON Value: 7 Type: Number is not of expected type: string"),
         (b'{"instances": [null]}', ROW.format(0) + "JSON Value: null Type: Null is not of expected type: string"),
         (rb'{"instances": ["\ud800"]}', "JSON Parse error"),
-        (rb'{"instances": ["\ud800", NaN]}', "is not of expected type: string"),
+        (rb'{"instances": [NaN, "\ud800"]}', "is not of expected type: string"),
         (rb'{"instances": ["\ud800"], "x": NaN}', "invalid surrogate pair"),
         (rb'{"instances": [{"b64": "\ud800"}], "x": NaN}', "Unable to base64 decode"),
         (b'{"instances": ' + b"[" * 700 + b'"a"' + b"]" * 700 + b"}", "700 dimensions"),
