@@ -82,15 +82,7 @@ def _read(path: str, name: str) -> bytes:
 
 
 def read(certificate: str, key: str, client_ca: str = "") -> Server | None:
-    """What stands in these files.
-
-    Args:
-      certificate: path; none where empty.
-      key: path; none where empty.
-      client_ca: path; none where empty.
-
-    Returns:
-      None where no file is named.
+    """What stands in these files, None where none is named.
 
     Raises:
       UsageError: one is missing, cannot be read, or is not what it should be.

@@ -5,7 +5,9 @@ import threading
 from concurrent import futures
 
 import grpc
+import httpx
 import pytest
+import tensorflow as tf
 from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2
@@ -54,6 +56,17 @@ def test_a_message_that_is_no_proto_is_an_invalid_argument(serve, connect, caplo
     code, details = conftest.failure(connect(serve()).unary_unary(method), b"\xff\xff")
     assert (code, details) == (CODE.INVALID_ARGUMENT, "The request is not of the method's type")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_an_output_of_more_than_32_dimensions_is_an_invalid_argument(serve, connect):
+    server = serve()
+    request = conftest.rows_request(text="deep")
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
+    code, details = conftest.failure(conftest.predict(connect(server)), request)
+    assert code == CODE.INVALID_ARGUMENT and "an output cannot be sent" in details
+    body = {"signature_name": "deep", "instances": [1.0]}
+    reply = httpx.post(f"http://{server.rest_address}/v1/models/rows:predict", json=body, trust_env=False)
+    assert reply.status_code == 400 and "an output cannot be sent" in reply.json()["error"]
 
 
 @pytest.mark.parametrize("count", [0, 2])
