@@ -39,49 +39,27 @@ DEFAULT_REST_PORT = 8501
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to serve, and where.
+    """What to serve, and where."""
 
-    Attributes:
-      model: folder that holds a folder for each version of the model; empty where `model_config` says what to serve.
-      name: what clients call the model; the folder's name where empty.
-      gallery: folder of a gallery to search, none where empty.
-      host: address to listen on.
-      grpc_port: 0 picks a free one.
-      rest_port: 0 picks a free one.
-      poll_s: pause between two looks for new versions, seconds; 0 looks only at the start.
-      grace_s: how long stopping waits for requests under way, seconds.
-      grpc: what gRPC clients may ask of memory and time.
-      batching: how requests are put together.
-      request_log: which requests are kept, and where; None keeps none.
-      model_config: file of TF Serving's ModelServerConfig.
-      config_poll_s: pause between two looks whether that file changed, seconds; 0 looks only at the start.
-      load: how versions are loaded.
-      labels_before_versions: whether a label that is not in use yet may point at a version that does not serve yet.
-      rest: what REST clients may ask of memory and time.
-      metrics_path: where Prometheus reads; empty for nowhere.
-      token_file: bearer tokens, one of which every request must bring; empty for those of the environment, if any.
-      tls: what both ports prove themselves with; None speaks plain.
-    """
-
-    model: str = ""
-    name: str = ""
-    gallery: str = ""
+    model: str = ""  # folder that holds a folder for each version; empty where `model_config` says what to serve
+    name: str = ""  # what clients call the model; the folder's name where empty
+    gallery: str = ""  # folder of a gallery to search, none where empty
     host: str = LOOPBACK
-    grpc_port: int = DEFAULT_GRPC_PORT
-    rest_port: int = DEFAULT_REST_PORT
-    poll_s: float = 2.0
-    grace_s: float = 10.0
+    grpc_port: int = DEFAULT_GRPC_PORT  # 0 picks a free one
+    rest_port: int = DEFAULT_REST_PORT  # likewise
+    poll_s: float = 2.0  # pause between two looks for new versions; 0 looks only at the start
+    grace_s: float = 10.0  # how long stopping waits for requests under way
     grpc: grpc_server.Options = grpc_server.Options()
     batching: scheduler_lib.Options = scheduler_lib.Options()
-    request_log: request_log_lib.Options | None = None
-    model_config: str = ""
-    config_poll_s: float = 0.0
+    request_log: request_log_lib.Options | None = None  # None keeps no requests
+    model_config: str = ""  # file of TF Serving's ModelServerConfig
+    config_poll_s: float = 0.0  # pause between two looks whether that file changed; 0 looks only at the start
     load: loader.Options = loader.Options()
-    labels_before_versions: bool = False
+    labels_before_versions: bool = False  # whether a new label may point at a version that does not serve yet
     rest: bodies.Limits = bodies.Limits()
-    metrics_path: str = metrics.PATH
-    token_file: str = ""
-    tls: tls_lib.Server | None = None
+    metrics_path: str = metrics.PATH  # where Prometheus reads; empty for nowhere
+    token_file: str = ""  # bearer tokens; empty for those of the environment, if any
+    tls: tls_lib.Server | None = None  # None speaks in clear
 
     def __post_init__(self) -> None:
         if bool(self.model) == bool(self.model_config):

@@ -24,24 +24,14 @@ _USUAL = frozenset([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """As TF Serving's BatchingParameters, with our defaults.
+    """As TF Serving's BatchingParameters, with our defaults."""
 
-    Attributes:
-      max_batch_size: rows in a batch; a request of more runs alone.
-      batch_timeout_micros: longest wait of a request for others.
-      max_enqueued_batches: full batches that may wait for each signature; what comes beyond is refused.
-      num_batch_threads: batches that run at once.
-      allowed_batch_sizes: a batch is padded to the next of these, the last of which is `max_batch_size`; none pads
-        nothing.
-      pad_variable_length_inputs: whether requests of different shapes go into one batch, padded to the largest.
-    """
-
-    max_batch_size: int = 32  # of larger ones an image costs hardly less
-    batch_timeout_micros: int = 40_000
-    max_enqueued_batches: int = 512
-    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
-    allowed_batch_sizes: tuple[int, ...] = ()
-    pad_variable_length_inputs: bool = False
+    max_batch_size: int = 32  # rows; a request of more runs alone, and of larger ones an image costs hardly less
+    batch_timeout_micros: int = 40_000  # longest wait of a request for others
+    max_enqueued_batches: int = 512  # full ones that may wait for each signature; what comes beyond is refused
+    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)  # batches at once
+    allowed_batch_sizes: tuple[int, ...] = ()  # a batch is padded to the next of these; none pads nothing
+    pad_variable_length_inputs: bool = False  # whether requests of different shapes are padded into one batch
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):

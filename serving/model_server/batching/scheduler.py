@@ -96,7 +96,7 @@ class Scheduler:
         deadline: float | None,
         done: Done,
     ) -> Ticket:
-        """Has a request run.
+        """Has a request run, and returns what takes it back.
 
         Args:
           servable: the model, which the caller has acquired; it is held until the request is over.
@@ -104,11 +104,7 @@ class Scheduler:
           inputs: alias -> array of the signature's dtype; strings as objects. Nobody changes them any more.
           output_filter: aliases to return; all where it is empty.
           deadline: when the answer is of no use any more, by `time.monotonic`; None for never.
-          done: called once, from another thread, with the outputs or with what went wrong: DEADLINE_EXCEEDED where the
-            deadline came before the request was begun, or the model's own failure.
-
-        Returns:
-          What takes the request back.
+          done: called once, from another thread, with the outputs or with what went wrong, such as DEADLINE_EXCEEDED.
 
         Raises:
           RequestError: it does not fit the signature; RESOURCE_EXHAUSTED, too many wait; or UNAVAILABLE, the server is

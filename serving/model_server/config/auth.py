@@ -46,11 +46,7 @@ def _digests(tokens: Iterable[str], where: str) -> list[bytes]:
 
 
 class Tokens:
-    """Lets those in who bring one of the tokens. A file is read again when it changes, so that tokens can rotate.
-
-    Args:
-      path: file of tokens; the environment's where empty.
-      environ: the environment.
+    """Lets those in who bring one of the tokens: of the file `path`, which may change, or of the environment.
 
     Raises:
       UsageError: there is no token, one is too short, or the file is not as `token_file.read` wants it.
@@ -91,14 +87,7 @@ class Tokens:
             self._lock.release()
 
     def check(self, authorization: str | bytes | None) -> None:
-        """Lets a request in, or not.
-
-        Args:
-          authorization: the header of that name, as it came.
-
-        Raises:
-          RequestError: UNAUTHENTICATED, it brings none of the tokens.
-        """
+        """Lets a request in by its header of that name, or raises UNAUTHENTICATED."""
         self._look()
         given = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
         scheme, _, token = given.partition(b" ")

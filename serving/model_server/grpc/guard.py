@@ -55,6 +55,8 @@ class Guard(grpc.aio.ServerInterceptor):
         if not method.startswith(_HEALTH):
             try:
                 self._tokens.check(dict(handler_call_details.invocation_metadata).get("authorization"))
+                if self.stopping.is_set():
+                    raise request_errors.stopping()
             except request_errors.RequestError as error:
                 return _refusing(error)
         handler = await continuation(handler_call_details)

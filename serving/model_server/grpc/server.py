@@ -25,6 +25,8 @@ from longtail.serving.model_server.runtime import models as models_lib
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 SERVICES = (PREDICTION, MODEL)
+# A stopping server refuses calls for so long before gRPC does, which cancels those that it has taken but not begun.
+_LAST_CALLS_S = 0.2
 _SPARE = 16  # calls; gRPC counts one until a little after its end
 # What health answers for: the server, the services, and the names that TF Serving's model_servers/server.cc gives them.
 HEALTHY = ("", *SERVICES, "PredictionService", "ModelService")
@@ -32,19 +34,12 @@ HEALTHY = ("", *SERVICES, "PredictionService", "ModelService")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What gRPC clients may ask of memory and time.
+    """What gRPC clients may ask of memory and time."""
 
-    Attributes:
-      max_request_bytes: a larger request is refused; -1 for any.
-      max_requests: predictions under way; more are refused. Of all calls there may be twice as many, and a few.
-      as_content: whether numbers are answered as raw bytes (`tensor_content`), not in the field of their type.
-      channel_arguments: options of gRPC's core, which are given to it last.
-    """
-
-    max_request_bytes: int = 64 << 20
-    max_requests: int = 1024
-    as_content: bool = False
-    channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    max_request_bytes: int = 64 << 20  # a larger request is refused; -1 for any
+    max_requests: int = 1024  # predictions under way; of all calls there may be twice as many, and a few
+    as_content: bool = False  # whether numbers are answered as raw bytes, not in the field of their type
+    channel_arguments: tuple[tuple[str, int | str], ...] = ()  # of gRPC's core, which are given to it last
 
     def arguments(self) -> tuple[tuple[str, int | str], ...]:
         """The options of gRPC's core."""
@@ -64,20 +59,7 @@ class Options:
 
 
 class GrpcServer:
-    """The server. Make, start and stop it in one event loop.
-
-    Args:
-      models: the models.
-      asker: runs them.
-      address: HOST:PORT; port 0 picks a free one.
-      options: what clients may ask.
-      request_log: keeps a sample of what was asked; None keeps nothing.
-      tokens: says who may ask.
-      tls: what the port proves itself with; None speaks plain.
-
-    Raises:
-      RuntimeError: the address cannot be bound.
-    """
+    """The server, at HOST:PORT `address`. Make, start and stop it in one event loop; RuntimeError where it is taken."""
 
     def __init__(
         self,
@@ -105,7 +87,7 @@ class GrpcServer:
             self.port = self._server.add_insecure_port(address)
         else:
             self.port = self._server.add_secure_port(address, tls.grpc_credentials())
-        if not self.port:
+        if not self.port:  # as older releases say it
             raise RuntimeError(f"{address} cannot be bound")
         self._ungauge = metrics.gauge(
             "longtail_serving_grpc_in_flight", "gRPC calls under way.", lambda: self._guard.in_flight
@@ -121,6 +103,7 @@ class GrpcServer:
         """Takes no more requests, and returns when those under way are done or `grace_s` seconds are over."""
         await self._health.enter_graceful_shutdown()
         self._guard.stopping.set()
+        await asyncio.sleep(min(_LAST_CALLS_S, grace_s))
         await self._server.stop(grace_s)
         await asyncio.sleep(0)  # the last answers are on their way
         self._ungauge()

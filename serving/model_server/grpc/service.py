@@ -36,14 +36,7 @@ def _unimplemented(method: str) -> Any:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; each raises RequestError, of which `guard` makes a status.
-
-    Args:
-      models: the models.
-      asker: runs them.
-      request_log: keeps a sample of what was asked; None keeps nothing.
-      as_content: whether numbers are answered as raw bytes, not in the field of their type.
-    """
+    """Predict and GetModelMetadata; each raises RequestError, of which `guard` makes a status."""
 
     def __init__(
         self,

@@ -39,15 +39,7 @@ def _dict(message: message_lib.Message) -> dict[str, Any]:
 
 
 class Api:
-    """The answers.
-
-    Args:
-      models: the models.
-      asker: runs them.
-      timeout_s: longest time a prediction may take, seconds.
-      retrieval: answers `identify`, where there is a gallery.
-      request_log: keeps a sample of what was asked; None keeps nothing.
-    """
+    """The answers of `models`; a prediction takes no longer than `timeout_s` seconds."""
 
     def __init__(
         self,
@@ -76,12 +68,7 @@ class Api:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     async def answer(self, target: paths.Target, headers: Mapping[bytes, bytes], body: bodies.Body) -> bytes:
-        """The JSON that answers a request, which is counted.
-
-        Raises:
-          RequestError: it cannot be answered.
-          GoneError: the client hung up.
-        """
+        """The JSON that answers a request, which is counted; RequestError, or GoneError where the client hung up."""
         began, code = time.perf_counter(), grpc.StatusCode.INTERNAL
         try:
             if target.method == "predict":
@@ -119,11 +106,7 @@ class Api:
         }
 
     async def identify(self, content: bytes) -> bytes:
-        """The JSON that says who is on images.
-
-        Raises:
-          RequestError: FAILED_PRECONDITION, there is no gallery; or as `Retrieval.identify`.
-        """
+        """The JSON that says who is on images; FAILED_PRECONDITION without a gallery."""
         retrieval = self._retrieval
         if retrieval is None:
             line = "No gallery is served; start the server with --gallery"

@@ -49,14 +49,7 @@ def _failed(error: request_errors.RequestError) -> _Reply:
 
 
 class Application:
-    """The ASGI application.
-
-    Args:
-      api: the answers.
-      limits: what clients may ask of the server's memory and time.
-      tokens: says who may ask for anything but the health.
-      metrics_path: where the metrics are; nowhere where empty.
-    """
+    """The ASGI application. Metrics are nowhere where `metrics_path` is empty."""
 
     def __init__(
         self,

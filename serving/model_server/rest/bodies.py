@@ -18,21 +18,13 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What REST clients may ask of the server's memory and time.
+    """What REST clients may ask of the server's memory and time."""
 
-    Attributes:
-      timeout_s: longest time for an answer, from when the request has come, and for the next piece of a body to come.
-      max_body_bytes: of one request, also of what a packed one holds; of all requests under way, eight times that.
-      max_in_flight: requests under way; more are refused.
-      max_connections: more are refused; 0 for twice the one above.
-      keep_alive_s: how long a connection without a request is kept.
-    """
-
-    timeout_s: float = 30.0
-    max_body_bytes: int = 64 << 20
-    max_in_flight: int = 1024
-    max_connections: int = 0
-    keep_alive_s: int = 75
+    timeout_s: float = 30.0  # longest time for an answer, and for the next piece of a body to come
+    max_body_bytes: int = 64 << 20  # of one request, also unpacked; of all requests under way, eight times that
+    max_in_flight: int = 1024  # requests under way; more are refused
+    max_connections: int = 0  # more are refused; 0 for twice the one above
+    keep_alive_s: int = 75  # how long a connection without a request is kept
 
 
 class GoneError(Exception):
@@ -90,7 +82,7 @@ class Body:
         """
         if b"upgrade" in headers:  # the HTTP parser takes what follows for another protocol
             raise request_errors.invalid(
-                "A request that offers to upgrade is not read; ask in HTTP/1.1 alone (Java: HttpClient.Version.HTTP_1_1)"
+                "A request that offers to upgrade is lost; ask in HTTP/1.1 alone (Java: HttpClient.Version.HTTP_1_1)"
             )
         length = headers.get(b"content-length", b"")
         self._check(int(length) if length.isdigit() else 0)

@@ -15,13 +15,7 @@ _LOOK_S = 0.01  # whether uvicorn has started
 
 
 class RestServer:
-    """The REST side of the model server. Start and stop it in one event loop.
-
-    Args:
-      listener: a bound socket; it is closed by `stop`.
-      limits: what clients may do to their connections.
-      tls: what the server proves itself with; None speaks in clear.
-    """
+    """The REST side of the model server, on a bound socket that `stop` closes. Start and stop it in one event loop."""
 
     def __init__(self, listener: socket.socket, limits: bodies.Limits, tls: tls_lib.Server | None = None):
         self._listener = listener
@@ -37,15 +31,7 @@ class RestServer:
         return self._listener.getsockname()[1]
 
     async def start(self, application: application_lib.Application, grace_s: float) -> None:
-        """Takes requests from now on.
-
-        Args:
-          application: what answers them.
-          grace_s: how long `stop` waits for requests under way, seconds.
-
-        Raises:
-          WorkError: uvicorn does not start; its log says why.
-        """
+        """Takes requests from now on; `stop` will wait `grace_s` seconds for them. WorkError if uvicorn fails to start."""
         self._application = application
         self._server = uvicorn.Server(self._config(application, grace_s))
         self._serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))

@@ -25,34 +25,22 @@ _STATE = version_states.STATE
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Which of the versions in a model's folder serve. The default is the latest.
+    """Which of the versions in a model's folder serve. The default is the latest."""
 
-    Attributes:
-      latest: how many, counted from the highest that loads; None for all.
-      specific: those of these numbers only; None for any.
-    """
-
-    latest: int | None = 1
-    specific: frozenset[int] | None = None
+    latest: int | None = 1  # how many, counted from the highest that loads; None for all
+    specific: frozenset[int] | None = None  # those of these numbers only; None for any
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How versions are loaded.
+    """How versions are loaded, and unloaded."""
 
-    Attributes:
-      retries: how often a version that failed is tried again although its files have not changed.
-      retry_s: pause before each of them, seconds.
-      warm_ups: how often the requests in `assets.extra` are run before a version serves.
-      session: how the session of a version is made.
-      unload_after_s: how long a version that was replaced stays in memory, seconds: freeing it takes the processor
-        from requests, and the first of the new version are the slowest as it is.
-    """
-
-    retries: int = 5
-    retry_s: float = 60.0
-    warm_ups: int = 1
+    retries: int = 5  # how often a version that failed is tried again although its files have not changed
+    retry_s: float = 60.0  # pause before each of them
+    warm_ups: int = 1  # how often the requests in `assets.extra` are run before a version serves
     session: servable_lib.SessionOptions = servable_lib.SessionOptions()
+    # How long a version that was replaced stays in memory: freeing it takes the processor from requests, and the first
+    # of the new version are the slowest as it is.
     unload_after_s: float = 0.0
 
 
@@ -110,14 +98,7 @@ def _load(name: str, version: int, path: str, options: Options) -> servable_lib.
 
 
 class ModelSource:
-    """The versions of one model. Those its policy wants serve; one that is held answers to those who name it.
-
-    Args:
-      name: what clients call the model.
-      folder: holds a folder for each version.
-      policy: which of them serve.
-      options: how they are loaded.
-    """
+    """The versions of one model. Those its policy wants serve; one that is held answers to those who name it."""
 
     def __init__(self, name: str, folder: str, policy: Policy = Policy(), options: Options = Options()):
         self.name = name
@@ -167,11 +148,7 @@ class ModelSource:
             self._missing = frozenset()
 
     def hold(self, version: int) -> servable_lib.Servable | None:
-        """Keeps `version` answering to those who name it, whatever the policy wants, until it is released.
-
-        Returns:
-          The version, loaded now where it was not; None where its folder is not there or does not load.
-        """
+        """Keeps `version` answering to those who name it until it is released; None where it cannot be loaded."""
         with self._changing:
             if not self._is_loaded(version, versions.find(self.folder).get(version, "")):
                 return None

@@ -96,12 +96,7 @@ def _unavailable(sources: Collection[loader.ModelSource]) -> request_errors.Requ
 
 
 class Models:
-    """Every model of a server, by name.
-
-    Args:
-      load: how versions are loaded; the defaults where it is None.
-      labels_before_versions: whether a label that is not in use yet may point at a version that does not serve yet.
-    """
+    """Every model of a server, by name. A new label may point at a version that does not serve yet if that is said."""
 
     def __init__(self, load: loader.Options | None = None, labels_before_versions: bool = False):
         self._load = load or loader.Options()
@@ -208,11 +203,7 @@ class Models:
         return source, version
 
     def get(self, name: str, version: int | None = None, label: str = "") -> servable_lib.Servable:
-        """What a request asks for, to look at; use `acquire` to run it.
-
-        Raises:
-          RequestError: NOT_FOUND, no version answers; INVALID_ARGUMENT, there is no such label.
-        """
+        """What a request asks for, to look at: NOT_FOUND where no version answers, INVALID_ARGUMENT for a label."""
         source, version = self._find(name, version, label)
         return source.get(version)
 
@@ -226,11 +217,7 @@ class Models:
         return self._known(name, version).wait_for(version, state, timeout_s)
 
     def states(self, name: str, version: int | None = None) -> list[version_states.VersionState]:
-        """What became of every version of a model, or of one; latest first. A model taken out is remembered.
-
-        Raises:
-          RequestError: NOT_FOUND, there is no such model or version.
-        """
+        """What became of every version of a model, also of one taken out, or of one version; latest first; NOT_FOUND."""
         return self._known(name, version).states(version)
 
     def _known(self, name: str, version: int | None) -> loader.ModelSource:

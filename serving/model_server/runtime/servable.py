@@ -19,6 +19,7 @@ from longtail.serving.model_server.runtime import tensors
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 _INTERNAL = "__saved_model_"  # begins the names of signatures that initialise the model, not to be called
+_NO_ARRAY = "Could not allocate ndarray"  # what TensorFlow says of a tensor of more dimensions than NumPy has
 _NOT_SENT = (types_pb2.DT_INVALID, types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
 
 Inputs = Mapping[str, np.ndarray]
@@ -26,15 +27,10 @@ Inputs = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class SessionOptions:
-    """The models' sessions. Of threads, 0 leaves the number to TensorFlow, which takes all cores.
+    """The models' sessions. Of threads, 0 leaves the number to TensorFlow, which takes all cores."""
 
-    Attributes:
-      intra_op_threads: within one op; the process's first session says how many.
-      inter_op_threads: ops at once; below 0 the ops run in the thread that runs the batch.
-    """
-
-    intra_op_threads: int = 1
-    inter_op_threads: int = -1
+    intra_op_threads: int = 1  # within one op; the process's first session says how many
+    inter_op_threads: int = -1  # ops at once; below 0 the ops run in the thread that runs the batch
 
 
 def _braced(names: Iterable[str]) -> str:
@@ -49,6 +45,14 @@ def _can_be_asked(definition: meta_graph_pb2.SignatureDef) -> bool:
 
 def _has_rows(spec: tensors.Spec) -> bool:
     return spec.dims is not None and spec.dims[:1] == (None,)
+
+
+def _dtype_in(graph: tf.Graph, name: str) -> tf.DType:
+    try:
+        return graph.get_tensor_by_name(name).dtype
+    except (KeyError, ValueError) as error:
+        line = f"a signature names the tensor {name!r}, which is not there"
+        raise tf.errors.NotFoundError(None, None, line) from error
 
 
 class Signature:
@@ -74,12 +78,10 @@ class Signature:
         self.defaults = {
             alias: tensors.from_proto(alias, proto, self.inputs[alias]) for alias, proto in definition.defaults.items()
         }
-        for spec in (*self.inputs.values(), *self.outputs.values()):
-            try:
-                session.graph.get_tensor_by_name(spec.name)
-            except (KeyError, ValueError) as error:
-                line = f"a signature names the tensor {spec.name!r}, which is not there"
-                raise tf.errors.NotFoundError(None, None, line) from error
+        specs = (*self.inputs.values(), *self.outputs.values())
+        graph_dtypes = {spec.name: _dtype_in(session.graph, spec.name) for spec in specs}
+        # TensorFlow would take the bytes of one type for another.
+        self._lies = [alias for alias, spec in self.inputs.items() if graph_dtypes[spec.name] != spec.dtype]
         # All outputs, whatever is asked for: TensorFlow takes seconds to prepare the graph for other ones.
         fetches = [spec.name for spec in self.outputs.values()]
         self._call = session.make_callable(fetches, [spec.name for spec in self.inputs.values()])
@@ -115,6 +117,8 @@ class Signature:
     def check(self, inputs: Inputs) -> None:
         """Raises INVALID_ARGUMENT where inputs are missing, unknown, or of another type or shape than it takes."""
         self.check_aliases(inputs.keys())
+        if self._lies:
+            raise request_errors.invalid(f"input {self._lies[0]}: the signature states another type than the graph")
         for alias, array in inputs.items():
             spec = self.inputs[alias]
             if array.dtype != spec.numpy:
@@ -152,9 +156,10 @@ class Signature:
         try:
             found = self._call(*fed)
         except tf.errors.OpError as error:
+            if _NO_ARRAY in str(error):
+                line = f"an output cannot be sent: it has more than {tensors.MAX_RANK} dimensions"
+                raise request_errors.invalid(line) from error
             raise request_errors.from_tensorflow(error) from error
-        except ValueError as error:  # an output of more dimensions than an array has, which only the run shows
-            raise request_errors.invalid(f"an output cannot be sent: {request_errors.first_line(error)}") from error
         arrays = [np.asarray(value, object if isinstance(value, bytes) else None) for value in found]
         return dict(zip(self.outputs, arrays, strict=True))
 
