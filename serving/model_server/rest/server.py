@@ -31,7 +31,7 @@ class RestServer:
         return self._listener.getsockname()[1]
 
     async def start(self, application: application_lib.Application, grace_s: float) -> None:
-        """Takes requests from now on; `stop` will wait `grace_s` seconds for them. WorkError if uvicorn fails to start."""
+        """Takes requests from now on; `stop` waits `grace_s` seconds for them. WorkError if uvicorn fails to start."""
         self._application = application
         self._server = uvicorn.Server(self._config(application, grace_s))
         self._serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))

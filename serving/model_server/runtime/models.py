@@ -217,7 +217,7 @@ class Models:
         return self._known(name, version).wait_for(version, state, timeout_s)
 
     def states(self, name: str, version: int | None = None) -> list[version_states.VersionState]:
-        """What became of every version of a model, also of one taken out, or of one version; latest first; NOT_FOUND."""
+        """What became of every version of a model, also of one taken out, or of one; latest first; NOT_FOUND."""
         return self._known(name, version).states(version)
 
     def _known(self, name: str, version: int | None) -> loader.ModelSource:
