@@ -141,6 +141,9 @@ class ModelServer:
             if options.request_log is not None:
                 self.request_log = request_log_lib.RequestLog(options.request_log)
             self._bind()
+            # What is there before a model is stays: looking through it for garbage would keep requests waiting.
+            gc.collect()
+            gc.freeze()
             self._load(config)
             if gallery is not None:
                 source = self._source_of(gallery)
@@ -153,9 +156,6 @@ class ModelServer:
         except BaseException:
             self.stop()
             raise
-        # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
-        gc.collect()
-        gc.freeze()
 
     def _bind(self) -> None:
         """Takes both ports first: they tell in no time what would else be told after the model is loaded."""

@@ -24,8 +24,7 @@ _WORDS = (b"NaN", b"Inf")
 _INF = re.compile(rb'"(?:[^"\\]|\\.)*"|\bInf\b')
 _MOST_VALUES = 4 << 20  # and lists and objects; while they are read, nothing else is done, and each takes 64 bytes
 _SHOWN = 256  # characters of a value in an error
-# kind of dtype -> types of JSON
-_FITS: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}
+_FITS: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}  # by kind
 _NAMES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 
 Specs = Mapping[str, tensors.Spec | tf.TensorSpec]
@@ -44,7 +43,8 @@ def short(value: Any) -> str:
     return text
 
 
-# -- the document
+def _wrong(value: Any, why: str) -> request_errors.RequestError:
+    return request_errors.invalid(f"JSON Value: {short(value)} {why}")
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -52,15 +52,14 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body:
         raise request_errors.invalid("JSON Parse error: The document is empty")
     if len(body) > _MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise request_errors.invalid(
-            f"JSON Parse error: more than {_MOST_VALUES} values; send fewer at a time, or send them over gRPC"
-        )
+        line = f"more than {_MOST_VALUES} values; send fewer at a time, or send them over gRPC"
+        raise request_errors.invalid(f"JSON Parse error: {line}")
     try:
         document = _parsed(body)
     except (ValueError, RecursionError) as error:
         raise request_errors.invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise request_errors.invalid(f"JSON Value: {short(document)} Is not object")
+        raise _wrong(document, "Is not object")
     return document
 
 
@@ -99,25 +98,21 @@ def signature_name(document: dict[str, Any]) -> str:
     """The signature the request names; empty for the default one."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise request_errors.invalid(
-            f"JSON Value: {short(document)} not formatted correctly. 'signature_name' key must be a string value."
-        )
+        raise _wrong(document, "not formatted correctly. 'signature_name' key must be a string value.")
     return name
 
 
-# -- values
-
-
 def _is_b64(value: dict[str, Any]) -> bool:
-    """Whether an object is bytes, not a row of named inputs."""
     return len(value) == 1 and type(value.get("b64")) is str
 
 
-def _decoded(text: str) -> bytes | None:
-    """Base64 as TF Serving reads it, padded or not; None where it is none.
+def _is_object(value: Any) -> bool:
+    """Whether it is a row of named inputs, not bytes."""
+    return type(value) is dict and not _is_b64(value)
 
-    binascii leaves out what is not of the alphabet. The bytes are then fewer than the characters promised.
-    """
+
+def _decoded(text: str) -> bytes | None:
+    """Base64 as TF Serving reads it, padded or not; None where it is none."""
     digits = len(text) - (text.endswith("=") + text.endswith("=="))
     if digits % 4 == 1 or (digits != len(text) and len(text) % 4):
         return None
@@ -125,6 +120,7 @@ def _decoded(text: str) -> bytes | None:
         found = binascii.a2b_base64(text if not len(text) % 4 else text + "=" * (-len(text) % 4))
     except ValueError:
         return None
+    # binascii leaves out what is not of the alphabet. The bytes are then fewer than the characters promised.
     return found if len(found) == digits * 3 // 4 else None
 
 
@@ -133,11 +129,10 @@ def _bytes_of(value: Any) -> bytes:
         try:
             return value.encode()
         except UnicodeEncodeError as error:  # JSON can say half of a surrogate pair, UTF-8 cannot
-            raise request_errors.invalid(f"JSON Value: {short(value)} holds an invalid surrogate pair") from error
+            raise _wrong(value, "holds an invalid surrogate pair") from error
     if not _is_b64(value):
-        raise request_errors.invalid(f"JSON Value: {short(value)} not formatted correctly for base64 data")
-    text = value["b64"]
-    found = _decoded(text)
+        raise _wrong(value, "not formatted correctly for base64 data")
+    found = _decoded(text := value["b64"])
     if found is None:
         found = _decoded("".join(text.split()))
     if found is None:
@@ -148,7 +143,7 @@ def _bytes_of(value: Any) -> bytes:
 def _type_error(value: Any, dtype: tf.DType) -> request_errors.RequestError:
     name = _NAMES.get(type(value)) or str(value)  # True and False are types of their own there
     wanted = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
-    return request_errors.invalid(f"JSON Value: {short(value)} Type: {name} is not of expected type: {wanted}")
+    return _wrong(value, f"Type: {name} is not of expected type: {wanted}")
 
 
 def _array(flat: list[Any], dtype: tf.DType, kind: str) -> np.ndarray:
@@ -176,12 +171,7 @@ def _shape(value: Any, alias: str) -> list[int]:
 
 
 def _column(value: Any, dtype: tf.DType, alias: str) -> np.ndarray:
-    """The array of one input that came as a whole: nested lists of values, or one value.
-
-    Raises:
-      RequestError: INVALID_ARGUMENT, the lists are of different lengths or a value is of another type; UNIMPLEMENTED,
-        JSON has nothing for `dtype`.
-    """
+    """The array of one input that came as a whole: nested lists of values, or one value."""
     shape = _shape(value, alias)
     kind = "O" if dtype == tf.string else "f" if dtype.is_floating else np.dtype(dtype.as_numpy_dtype).kind
     if kind not in _FITS:
@@ -192,20 +182,15 @@ def _column(value: Any, dtype: tf.DType, alias: str) -> np.ndarray:
     for level, size in enumerate(shape):
         for item in flat if set(map(type, flat)) != {list} or set(map(len, flat)) != {size} else ():
             if type(item) is not list:
-                raise request_errors.invalid(
-                    f"JSON Value: {short(item)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
-                    f"level: {len(shape)}"
-                )
+                where = f"incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
+                raise _wrong(item, f"found at {where}")
             if len(item) != size:
-                raise request_errors.invalid(
-                    f"Encountered list at unexpected size: {len(item)} at level: {level} expected size: {size}"
-                )
+                line = f"Encountered list at unexpected size: {len(item)} at level: {level} expected size: {size}"
+                raise request_errors.invalid(line)
         flat = list(itertools.chain.from_iterable(flat))
     for item in flat if not set(map(type, flat)) <= _FITS[kind] else ():
         if type(item) is list:
-            raise request_errors.invalid(
-                f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
-            )
+            raise request_errors.invalid(f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}")
         if type(item) not in _FITS[kind]:
             raise _type_error(item, dtype)
     return _array(flat, dtype, kind).reshape(shape)
@@ -243,13 +228,6 @@ def _guilty(items: list[Any], dtype: tf.DType, alias: str) -> tuple[int, request
     return None
 
 
-# -- a request
-
-
-def _is_object(value: Any) -> bool:
-    return type(value) is dict and not _is_b64(value)
-
-
 def _only(specs: Specs, message: str) -> str:
     if len(specs) != 1:
         raise request_errors.invalid(f"{message} input tensors required as per tensorinfo_map")
@@ -274,9 +252,9 @@ def _check_keys(number: int, item: Any, specs: Specs) -> None:
 def _of_rows(document: dict[str, Any], specs: Specs) -> dict[str, np.ndarray]:
     rows = document["instances"]
     if not isinstance(rows, list):
-        raise request_errors.invalid(f"JSON Value: {short(document)} Expecting 'instances' to be an list/array")
+        raise _wrong(document, "Expecting 'instances' to be an list/array")
     if not rows:
-        raise request_errors.invalid(f"JSON Value: {short(document)} No values in 'instances' array")
+        raise _wrong(document, "No values in 'instances' array")
     if not _is_object(rows[0]):
         alias = _only(specs, "instances is a plain list, but expecting list of objects as multiple")
         if number := next((number for number, item in enumerate(rows) if _is_object(item)), 0):
@@ -298,13 +276,11 @@ def inputs_of(document: dict[str, Any], specs: Specs) -> tuple[dict[str, np.ndar
       answer then must.
 
     Raises:
-      RequestError: INVALID_ARGUMENT, the request is not of TF Serving's form or not of the types in `specs`.
+      RequestError: INVALID_ARGUMENT, the request is not of TF Serving's form or not of the types in `specs`;
+        UNIMPLEMENTED, JSON has nothing for a type.
     """
     if "instances" in document and "inputs" in document:
-        raise request_errors.invalid(
-            f"JSON Value: {short(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys "
-            "to exist"
-        )
+        raise _wrong(document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
     if "instances" in document:
         return _of_rows(document, specs), True
     if "inputs" not in document:
