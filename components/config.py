@@ -6,6 +6,7 @@ from typing import Any
 from longtail.components.data import features
 from longtail.components.data import layouts
 from longtail.models import config
+from longtail.models import errors
 from longtail.models import settings
 from longtail.models.metrics import protocols
 
@@ -84,3 +85,19 @@ class Study:
     validation_fraction: float = settings.number(
         0.25, 0, 1, "share of the groups not held out that options are chosen on; 0: none", without=(1,)
     )
+    tail_cameras: int = settings.number(
+        0, 0, config.LARGE, "cameras that see a tail identity in training, of those the data has; 0: all"
+    )
+
+
+def check_tail(asked: Rebalance, head_threshold: int) -> None:
+    """Refuses a carve whose tail would be head by the run's threshold, `leap.head_threshold`.
+
+    Raises:
+      errors.UsageError: both numbers.
+    """
+    if asked.strategy == "carve" and asked.tail_images > head_threshold:
+        raise errors.UsageError(
+            f"rebalance.tail_images: {asked.tail_images} is more than leap.head_threshold={head_threshold}, so the "
+            "carve's tail would be head; lower it, or raise leap.head_threshold"
+        )

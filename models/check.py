@@ -14,6 +14,8 @@ from longtail.models import schedules
 from longtail.models import settings
 
 _LARGEST_SIDE = 4096
+# What `small_classes.factors` plays through in a second or two.
+_MOST_CORRECTED = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +79,7 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
             f"model.weights: no file {model.weights}; give a Keras weights file or leave it empty"
         )
     head.check_options(config.head.margin, head.read_options(config.head.options))
-    if config.leap.variant != "none" and not head.takes_cloud:
-        raise errors.UsageError(f"leap.variant: head {config.head.name!r} has no angles for a cloud; set it to none")
-    if config.leap.variant == "directional" and not head.takes_directions:
-        raise errors.UsageError(
-            f"leap.variant: head {config.head.name!r} has several prototypes a class, and directional needs one"
-        )
+    _check_cloud(config.leap, config.head.name)
     if config.head.name == "triplet" and (config.loss.name != "cross_entropy" or training.images_per_class < 2):
         raise errors.UsageError(
             "head.name: triplet needs training.images_per_class of 2 or more and takes no other loss.name than the "
@@ -95,4 +92,21 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
     if training.warmup_epochs and training.schedule not in schedules.WARMED:
         raise errors.UsageError(
             f"training.warmup_epochs: the {training.schedule!r} schedule has no warm-up; set it to 0"
+        )
+
+
+def _check_cloud(leap: config_lib.Leap, name: str) -> None:
+    forms = heads.HEADS[name].CLOUD_FORMS
+    if leap.variant == "none":
+        return
+    if not forms:
+        raise errors.UsageError(f"leap.variant: head {name!r} has no angles for a cloud; set it to none")
+    if leap.variant == "directional" and leap.form == "closed":
+        raise errors.UsageError("leap.form: a directional cloud is in closed form anyway; leave it at drawn")
+    form, key = ("directional", "leap.variant") if leap.variant == "directional" else (leap.form, "leap.form")
+    if form not in forms:
+        raise errors.UsageError(f"{key}: head {name!r} takes no {form} cloud; {' or '.join(forms)} go with it")
+    if leap.statistics == "corrected" and leap.images_kept > _MOST_CORRECTED:
+        raise errors.UsageError(
+            f"leap.images_kept: at most {_MOST_CORRECTED} with leap.statistics corrected, not {leap.images_kept}"
         )

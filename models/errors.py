@@ -13,6 +13,10 @@ class WorkError(RuntimeError):
     exit_status = 1
 
 
+class Diverged(WorkError):
+    """A training came to a loss or weights that are not finite: its settings are bad ones, and others may be good."""
+
+
 class Stopped(BaseException):
     """A run was asked to stop by a signal. No `Exception`: what catches those would take it for one of its own.
 

@@ -84,23 +84,13 @@ def check(recipe: Recipe, files: bool = True) -> None:
     settings.check(recipe, check_lib.RULES)
     check_lib.check_together(recipe.train_config(), files)
     census.check(recipe.rebalance)
-    _check_carve(recipe)
+    components_config.check_tail(recipe.rebalance, recipe.leap.head_threshold)
     try:
         layouts.check(recipe.data.layout, recipe.data.camera_pattern)
     except errors.UsageError as error:
         raise errors.UsageError(f"data.{error}") from error
     layouts.check_pattern("study.group_pattern", recipe.study.group_pattern, "around the group's name")
     content.domains(recipe.drift.bounds)
-
-
-def _check_carve(recipe: Recipe) -> None:
-    """Refuses a carve whose tail would be head by the run's threshold."""
-    most, threshold = recipe.rebalance.tail_images, recipe.leap.head_threshold
-    if recipe.rebalance.strategy == "carve" and most > threshold:
-        raise errors.UsageError(
-            f"rebalance.tail_images: {most} is more than leap.head_threshold={threshold}, so the carve's tail would be "
-            "head; lower it, or raise leap.head_threshold"
-        )
 
 
 def origins(recipe: str, overrides: Sequence[str] = ()) -> dict[str, str]:

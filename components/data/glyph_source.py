@@ -23,7 +23,7 @@ class GlyphSource(base.Source):
 
     def listing(self, min_identities: int = 2) -> base.Listing:
         paths = [
-            path_of(identity, index)
+            path_of(identity, index, self._glyphs.cameras)
             for identity, images in glyphs.identities(self._glyphs)
             for index in range(images)
         ]
@@ -31,7 +31,7 @@ class GlyphSource(base.Source):
         return layouts.require(listing, self._glyphs.uri, "folder", min_identities)
 
     def read(self, item: base.Item, max_bytes: int | None = None) -> bytes:
-        index = int(os.path.splitext(os.path.basename(item.path))[0])
+        index = int(os.path.basename(item.path)[:4])
         png = glyphs.draw(self._glyphs, self._span, item.identity, index)
         if max_bytes is not None and len(png) > max_bytes:
             raise base.ReadError(f"{len(png)} bytes, more than {max_bytes}")
@@ -42,9 +42,9 @@ class GlyphSource(base.Source):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def path_of(identity: str, index: int) -> str:
-    """Where an image lies, in the source and in the folder alike: `U+0041/0003.png`."""
-    return f"{identity}/{index:04d}.png"
+def path_of(identity: str, index: int, cameras: int = 1) -> str:
+    """Where an image lies, in source and folder alike: `U+0041/0003.png`, of several cameras `U+0041/0003_c3.png`."""
+    return f"{identity}/{index:04d}{f'_c{index % cameras}' if cameras > 1 else ''}.png"
 
 
 def write_folder(glyph_set: glyphs.GlyphSet, span: int, folder: str) -> dict[str, int]:
@@ -71,7 +71,7 @@ def write_folder(glyph_set: glyphs.GlyphSet, span: int, folder: str) -> dict[str
         for identity, images in listed:
             os.mkdir(os.path.join(partial, identity))
             for index in range(images):
-                with open(os.path.join(partial, path_of(identity, index)), "wb") as file:
+                with open(os.path.join(partial, path_of(identity, index, glyph_set.cameras)), "wb") as file:
                     file.write(glyphs.draw(glyph_set, span, identity, index))
         os.rename(partial, folder)
     except OSError as error:

@@ -27,7 +27,8 @@ _OVERSAMPLING = 2
 class GlyphSet:
     """Parameters of a `glyphs:` source: images of `size` pixels square.
 
-    `head` identities have `head_images` images, the others `tail_images`.
+    `head` identities have `head_images` images, the others `tail_images`. With several `cameras` image i of an identity
+    is taken by camera i % cameras, each of which turns, bends, blurs and lights whatever it sees in its own way.
     """
 
     identities: int = 300
@@ -36,6 +37,7 @@ class GlyphSet:
     tail_images: int = 4
     size: int = 32
     seed: int = 0
+    cameras: int = 1
 
     @property
     def uri(self) -> str:
@@ -51,6 +53,7 @@ _LIMITS = {
     "tail_images": (1, 9999),
     "size": (16, 256),
     "seed": (0, None),
+    "cameras": (1, 99),
 }
 
 
@@ -126,12 +129,48 @@ def draw(glyphs: GlyphSet, span: int, identity: str, index: int) -> bytes:
     character = chr(int(identity[2:], 16))
     fonts = typefaces.fonts_of(character)
     ink = _ink(character, fonts[rng.integers(len(fonts))], glyphs.size, rng)
+    camera = _Camera.of(glyphs, index) if glyphs.cameras > 1 else None
+    if camera:
+        ink = camera.seen(ink)
     pixels = Image.fromarray(_photograph(ink, rng))
     if rng.random() < 0.5:
         pixels = pixels.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.025 * glyphs.size)))
+    if camera:
+        pixels = camera.developed(pixels)
     png = io.BytesIO()
     pixels.save(png, "PNG", compress_level=1)  # noise hardly compresses, whatever is spent on it
     return png.getvalue()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Camera:
+    """What one camera does to all it sees: bends (`matrix` as Pillow takes it), blurs by `blur` pixels, and lights."""
+
+    matrix: tuple[float, ...]
+    blur: float
+    gamma: float
+    light: np.ndarray  # float32 [size, size], added
+
+    @classmethod
+    def of(cls, glyphs: GlyphSet, index: int) -> "_Camera":
+        """The camera of an image; it hangs on the seed and its number alone."""
+        digest = _digest(glyphs.seed, "camera", index % glyphs.cameras)
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        size = glyphs.size
+        return cls(
+            _affine(size, rng, strength=2.0),
+            rng.uniform(0.0, 0.04 * size),
+            float(np.exp(rng.uniform(-0.7, 0.7))),
+            0.12 * _smooth_noise(size, 2, rng),
+        )
+
+    def seen(self, ink: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(ink)
+        return np.asarray(image.transform(image.size, Image.Transform.AFFINE, self.matrix, Image.Resampling.BILINEAR))
+
+    def developed(self, pixels: Image.Image) -> Image.Image:
+        blurred = np.asarray(pixels.filter(ImageFilter.GaussianBlur(self.blur)), np.float32) / 255.0
+        return Image.fromarray((np.clip(blurred**self.gamma + self.light, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def _ink(character: str, font: str, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -149,9 +188,9 @@ def _ink(character: str, font: str, size: int, rng: np.random.Generator) -> np.n
     return strokes.reshape(size, _OVERSAMPLING, size, _OVERSAMPLING).mean((1, 3))
 
 
-def _affine(side: int, rng: np.random.Generator) -> tuple[float, ...]:
+def _affine(side: int, rng: np.random.Generator, strength: float = 1.0) -> tuple[float, ...]:
     """Pillow's six numbers, output to input: rotation, shear, scale, aspect and shift."""
-    angle, shear = rng.uniform(-1, 1, 2) * (math.radians(15), 0.2)
+    angle, shear = rng.uniform(-1, 1, 2) * (math.radians(15) * strength, 0.2 * strength)
     scale, aspect = np.exp(rng.uniform(-1, 1, 2) * (0.18, 0.14))
     shift = rng.uniform(-0.08, 0.08, 2) * side
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])

@@ -36,7 +36,6 @@ DESTINATION_PROPERTY = "destination"  # of the gallery: the version folder it wa
 _PUSHED_PROPERTY = "pushed"
 _PUSHED_VERSION_PROPERTY = "pushed_version"
 
-_VECTOR = "vector"
 _STATUS = "status"
 
 log = logging.getLogger("longtail")

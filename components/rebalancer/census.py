@@ -44,6 +44,16 @@ def check(asked: config.Rebalance) -> None:
         raise errors.UsageError(f"rebalance.{needed} must be 1 or more with the strategy {asked.strategy}, not 0")
 
 
+def ranked(counts: Mapping[str, tuple[int, int]], seed: int) -> list[str]:
+    """The identities in the order in which a carve keeps them whole: those with the most images first.
+
+    Args:
+      counts: as `plan` takes them.
+      seed: of the order of those with as many images.
+    """
+    return sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
+
+
 def plan(
     counts: Mapping[str, tuple[int, int]],
     strategy: str,
@@ -84,9 +94,9 @@ def plan(
             f"rebalancer: carve with head {head} leaves no tail of {len(counts)} identities; "
             f"choose a head below {len(counts)}"
         )
-    ranked = sorted(counts, key=lambda identity: (-counts[identity][0], _place(seed, identity)))
-    whole = set(ranked[:head]) if strategy == CARVE else set()
-    kept = ranked[: head + tail_classes] if strategy == CARVE and tail_classes else ranked
+    order = ranked(counts, seed)
+    whole = set(order[:head]) if strategy == CARVE else set()
+    kept = order[: head + tail_classes] if strategy == CARVE and tail_classes else order
     classes: list[dict[str, Any]] = []
     for class_id, identity in enumerate(sorted(kept)):
         available, files = counts[identity]

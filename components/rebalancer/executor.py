@@ -52,18 +52,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the census and the rebalanced train split.
 
         Raises:
-          errors.UsageError: a parameter out of range, or no head class for a vanilla cloud.
+          errors.UsageError: a parameter out of range, a tail that would be head, or no head class for a vanilla cloud.
           errors.WorkError: no train split, or fewer than two identities in it.
         """
         asked = settings.pick(config.Rebalance, exec_properties)
+        head_threshold = int(exec_properties[HEAD_THRESHOLD_KEY])
         census.check(asked)
+        config.check_tail(asked, head_threshold)
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         rebalanced = artifact_utils.get_single_instance(output_dict[REBALANCED_EXAMPLES_KEY])
         census_uri = artifact_utils.get_single_uri(output_dict[CENSUS_KEY])
         pattern = _train_pattern(examples)
         fileio.makedirs(census_uri)
         plan = census.plan(self._count(pattern, census_uri), **dataclasses.asdict(asked))
-        census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], int(exec_properties[HEAD_THRESHOLD_KEY]))
+        census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], head_threshold)
         files.write_json(os.path.join(census_uri, census.CENSUS_FILE), plan, indent=None)
         self._write(pattern, census_uri, rebalanced.uri, asked.seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])

@@ -116,8 +116,9 @@ class Head(tf.keras.layers.Layer):
     # CosFace's in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.1). A head of another paper has the scale
     # of the one it varies and a margin of that size: its own paper's are for a million faces.
     START: ClassVar[Start] = Start(24.0, 0.2)
-    takes_cloud = True
-    takes_directions = True  # a directional cloud too, which needs one prototype a class
+    # The forms of a cloud that go with the head's equation: drawn turns of the angles, their mean in closed form, and
+    # the directional one. None for a head that has no angles.
+    CLOUD_FORMS: ClassVar[tuple[str, ...]] = ("drawn", "closed", "directional")
 
     def __init__(
         self,
@@ -136,12 +137,8 @@ class Head(tf.keras.layers.Layer):
             raise errors.UsageError(f"`classes` must be at least 2. Received: {classes}")
         settings.check_values(config_lib.Head, "head.", scale=scale)
         settings.require(f"head.margin of {type(self).__name__}", margin, settings.Number(*self.MARGINS))
-        if cloud is not None and not self.takes_cloud:
-            raise errors.UsageError(f"{type(self).__name__} has no angles for a feature cloud; use a margin head")
-        if cloud is not None and cloud.variant == "directional" and not self.takes_directions:
-            raise errors.UsageError(
-                f"{type(self).__name__} has several prototypes a class, and a directional cloud needs one"
-            )
+        if cloud is not None:
+            self.check_cloud(cloud.form)
         for name, given in (("cloud", cloud and cloud.memory.counts), ("counts", counts)):
             if given is not None and np.size(given) != classes:
                 raise errors.UsageError(
@@ -155,6 +152,21 @@ class Head(tf.keras.layers.Layer):
         self.counts = None if counts is None else np.asarray(counts, np.int64)
         self.options = self.read_options(options or {})
         self.check_options(margin, self.options)
+
+    @classmethod
+    def check_cloud(cls, form: str) -> None:
+        """Refuses a cloud whose form does not go with the head's equation.
+
+        Raises:
+          errors.UsageError: the form, and those it takes.
+        """
+        if form not in cls.CLOUD_FORMS:
+            name = cls.__name__
+            raise errors.UsageError(
+                f"{name} takes no {form} cloud; {' or '.join(cls.CLOUD_FORMS)} go with it"
+                if cls.CLOUD_FORMS
+                else f"{name} has no angles for a feature cloud; use a margin head"
+            )
 
     @classmethod
     def allowed_options(cls) -> settings.Table:
@@ -264,7 +276,7 @@ class Head(tf.keras.layers.Layer):
         width, keys = self.cloud.spread(features, labels)
         if self.cloud.form == "closed":
             logits = closed_form.expected_logits(products, inverse, self.scale, width)
-            return logits, target._replace(shrinkage=1.0 - 0.5 * tf.square(width))
+            return logits, target._replace(shrinkage=tf.exp(-0.5 * tf.square(width)))
         alpha = width * cloud_noise.draw(keys, tf.bitcast(labels, tf.uint32))
         logits = cloud_noise.clouded_cosines(products, inverse, self.scale, width, keys)
         return logits, target._replace(alpha=alpha)

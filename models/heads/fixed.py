@@ -22,7 +22,7 @@ class Softmax(base.Head):
     array([[ 3., -4.]], dtype=float32)
     """
 
-    takes_cloud = False
+    CLOUD_FORMS = ()
     TUNED: ClassVar[tuple[str, ...]] = ()
     START = base.Start(1.0, 0.0)
 
@@ -93,6 +93,7 @@ class SphereFace(base.Head):
 
     MARGINS = (1.0, 4.0)
     START = base.Start(24.0, 1.5)
+    CLOUD_FORMS = ("drawn", "directional")  # psi of a mean cosine is not the mean of psi
 
     def target_logit(self, target):
         cosine = target.turned()
@@ -158,7 +159,7 @@ class SubCentreArcFace(ArcFace):
     """
 
     OPTIONS = {"sub_centres": base.Option(3, 1, 64, whole=True)}
-    takes_directions = False
+    CLOUD_FORMS = ("drawn", "closed")  # a directional cloud needs one prototype a class
 
     @property
     def columns(self):
@@ -222,7 +223,7 @@ class Triplet(base.Head):
     Reference: Schroff et al., FaceNet, CVPR 2015, section 3.2.
     """
 
-    takes_cloud = False
+    CLOUD_FORMS = ()
     TUNED = ("margin",)
     START = base.Start(1.0, 0.2)
 

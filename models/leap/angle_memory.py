@@ -163,11 +163,11 @@ class AngleMemory(tf.keras.layers.Layer):
 
     def _small_class_factors(self) -> np.ndarray:
         """float64 [C, 2], a and b of `small_classes`; 1 and 0 of classes too small to have a variance."""
+        sizes = np.minimum(self.counts, small_classes.MOST_IMAGES).tolist()
         of_size = {
-            n: small_classes.factors(n, self.images_kept, self._gamma) if n > 2 else (1.0, 0.0)
-            for n in np.unique(self.counts).tolist()
+            n: small_classes.factors(n, self.images_kept, self._gamma) if n > 2 else (1.0, 0.0) for n in set(sizes)
         }
-        return np.array([of_size[n] for n in self.counts.tolist()])
+        return np.array([of_size[n] for n in sizes])
 
     def call(
         self, features: tf.Tensor, labels: tf.Tensor, is_due: tf.Tensor | bool = True

@@ -8,13 +8,13 @@ _MATRIX, _ROW, _SCALAR = cloud_noise.MATRIX, cloud_noise.ROW, cloud_noise.SCALAR
 
 
 def expected_logits(products: tf.Tensor, inverse: tf.Tensor, scale: float, width: tf.Tensor) -> tf.Tensor:
-    """s c (1 - v / 2) + s^2 v (1 - c^2) / 2 for cos theta = c = products * inverse and v = width^2.
+    """s c exp(-v / 2) + s^2 v (1 - c^2) / 2 for cos theta = c = products * inverse and v = width^2.
 
     The logarithm of E[exp(s cos(theta + alpha))] for alpha ~ N(0, v). A cumulant expansion makes it
     s E[cos(theta + alpha)] + s^2 Var[cos(theta + alpha)] / 2 + ..., and, with E[cos alpha] = exp(-v / 2) and
     E[sin alpha] = 0,
 
-      E[cos(theta + alpha)] = cos theta exp(-v / 2) = c (1 - v / 2) + O(v^2),
+      E[cos(theta + alpha)] = cos theta exp(-v / 2),
       Var[cos(theta + alpha)] = sin^2 theta v + O(v^2) = (1 - c^2) v + O(v^2).
 
     The mean of a drawn cloud's cross-entropy is E[log sum exp] less the target's mean logit. By Jensen's inequality
@@ -53,11 +53,11 @@ def expected_logits(products: tf.Tensor, inverse: tf.Tensor, scale: float, width
 def _forward(products, inverse, scale, variance):
     cosine = tf.clip_by_value(products * inverse, -1.0, 1.0)
     half = 0.5 * variance[:, tf.newaxis]
-    return scale * (cosine * (1.0 - half) + scale * half * (1.0 - cosine * cosine))
+    return scale * (cosine * tf.exp(-half) + scale * half * (1.0 - cosine * cosine))
 
 
 @tf.function(jit_compile=True, input_signature=[_MATRIX, _MATRIX, _ROW, _SCALAR, _ROW])
 def _backward(upstream, products, inverse, scale, variance):
     cosine = tf.clip_by_value(products * inverse, -1.0, 1.0)
     variance = variance[:, tf.newaxis]
-    return upstream * (1.0 - 0.5 * variance - scale * variance * cosine) * (scale * inverse)
+    return upstream * (tf.exp(-0.5 * variance) - scale * variance * cosine) * (scale * inverse)

@@ -3,7 +3,7 @@
 import numpy as np
 
 # The centre forgets within some twenty images: classes of more read as one of so many, to 2 %.
-_MOST_IMAGES = 64
+MOST_IMAGES = 64
 _HISTORIES = 32  # orders in which a class's images may come, averaged over
 _WARM_EPOCHS = 8
 
@@ -36,7 +36,7 @@ def factors(images: int, images_kept: int, centre_momentum: float) -> tuple[floa
     >>> round(few[0], 1), round(many[0], 1)
     (0.6, 1.0)
     """
-    images = min(images, _MOST_IMAGES)
+    images = min(images, MOST_IMAGES)
     rng = np.random.default_rng(0)
     epochs = _WARM_EPOCHS + images_kept
     orders = np.argsort(rng.random((_HISTORIES, epochs, images)), axis=2).reshape(_HISTORIES, -1)
@@ -49,9 +49,10 @@ def factors(images: int, images_kept: int, centre_momentum: float) -> tuple[floa
         weights = centre_momentum * weights + (1.0 - centre_momentum) * image
     u = np.stack(kept, axis=1)
     length = np.linalg.norm(u, axis=2)
-    shared = (u @ u.transpose(0, 2, 1)) ** 2 / (length[:, :, np.newaxis] * length[:, np.newaxis, :])
-    own = np.trace(shared, axis1=1, axis2=2)  # sum of h_t^2 / h_t
-    others = (shared.sum(axis=(1, 2)) - own) / (len(kept) * (len(kept) - 1))
+    # With v_t = u_t / |u_t|^(1/2) a term of the second sum is (v_t' v_r)^2, and all of them are |sum_t v_t v_t'|^2.
+    v = u / np.sqrt(length)[:, :, np.newaxis]
+    own = (length**2).sum(axis=1)  # sum of h_t^2 / h_t
+    others = (np.square(v.transpose(0, 2, 1) @ v).sum(axis=(1, 2)) - own) / (len(kept) * (len(kept) - 1))
     a = np.mean(own / len(kept) - others)
     b = np.mean(length.var(axis=1, ddof=1) / length.mean(axis=1) ** 2)
     return float(a), float(b)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 
 def interval(
@@ -11,24 +12,26 @@ def interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a mean paired difference when seeds and identities are both drawn anew.
+    """Interval of a mean paired difference, in which seeds and identities both stand for others of their kind.
 
-    In each draw as many seeds and as many identities as there are are taken with replacement, the identities alike
-    for all seeds, since every seed was scored on them (Owen, The pigeonhole bootstrap, 2007). With one seed the
-    spread is that over identities alone. Time and memory are O(draws x identities).
+    The identities' part is a percentile bootstrap of the mean over the seeds: as many identities as there are are drawn
+    with replacement, alike for all seeds, since every seed was scored on them. The seeds are too few for that (a
+    bootstrap's "95 %" of three holds in 8 of 10 cases), so their part is Student's interval of the S means. The
+    distances of the ends from the mean are added in quadrature (the MOVER of Zou and Donner, Statistics in Medicine,
+    2008). With one seed the spread is that over identities alone. Time and memory are O(draws x identities).
 
     Args:
       differences: float [S, I], one model's figure minus the other's for each seed and identity.
       weights: float [I], of each identity in the mean, such as its number of queries; all alike by default.
-      draws: how often seeds and identities are drawn.
-      level: share of the draws within the interval.
+      draws: how often identities are drawn.
+      level: how often such an interval should hold what it is of, e.g. 0.95.
       seed: of the draws.
 
     Returns:
       Its lower and upper end, in the unit of `differences`.
 
     Raises:
-      ValueError: shapes do not fit, nothing to draw from, or a value that is not finite.
+      ValueError: shapes do not fit, nothing to draw from, a value that is not finite, or a weight that is not above 0.
 
     Example: a difference that all seeds and identities agree on is certain.
 
@@ -44,23 +47,32 @@ def interval(
         )
     if not np.isfinite(differences).all():
         raise ValueError("`differences` must be finite. Received: values that are not")
-    seeds, identities = differences.shape
-    of_seeds, of_identities = draw_counts(seeds, identities, draws, seed)
-    of_identities = of_identities * weights
-    total = np.einsum("rs,si,ri->r", of_seeds, differences, of_identities, optimize=["einsum_path", (0, 1), (0, 1)])
-    means = total / (len(differences) * of_identities.sum(axis=1))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError("`weights` must be finite and above 0. Received: values that are not")
+    of_seeds = differences @ weights / weights.sum()
+    mean = of_seeds.mean()
+    drawn = draw_counts(len(weights), draws, seed) * weights
+    means = drawn @ differences.mean(axis=0) / drawn.sum(axis=1)
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = mean + np.array([-1, 1]) * np.hypot(ends - mean, _half_width(of_seeds, level))
     return float(low), float(high)
 
 
-def draw_counts(seeds: int, identities: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed and each identity is taken in each draw: int64 [draws, S] and [draws, I].
+def _half_width(values: np.ndarray, level: float) -> float:
+    """Of Student's interval of the mean of `values`; 0 where there is one."""
+    if len(values) < 2:
+        return 0.0
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * error)
 
-    Example: of one seed there is nothing to choose.
 
-    >>> bootstrap.draw_counts(1, 3, draws=2, seed=0)[0].tolist()
-    [[1], [1]]
+def draw_counts(identities: int, draws: int, seed: int) -> np.ndarray:
+    """How often each identity is taken in each draw: int64 [draws, I].
+
+    Example: each draw takes as many as there are.
+
+    >>> bootstrap.draw_counts(3, draws=2, seed=0).sum(axis=1).tolist()
+    [3, 3]
     """
     random = np.random.default_rng(seed)
-    of_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    return of_seeds, random.multinomial(identities, np.full(identities, 1 / identities), size=draws)
+    return random.multinomial(identities, np.full(identities, 1 / identities), size=draws)

@@ -114,7 +114,8 @@ def train(
 
     Raises:
       errors.UsageError: a setting out of range.
-      errors.WorkError: unreadable images, a checkpoint that is damaged or of another model, a loss that is not finite.
+      errors.WorkError: unreadable images, a checkpoint that is damaged or of another model.
+      errors.Diverged: a loss or weights that are not finite.
     """
     check.check(config)
     training = config.training
@@ -148,7 +149,7 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> C
             rest = {"initial_epoch": done, "epochs": training.epochs, "steps_per_epoch": steps}
             classifier.fit(dataset, callbacks=callbacks + savers, verbose=0, **rest)
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.weights):
-        raise errors.WorkError("training: loss or weights are not finite; lower training.rate or head.scale")
+        raise errors.Diverged("training: loss or weights are not finite; lower training.rate or head.scale")
     return classifier
 
 

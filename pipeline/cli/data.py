@@ -22,6 +22,7 @@ def glyphs(
     tail_images: Annotated[int, typer.Option(help="Images of each of the others.")] = 4,
     size: Annotated[int, typer.Option(help="Side of an image, pixels.")] = 32,
     seed: Annotated[int, typer.Option(help="Another seed, other identities and images.")] = 0,
+    cameras: Annotated[int, typer.Option(help="Cameras that take turns, each with its own bend, blur and light.")] = 1,
     span: Annotated[int, typer.Option(help="Another span, other images of the same.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
@@ -30,7 +31,7 @@ def glyphs(
     from longtail.components.data import glyph_source
     from longtail.components.data import glyphs as drawing
 
-    glyph_set = drawing.GlyphSet(identities, head, head_images, tail_images, size, seed)
+    glyph_set = drawing.GlyphSet(identities, head, head_images, tail_images, size, seed, cameras)
     counts = glyph_source.write_folder(glyph_set, span, out)
     if as_json:
         print(json.dumps({"out": out, "span": span, **counts}))

@@ -59,9 +59,9 @@ def run(
 
     beam_args = beam.split(beam_pipeline_args or ())
     beam.check(beam_args)
-    loaded = recipe_lib.load(recipe, set_ or ())
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
     with signals.stops():
+        loaded = recipe_lib.load(recipe, set_ or ())
         source = _source(loaded, data, span)
         request_log = _request_log(request_log)
         with root_folder.hold(root), console.quiet(log_file) as screen:

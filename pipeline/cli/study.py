@@ -34,7 +34,8 @@ def study(
         list[str] | None,
         typer.Option(
             help="KEY=VALUES, such as s=6,8,12: every method that has the option, and does not state it, is trained at "
-            "every combination, and what scores best on the validation identities is used. Repeatable."
+            "every combination, and what scores best on the validation identities is used. METHOD:KEY=VALUES is of one "
+            "method alone. Repeatable."
         ),
     ] = None,
     tune_seeds: Annotated[int, typer.Option(help="Trainings of each combination, with seeds 0, 1, ...")] = 1,
@@ -48,8 +49,8 @@ def study(
     from longtail.pipeline import console
     from longtail.pipeline import recipe as recipe_lib
 
-    loaded = recipe_lib.load(recipe, set_ or ())
     with signals.stops(), _kept(json_path), console.lines() as screen, console.Steps(screen):
+        loaded = recipe_lib.load(recipe, set_ or ())
         from longtail.pipeline.study import experiment
         from longtail.pipeline.study import table
 

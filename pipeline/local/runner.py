@@ -27,7 +27,7 @@ _DONE = (metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CAC
 
 
 class StepResult:
-    """What one component did: seconds it took, whether the cache answered, and its outputs' URIs by type name."""
+    """What one component did: seconds it took, whether the cache answered, and its artifacts by output key."""
 
     def __init__(self, name: str, seconds: float, cached: bool, outputs: dict[str, metadata_store_pb2.Artifact]):
         self.name = name

@@ -92,7 +92,10 @@ def _serve(summary: dict[str, Any], log) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _wait(server: subprocess.Popen, log) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a study trains on: the images of a source, read once, and each long-tailed carve <H,S> of them."""
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -13,6 +14,7 @@ from longtail.components import config
 from longtail.components.data import base
 from longtail.components.data import images
 from longtail.components.data import sources
+from longtail.components.data import splits
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
@@ -52,6 +54,7 @@ class Images:
       paths: str [N].
       digests: str [N], sha256 of the files.
       identities: str [N].
+      cameras: int [N], -1 where unknown.
       sides: str [N], the side that each one's identity is on.
     """
 
@@ -59,10 +62,13 @@ class Images:
     paths: np.ndarray
     digests: np.ndarray
     identities: np.ndarray
+    cameras: np.ndarray
     sides: np.ndarray
 
     @classmethod
-    def load(cls, source: base.Source, side_of: Mapping[str, str], max_pixels: int, where: str) -> "Images":
+    def load(
+        cls, source: base.Source, side_of: Mapping[str, str], max_pixels: int, where: str, cross_cameras: bool = False
+    ) -> "Images":
         """Reads the identities that have a side; what cannot be read or is no image is left out, and the log says so.
 
         Raises:
@@ -86,23 +92,39 @@ class Images:
             np.array([item.path for item, _, _ in kept]),
             np.array([digest for _, _, digest in kept]),
             np.array([item.identity for item, _, _ in kept]),
+            np.array([item.camera for item, _, _ in kept], np.int64),
             np.array([side_of[item.identity] for item, _, _ in kept]),
         )
         for side in set(side_of.values()) - {sides_lib.TRAINING}:
-            sides_lib.require_matches(loaded.of(side)[1].tolist(), f"{where}: of what is readable, {side} side")
+            there = loaded.of(side)
+            seen = zip(there.identities.tolist(), there.cameras.tolist(), strict=True)
+            sides_lib.require_matches(seen, f"{where}: of what is readable, {side} side", cross_cameras)
         return loaded
 
-    def of(self, side: str) -> tuple[np.ndarray, np.ndarray]:
-        """The images of a side and their identities: object [M] and str [M]."""
-        return self.encoded[self.sides == side], self.identities[self.sides == side]
+    def of(self, side: str) -> "Images":
+        """The images of a side."""
+        there = self.sides == side
+        return Images(*(getattr(self, field.name)[there] for field in dataclasses.fields(self)))
 
-    def carve(self, head: int, tail_images: int, seed: int) -> training_data.TrainingSet:
-        """The training set of <H,S>: as the rebalancer makes it, `seed` choosing identities and images."""
+    def most_images(self) -> int:
+        """Distinct images of the identity that has most of them."""
+        pairs = set(zip(self.identities.tolist(), self.digests.tolist(), strict=True))
+        return max(collections.Counter(identity for identity, _ in pairs).values())
+
+    def carve(self, head: int, tail_images: int, seed: int, tail_cameras: int = 0) -> training_data.TrainingSet:
+        """The training set of <H,S>: as the rebalancer makes it, `seed` choosing identities and images.
+
+        With `tail_cameras` the images of a tail identity are all of so many cameras, which `seed` chooses too.
+        """
         by_identity: dict[str, list[int]] = {}
         trained = np.flatnonzero(self.sides == sides_lib.TRAINING)
         for row in trained:
             by_identity.setdefault(self.identities[row], []).append(row)
-        counts = {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
+        counts = self._counts(by_identity)
+        if tail_cameras:
+            for identity in census.ranked(counts, seed)[head:]:
+                by_identity[identity] = self._of_cameras(by_identity[identity], tail_cameras, seed)
+            counts = self._counts(by_identity)
         plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
         classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
         row_of = {(self.identities[row], self.paths[row]): row for row in trained}
@@ -115,3 +137,13 @@ class Images:
                 labels.append(classes[identity.encode()][0])
         kept = np.array([one["images"] for one in plan["classes"]], np.int64)
         return training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept)
+
+    def _counts(self, by_identity: Mapping[str, list[int]]) -> dict[str, tuple[int, int]]:
+        return {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
+
+    def _of_cameras(self, group: list[int], number: int, seed: int) -> list[int]:
+        """The images of an identity by `number` of its cameras."""
+        found = {self.cameras[row] for row in group}
+        identity = self.identities[group[0]]
+        chosen = set(sorted(found, key=lambda camera: splits.unit_hash(seed, f"{identity}/{camera}"))[:number])
+        return [row for row in group if self.cameras[row] in chosen]

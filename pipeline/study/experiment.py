@@ -19,6 +19,7 @@ from longtail.components.rebalancer import census
 from longtail.models import errors
 from longtail.models import files
 from longtail.models.metrics import metric
+from longtail.models.metrics import protocols
 from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.local import root_folder
 from longtail.pipeline.study import carve
@@ -62,15 +63,20 @@ def study(
     carves = _check(recipe, data, settings, parsed, seeds, grid, tune_seeds)
     source = _open(recipe, data, "--data")
     side_of = sides.divide({item.identity for item in source.items()}, recipe.data, recipe.study)
-    sides.check(source.items(), side_of, carves)
-    _check_clouds(recipe, parsed, source.items(), side_of, carves)
+    crosses = trial.crosses_cameras(recipe)
+    sides.check(source.items(), side_of, carves, crosses, recipe.study.tail_cameras)
+    trained = collections.Counter(item.identity for item in source.items() if side_of[item.identity] == sides.TRAINING)
+    _check_clouds(recipe, parsed, max(trained.values()), carves)
     further = _further(recipe, score, side_of)
     among = {method.name: tuning.candidates(method, grid) for method in parsed}
+    tuning.warn_of_budgets(among)
     record = _Record(json_path, _header(recipe, side_of, source, further), settings, parsed, among, tune_seeds)
     record.keep()
-    loaded = carve.Images.load(source, side_of, recipe.data.max_pixels, "--data")
+    loaded = carve.Images.load(source, side_of, recipe.data.max_pixels, "--data", crosses)
+    _check_clouds(recipe, parsed, loaded.of(sides.TRAINING).most_images(), carves)
     others = {
-        name: carve.Images.load(*opened, recipe.data.max_pixels, f"--score {name}") for name, opened in further.items()
+        name: carve.Images.load(*opened, recipe.data.max_pixels, f"--score {name}", crosses)
+        for name, opened in further.items()
     }
     log.info("%d images; identities: %s", len(loaded.encoded), record.header["sides"])
     tf.get_logger().setLevel("ERROR")  # each training has functions of its own: nothing to warn of
@@ -113,10 +119,8 @@ def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str
     return carves
 
 
-def _check_clouds(recipe, methods: Sequence[methods_lib.Method], items, side_of, carves) -> None:
-    """Refuses a cloud that asks for head classes where a carve leaves none."""
-    trained = [item.identity for item in items if side_of[item.identity] == sides.TRAINING]
-    largest = max(collections.Counter(trained).values())
+def _check_clouds(recipe, methods: Sequence[methods_lib.Method], largest: int, carves) -> None:
+    """Refuses a cloud that asks for head classes where a carve of at most `largest` images an identity leaves none."""
     for (setting, (head, tail_images)), method in itertools.product(carves.items(), methods):
         plan = {"classes": [{"images": largest if head else min(largest, tail_images)}]}
         try:
@@ -137,7 +141,7 @@ def _further(recipe, score: Sequence[str], known: Mapping[str, str]) -> dict[str
     found = {}
     for name, uri in sides.parse_score(score).items():
         source = _open(recipe, uri, f"--score {name}")
-        side_of, left_out = sides.unseen(source.items(), known, f"--score {name}")
+        side_of, left_out = sides.unseen(source.items(), known, f"--score {name}", trial.crosses_cameras(recipe))
         if left_out:
             log.info("--score %s: %d identities are in --data too and are left out", name, left_out)
         found[name] = (source, side_of)
@@ -152,7 +156,7 @@ def _header(recipe, side_of: Mapping[str, str], source: base.Source, further) ->
     names = list(side_of.values())
     return {
         "key": hashlib.sha256(json.dumps([described, prints, measured]).encode()).hexdigest()[:16],
-        "protocol": trial.PROTOCOL.name,
+        "protocol": (protocols.REID if trial.crosses_cameras(recipe) else protocols.RETRIEVAL).name,
         "head_threshold": recipe.leap.head_threshold,
         "sides": {side: names.count(side) for side in (sides.TRAINING, sides.VALIDATION, sides.TEST)},
     }

@@ -25,6 +25,11 @@ ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "balanced_softmax": {"loss": {"name": "balanced_softmax"}},
     "centre": {"loss": {"centre_weight": 0.003}},
 }
+# What an addition changes is of the clouds that stand here.
+_CHANGES = {
+    "closed": ("leap_v", "leap_f", "noise_all", "noise_tail", "noise_head"),
+    "corrected": ("leap_v", "leap_f"),
+}
 _MEMORY = ("start_epoch", "images_kept", "centre_momentum", "angle_order")
 # Settings that are of use to an addition, and so may be its options.
 _OPTIONS_OF = {
@@ -61,7 +66,9 @@ OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A head, what is added to it, and options. `name` is as written, e.g. "leap-cv" or "cosface+centre:s=32,centre=1".
+    """A head, what is added to it, and options.
+
+    `name` is as written, options in the order of `OPTIONS`, e.g. "leap-cv" or "cosface+centre:s=32,centre=1".
 
     Example:
       >>> method = parse("leap-cv:s=8,gamma=0.9", config_lib.Head())
@@ -84,6 +91,8 @@ class Method:
         section, setting = OPTIONS[key]
         if section == "head":
             return setting in heads.HEADS[self.head.name].TUNED
+        if key in ("gamma", "order") and "corrected" in self.added:
+            return False  # corrected statistics have a centre of their own
         return _is_general(key) or any(setting in _OPTIONS_OF.get(name, ()) for name in self.added)
 
     def with_options(self, options: Mapping[str, Any]) -> "Method":
@@ -153,7 +162,7 @@ def parse(text: str, own: config_lib.Head) -> Method:
     if len(options) < len(pairs):
         raise errors.UsageError(f"--methods: {text!r}: an option stands twice")
     for_head = {OPTIONS[key][1]: value for key, value in options.items() if OPTIONS[key][0] == "head"}
-    method = Method(text, dataclasses.replace(start, **for_head), tuple(added), options)
+    method = Method(_named(base, options), dataclasses.replace(start, **for_head), tuple(added), options)
     for key in options:
         if not method.takes(key):
             raise errors.UsageError(f"--methods: {text!r}: {base} has no {OPTIONS[key][1]}")
@@ -206,5 +215,7 @@ def _refuse_contradictions(text: str, added: Sequence[str]) -> None:
     changed = [(part, key) for name in added for part, values in ADDITIONS[name].items() for key in values]
     if len(set(changed)) < len(changed):
         raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} exclude each other; write one of them")
-    if "leap" in dict(changed) and ("leap", "variant") not in changed:
-        raise errors.UsageError(f"--methods: {text!r}: {' and '.join(added)} change a cloud and there is none; add one")
+    for name in added:
+        if name in _CHANGES and not set(_CHANGES[name]) & set(added):
+            clouds = ", ".join(_CHANGES[name])
+            raise errors.UsageError(f"--methods: {text!r}: {name} changes a cloud; add one of {clouds}")

@@ -51,30 +51,45 @@ def _share(groups: int, fraction: float, least: int, left: int) -> int:
     return min(max(round(groups * fraction), least), groups - left)
 
 
-def check(items: Sequence[base.Item], side_of: Mapping[str, str], carves: Mapping[str, tuple[int, int]]) -> None:
+def check(
+    items: Sequence[base.Item],
+    side_of: Mapping[str, str],
+    carves: Mapping[str, tuple[int, int]],
+    cross_cameras: bool = False,
+    tail_cameras: int = 0,
+) -> None:
     """Refuses sides that cannot be trained on or scored by, before any image is read.
 
     Args:
       items: all images.
       side_of: as `divide` returns it.
       carves: setting -> (head identities, tail images).
+      cross_cameras: an image by the query's own camera is no answer.
+      tail_cameras: `study.tail_cameras`.
 
     Raises:
       errors.UsageError: the side, and what it lacks.
     """
     for side in sorted({VALIDATION, TEST} & set(side_of.values())):
-        require_matches([item.identity for item in items if side_of[item.identity] == side], f"--data: {side} side")
+        seen = [(item.identity, item.camera) for item in items if side_of[item.identity] == side]
+        require_matches(seen, f"--data: {side} side", cross_cameras)
+    if tail_cameras and len({item.camera for item in items}) < 2:
+        raise errors.UsageError(
+            f"study.tail_cameras: {tail_cameras}, but --data has images of one camera; set data.camera_pattern, or 0"
+        )
     trained = sum(side == TRAINING for side in side_of.values())
     for setting, (head, _) in carves.items():
         if trained < 2 or head >= trained:
             raise errors.UsageError(f"--settings: {setting} of {trained} training identities leaves no tail")
 
 
-def require_matches(identities: Sequence[str], where: str) -> None:
-    """Refuses images to score by, one identity each, of whose identities fewer than two have two images."""
-    found = sum(images > 1 for images in collections.Counter(identities).values())
+def require_matches(seen: Iterable[tuple[str, int]], where: str, cross_cameras: bool = False) -> None:
+    """Refuses images to score by, (identity, camera) each, of whose identities fewer than two have two that match."""
+    counted = collections.Counter(identity for identity, _ in (set(seen) if cross_cameras else seen))
+    found = sum(images > 1 for images in counted.values())
     if found < 2:
-        raise errors.UsageError(f"{where}: {found} identities with two images or more, two are needed to score by")
+        least = "images of two cameras" if cross_cameras else "two images or more"
+        raise errors.UsageError(f"{where}: {found} identities with {least}, two are needed to score by")
 
 
 def parse_score(texts: Iterable[str]) -> dict[str, str]:
@@ -92,12 +107,15 @@ def parse_score(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def unseen(items: Sequence[base.Item], known: Collection[str], where: str) -> tuple[dict[str, str], int]:
+def unseen(
+    items: Sequence[base.Item], known: Collection[str], where: str, cross_cameras: bool = False
+) -> tuple[dict[str, str], int]:
     """The identities of further data that took no part, all of them to be tested, and how many others are left out.
 
     Raises:
-      errors.UsageError: fewer than two of them have two images.
+      errors.UsageError: fewer than two of them have two images that match.
     """
     names = {item.identity for item in items}
-    require_matches([item.identity for item in items if item.identity not in known], f"{where}, not in --data")
+    seen = [(item.identity, item.camera) for item in items if item.identity not in known]
+    require_matches(seen, f"{where}, not in --data", cross_cameras)
     return dict.fromkeys(names - set(known), TEST), len(names & set(known))

@@ -40,7 +40,7 @@ def summarise(
       variance (None where there is no identity of its kind), `seconds`, and
       `mAP_spread`: standard deviation over seeds;
       `paired_mAP`: (method - the same head without additions), mean over the seeds that both have; `paired_interval`:
-      its 95 % interval by `bootstrap.interval`; `paired_spread`: its standard error over seeds;
+      its 95 % interval by `bootstrap.interval`; `paired_error`: its standard error over seeds;
       `best`: the plain head of the highest mAP on these very images; `best_mAP`, `best_interval`: likewise to that;
       `further`: name -> the same figures on further data.
       None where there is nothing to compare, or of one seed no spread.
@@ -103,12 +103,12 @@ def _difference(own: Runs, other: Runs) -> dict[str, Any]:
     by_seed = {run["seed"]: run for run in other}
     pairs = [(run, by_seed[run["seed"]]) for run in own if run["seed"] in by_seed]
     if not pairs:
-        return {_PAIRED.name: None, "spread": None, "interval": None}
+        return {_PAIRED.name: None, "error": None, "interval": None}
     differences = [mine[_PAIRED.name] - theirs[_PAIRED.name] for mine, theirs in pairs]
     of_identities = [np.subtract(mine["identity_mAP"], theirs["identity_mAP"]) for mine, theirs in pairs]
     error = float(np.std(differences, ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else None
     interval = bootstrap.interval(np.array(of_identities), pairs[0][0]["identity_queries"])
-    return {_PAIRED.name: float(np.mean(differences)), "spread": error, "interval": list(interval)}
+    return {_PAIRED.name: float(np.mean(differences)), "error": error, "interval": list(interval)}
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from longtail.models import errors
 from longtail.models import head_tail
 from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.metrics import angular
@@ -24,8 +25,6 @@ from longtail.pipeline.study import sides
 
 log = logging.getLogger("longtail")
 
-# Identities of a side are not divided into queries and gallery: whatever the recipe says, every image asks.
-PROTOCOL = protocols.RETRIEVAL
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -33,10 +32,19 @@ Embed = Callable[[np.ndarray], np.ndarray]
 def validate(
     recipe: recipe_lib.Recipe, method: methods_lib.Method, setting: str, seed: int, data: carve.Images
 ) -> dict[str, Any]:
-    """Trains and scores on the validation side alone: what settings are chosen by."""
-    embed, _, seconds = _train(recipe, method, setting, seed, data)
-    encoded, identities = data.of(sides.VALIDATION)
-    figures = metric.summarise(_ranked(embed(encoded), identities))
+    """Trains and scores on the validation side alone: what settings are chosen by.
+
+    Returns:
+      Names, metrics and `seconds`; of a training that diverged metrics of 0 and `failed`, which says so.
+    """
+    try:
+        embed, _, seconds = _train(recipe, method, setting, seed, data)
+    except errors.Diverged as error:
+        log.warning("%s %s seed %d: %s; it counts as the worst", setting, method.name, seed, error)
+        named = {"setting": setting, "method": method.name, "seed": seed, "seconds": 0.0, "failed": str(error)}
+        return {**named, **{each.name: 0.0 for each in metric.METRICS}}
+    validated = data.of(sides.VALIDATION)
+    figures = metric.summarise(_ranked(recipe, embed(validated.encoded), validated))
     return _told(setting, method, seed, figures, seconds)
 
 
@@ -55,21 +63,22 @@ def report(
       order), variances, `images` (trained on), and in `further` metrics and lists of each further data.
     """
     embed, training_set, seconds = _train(recipe, method, setting, seed, data)
-    encoded, identities = data.of(sides.TEST)
-    embedded = embed(encoded)
-    figures, by_identity = _scores(embedded, identities)
+    tested = data.of(sides.TEST)
+    embedded = embed(tested.encoded)
+    figures, by_identity = _scores(recipe, embedded, tested)
+    spread = angular.angular_spread(embedded, tested.identities, set(tested.identities))
     return {
         **_told(setting, method, seed, figures, seconds),
         **by_identity,
         **_variances(recipe, setting, embed(training_set.encoded), training_set),
-        "test_variance": angular.angular_spread(embedded, identities, set(identities))["head"]["variance"],
+        "test_variance": spread["head"]["variance"],
         "images": len(training_set.encoded),
-        "further": {name: _further(embed, other) for name, other in further.items()},
+        "further": {name: _further(recipe, embed, other) for name, other in further.items()},
     }
 
 
-def _further(embed: Embed, other: carve.Images) -> dict[str, Any]:
-    figures, by_identity = _scores(embed(other.encoded), other.identities)
+def _further(recipe, embed: Embed, other: carve.Images) -> dict[str, Any]:
+    figures, by_identity = _scores(recipe, embed(other.encoded), other)
     return {**{each.name: figures[each.name] for each in metric.METRICS}, **by_identity}
 
 
@@ -80,7 +89,7 @@ def _told(setting, method, seed, figures, seconds) -> dict[str, Any]:
 
 
 def _train(recipe, method, setting, seed, data) -> tuple[Embed, training_data.TrainingSet, float]:
-    training_set = data.carve(*carve.parse(setting, recipe), seed)
+    training_set = data.carve(*carve.parse(setting, recipe), seed, recipe.study.tail_cameras)
     config = method.config(recipe, seed)
     height, width, channels = config.model.image
     preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)
@@ -98,20 +107,31 @@ def _train(recipe, method, setting, seed, data) -> tuple[Embed, training_data.Tr
     return embed_all, training_set, seconds
 
 
-def _ranked(embedded: np.ndarray, identities: np.ndarray) -> metric.QueryScores:
-    names = identities.tolist()
-    return retrieval.score_queries(embedded, names, embedded, names, exclude_self=not PROTOCOL.divided)
+def crosses_cameras(recipe: recipe_lib.Recipe) -> bool:
+    """Whether images by a query's own camera are left out, as the recipe's protocol says.
+
+    Identities of a side are not divided into queries and gallery: whatever the recipe says, every image asks.
+    """
+    return protocols.find(recipe.evaluation.protocol, "evaluation.protocol").cross_camera
 
 
-def _scores(embedded: np.ndarray, identities: np.ndarray) -> tuple[dict[str, Any], dict[str, list]]:
+def _ranked(recipe, embedded: np.ndarray, scored: carve.Images) -> metric.QueryScores:
+    names = scored.identities.tolist()
+    cameras = scored.cameras if crosses_cameras(recipe) else None
+    return retrieval.score_queries(
+        embedded, names, embedded, names, query_cameras=cameras, gallery_cameras=cameras, exclude_self=True
+    )
+
+
+def _scores(recipe, embedded: np.ndarray, scored: carve.Images) -> tuple[dict[str, Any], dict[str, list]]:
     """The metrics, and of each identity that can be scored its mean average precision and its queries."""
-    scores = _ranked(embedded, identities)
+    scores = _ranked(recipe, embedded, scored)
     precision = retrieval.identity_precision(scores)
     queries = np.bincount(scores.identity[scores.matches > 0], minlength=len(precision))
-    scored = queries > 0
+    asked = queries > 0
     by_identity = {
-        "identity_mAP": [round(value, 6) for value in precision[scored].tolist()],
-        "identity_queries": queries[scored].tolist(),
+        "identity_mAP": [round(value, 6) for value in precision[asked].tolist()],
+        "identity_queries": queries[asked].tolist(),
     }
     return metric.summarise(scores), by_identity
 

@@ -23,7 +23,7 @@ from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
 _SIZES = {"head": 0, "tail_images": 0, "tail_classes": 0, "cap": 0, "repeat_to": 0}
-_DEFAULTS = {**_SIZES, "seed": 0, "leap_variant": "none", "head_threshold": 0}
+_DEFAULTS = {**_SIZES, "seed": 0, "leap_variant": "none", "head_threshold": 10}
 
 
 def _images(counts):
@@ -244,6 +244,11 @@ def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strate
     asked = dataclasses.asdict(config.Rebalance(strategy, **sizes))
     with pytest.raises(errors.UsageError, match=words):
         component.Rebalancer(**channels, **asked, leap_variant="none", head_threshold=10)
+
+
+def test_a_carve_whose_tail_would_be_head_is_refused_where_the_step_runs_too(tmp_path, long_tail):
+    with pytest.raises(errors.UsageError, match="rebalance.tail_images: 3 is more than leap.head_threshold=2"):
+        _rebalance(tmp_path, long_tail, "carve", head=1, tail_images=3, head_threshold=2)
 
 
 def test_a_vanilla_cloud_without_a_head_class_is_refused_before_a_row_is_written(tmp_path, long_tail):

@@ -141,8 +141,8 @@ def test_retrying_the_drifted_span_is_stopped_again(run, work_dir):
 
 
 def test_a_reason_lets_the_drifted_span_through_and_stays_in_the_metadata_store(run, work_dir):
-    _, _, said = run(2, "--accept-drift", "the scanner was replaced", "--set", "training.epochs=1")
-    assert "stopped by the drift gate" not in said
+    status, summary, said = run(2, "--accept-drift", "the scanner was replaced", "--set", "training.epochs=1")
+    assert status == 0 and summary["blessed"] and "stopped by the drift gate" not in said
     [blessing] = [
         one
         for one in store_of(work_dir).get_artifacts_by_type("longtail.DataBlessing")

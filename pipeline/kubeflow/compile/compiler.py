@@ -25,7 +25,6 @@ COMMAND = ("python", "-m", "longtail.pipeline.kubeflow.entrypoint")
 # it the deadline of one that it does (argo-workflows, workflow/controller/operator.go: processNodeRetries). It must be
 # longer than all attempts of a training.
 _BACKOFF = {"backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "2592000s"}
-_ACCELERATED = "Trainer"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,8 @@ DEFAULT = (
     "evaluation.margin",
 )
 
-# What more than one step is made from, or Transform's graph, is compiled in.
+# What the file itself is made from (its name, Transform's graph, where the data is), and what spans must have in common
+# to be compared, is compiled in.
 _COMPILED_IN = ("name", "summary", "data.source", "data.max_pixels", "drift.sample")
 
 

@@ -48,6 +48,21 @@ def test_an_image_is_a_grey_png_of_the_asked_size_dark_on_light():
     assert pixels[:, 10:14, 10:14].mean() < pixels[:, 0].mean()
 
 
+def test_cameras_take_turns_and_each_is_the_same_for_every_image_it_takes():
+    cameras = {key: getattr(SMALL, key) for key in vars(SMALL)} | {"cameras": 3, "head_images": 7}
+    several = glyphs.GlyphSet(**cameras)
+    of = [glyphs._Camera.of(several, index) for index in range(4)]
+    assert of[0].matrix == of[3].matrix and len({camera.matrix for camera in of}) == 3
+    listed = sources.open_source(several.uri, "folder", r"_c(\d+)\.png$").items()
+    numbers = [(int(item.path[-11:-7]), item.camera) for item in listed]
+    assert numbers and all(camera == index % 3 for index, camera in numbers)
+
+
+def test_a_camera_changes_what_it_sees_and_nothing_else_does_where_there_is_one():
+    one, two = (glyphs.GlyphSet(**{**vars(SMALL), "cameras": number}) for number in (1, 2))
+    assert glyphs.draw(one, 1, "U+0041", 0) == glyphs.draw(SMALL, 1, "U+0041", 0) != glyphs.draw(two, 1, "U+0041", 0)
+
+
 def test_the_head_has_its_images_and_the_tail_its_own():
     counts = [images for _, images in glyphs.identities(SMALL)]
     assert counts == [5, 5, 2, 2, 2, 2]

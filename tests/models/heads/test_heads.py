@@ -116,7 +116,7 @@ def test_gradients_are_the_finite_differences_of_equations_7_and_8_in_float64(ki
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
 def test_loss_and_gradients_are_finite_on_aligned_opposite_zero_and_huge_features(kind, dtype):
     made = heads.HEADS[kind]
-    cloud = feature_cloud.FeatureCloud([20, 2, 1], variant="full") if made.takes_cloud else None
+    cloud = feature_cloud.FeatureCloud([20, 2, 1], variant="full") if made.CLOUD_FORMS else None
     head = made(3, 64.0, max(0.5, made.MARGINS[0]), cloud, counts=[20, 2, 1])
     head.build([(None, 3), (None,)])
     if head.trainable_weights:
@@ -155,7 +155,7 @@ def test_a_plain_head_has_one_weight_and_a_cloud_adds_only_untrained_state():
 @pytest.mark.parametrize("kind", heads.HEADS)
 def test_config_makes_the_same_head_again(kind):
     made = heads.HEADS[kind]
-    cloud = feature_cloud.FeatureCloud([3] * 4, seed=5) if made.takes_cloud else None
+    cloud = feature_cloud.FeatureCloud([3] * 4, seed=5) if made.CLOUD_FORMS else None
     head = made(4, 16.0, max(0.2, made.MARGINS[0]), cloud, counts=[3] * 4)
     again = made.from_config(json.loads(json.dumps(head.get_config())))
     assert again.get_config() == head.get_config()

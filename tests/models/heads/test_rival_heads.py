@@ -147,7 +147,7 @@ def test_a_triplet_head_answers_unit_embeddings_and_has_no_weights():
     assert not head.weights
 
 
-@pytest.mark.parametrize("kind", [name for name, head in heads.HEADS.items() if head.takes_cloud])
+@pytest.mark.parametrize("kind", [name for name, head in heads.HEADS.items() if head.CLOUD_FORMS])
 def test_every_margin_head_takes_a_cloud(kind):
     made = heads.HEADS[kind]
     counts, (features, labels) = [20, 20] + 5 * [3], batch(rows=32)

@@ -23,7 +23,7 @@ def cosine():
 def test_each_logit_is_the_second_order_formula(cosine):
     width = np.array([0.0, 0.1, 0.3, 1.5])
     v = width[:, np.newaxis] ** 2
-    wanted = SCALE * cosine * (1 - v / 2) + SCALE**2 * v * (1 - cosine**2) / 2
+    wanted = SCALE * cosine * np.exp(-v / 2) + SCALE**2 * v * (1 - cosine**2) / 2
     np.testing.assert_allclose(logits(cosine, width), wanted, rtol=1e-5, atol=1e-4)
 
 
@@ -35,7 +35,7 @@ def test_both_gradients_are_those_that_tensorflow_makes_of_the_formula(cosine):
 
     def formula():
         c = products * inverse
-        return SCALE * c * (1 - v / 2) + SCALE**2 * v * (1 - c * c) / 2
+        return SCALE * c * tf.exp(-v / 2) + SCALE**2 * v * (1 - c * c) / 2
 
     gradients = []
     for function in (formula, lambda: closed_form.expected_logits(products, inverse, SCALE, width)):

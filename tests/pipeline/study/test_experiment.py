@@ -1,10 +1,15 @@
 """The study: what a method's name means, and that each one trains."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
+from longtail.components.data import sources
 from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models import heads
@@ -62,7 +67,10 @@ def test_a_plain_method_has_nothing_of_the_recipes_own_loss_and_cloud(recipe):
         ("softmax:m=0.3", "softmax has no margin"),
         ("cosface+noise_all:gamma=0.9", r"cosface\+noise_all has no centre_momentum"),
         ("leap-cv+noise_all", "exclude each other"),
-        ("cosface+closed", "closed change a cloud and there is none; add one"),
+        ("cosface+closed", "closed changes a cloud; add one of leap_v"),
+        ("cosface+noise_all+corrected", "corrected changes a cloud; add one of leap_v, leap_f"),
+        ("cosface+directional+closed", "exclude each other|closed changes a cloud"),
+        ("leap-cv+corrected:gamma=0.5", r"leap-cv\+corrected has no centre_momentum"),
         ("cosface:gamma=0.9", "cosface has no centre_momentum"),
         ("leap-cv:centre=1", "leap-cv has no centre_weight"),
         ("leap-cv:start=soon", "'soon' is no whole number"),
@@ -107,9 +115,14 @@ def test_an_option_that_cannot_be_is_refused_with_the_methods_name(recipe, text,
 def test_controls_and_rivals_take_options_of_their_own(recipe):
     noise = methods.parse("cosface+noise_tail:s=8,width=0.2,start=4", recipe.head)
     assert noise.options == {"s": 8.0, "width": 0.2, "start": 4} and noise.plain == "cosface:s=8"
-    config = methods.parse("cosface+directional+closed:strength=2", recipe.head).config(recipe, 0)
-    assert (config.leap.variant, config.leap.form, config.leap.strength) == ("directional", "closed", 2.0)
+    config = methods.parse("cosface+directional:strength=2", recipe.head).config(recipe, 0)
+    assert (config.leap.variant, config.leap.strength) == ("directional", 2.0)
+    assert methods.parse("cosface+noise_all+closed", recipe.head).config(recipe, 0).leap.form == "closed"
     assert methods.parse("leap-cv+corrected", recipe.head).config(recipe, 0).leap.statistics == "corrected"
+
+
+def test_a_method_has_one_name_however_its_options_are_ordered(recipe):
+    assert methods.parse("cosface:m=0.3,s=8.0", recipe.head).name == "cosface:s=8,m=0.3"
 
 
 def test_the_recipes_own_head_keeps_its_scale(recipe):
@@ -154,6 +167,14 @@ def _study(recipe, folder, names, *settings, **more):
     return experiment.study(recipe, str(folder / "d"), settings, names, 1, str(folder / "s.json"), **more)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, recipe):
+    """The folder of a study of one training."""
+    folder = tmp_path_factory.mktemp("finished")
+    _study(recipe, folder, ["cosface"], "H6S3")
+    return folder
+
+
 def test_head_and_tail_of_a_study_are_by_the_threshold_and_not_by_the_carve(tmp_path):
     # With T = 8 nobody of those kept whole, 8 images each, is head.
     nobody = recipe_lib.load("omniglot_lt", [*SMALL, "leap.head_threshold=8"])
@@ -177,14 +198,21 @@ def test_a_metric_that_is_added_is_in_runs_summary_and_table(tmp_path, recipe, m
     ]  # fmt: skip
 
 
-def test_a_study_with_other_metrics_is_another_study(tmp_path, recipe, monkeypatch):
-    _study(recipe, tmp_path, ["cosface"], "H6S3")
+def test_a_study_with_other_metrics_is_another_study(finished, recipe, monkeypatch):
     monkeypatch.setattr(metric, "METRICS", metric.METRICS[:2])
     with pytest.raises(errors.UsageError, match="holds another study"):
-        _study(recipe, tmp_path, ["cosface"], "H6S3")
+        _study(recipe, finished, ["cosface"], "H6S3")
 
 
-def test_every_method_trains_and_is_scored_and_paired(tmp_path, recipe):
+@pytest.fixture
+def eagerly():
+    """Nothing is traced: a training of few steps takes half as long."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_every_method_trains_and_is_scored_and_paired(tmp_path, recipe, eagerly):
     added = [f"cosface+{name}" for name in ("leap_f", "class_balanced", "balanced_softmax", "centre")]
     names = [*methods.names(), *added]
     found = _study(recipe, tmp_path, names, "H6S3")
@@ -209,6 +237,46 @@ def test_a_method_is_trained_at_every_combination_of_the_options_it_has_and_does
     }
 
 
+def test_a_line_of_one_method_stands_instead_of_those_for_all(recipe):
+    grid = tuning.parse(["s=4,16", "cosface+directional:s=8", "cosface+directional:strength=1,2"])
+    combinations = {
+        name: [each.name for each in tuning.candidates(methods.parse(name, recipe.head), grid)]
+        for name in ("cosface", "cosface+directional", "arcface+directional")
+    }
+    assert combinations == {
+        "cosface": ["cosface:s=4", "cosface:s=16"],
+        "cosface+directional": ["cosface+directional:s=8,strength=1", "cosface+directional:s=8,strength=2"],
+        "arcface+directional": ["arcface+directional:s=4", "arcface+directional:s=16"],
+    }
+
+
+def test_across_cameras_the_same_model_finds_less_than_where_a_camera_may_answer_itself(tmp_path):
+    data, by_protocol = "glyphs:identities=24,head=24,head_images=12,size=20,cameras=3", {}
+    for name in ("reid", "retrieval"):
+        recipe = recipe_lib.load("glyphs_cameras", [*SMALL, f"evaluation.protocol={name}"])
+        by_protocol[name] = experiment.study(recipe, data, ["H3S3"], ["cosface"], 1, str(tmp_path / name))
+    across, within = (found["runs"][0] for found in by_protocol.values())
+    assert [found["protocol"] for found in by_protocol.values()] == ["reid", "retrieval"]
+    assert across["identity_queries"] == within["identity_queries"] and across["mAP"] < within["mAP"]
+
+
+def test_a_tail_of_one_camera_keeps_as_many_images_all_of_it(tmp_path):
+    source = sources.open_source("glyphs:identities=8,head=8,head_images=12,cameras=3", "folder", r"_c(\d+)\.png$")
+    loaded = carve.Images.load(source, dict.fromkeys({i.identity for i in source.items()}, "training"), 10**6, "--data")
+    camera_of = dict(zip(loaded.encoded.tolist(), loaded.cameras.tolist(), strict=True))
+    kept = loaded.carve(2, 3, seed=0, tail_cameras=1)
+    assert sorted(kept.counts) == [3] * 6 + [12] * 2
+    # Of four images a camera there is no more to cut away, and still they are of one camera.
+    assert sorted(loaded.carve(2, 4, seed=0, tail_cameras=1).counts) == [4] * 6 + [12] * 2
+    uneven = loaded.of("training")
+    uneven = carve.Images(*(getattr(uneven, field.name)[9:] for field in dataclasses.fields(uneven)))
+    first = uneven.carve(2, 3, seed=0, tail_cameras=1)
+    assert sorted(first.counts)[0] == 1
+    seen = [{camera_of[image] for image in kept.encoded[kept.class_ids == c].tolist()} for c in range(8)]
+    assert [len(cameras) for cameras in seen] == [3 if images == 12 else 1 for images in kept.counts]
+    assert len(set.union(*(cameras for cameras in seen if len(cameras) == 1))) > 1
+
+
 def test_a_tuned_study_chooses_on_validation_and_goes_on_where_it_was(tmp_path, recipe, caplog):
     names = ["cosface", "softmax"]
     found = _study(recipe, tmp_path, names, "H6S3", tune=["s=4,16"])
@@ -228,6 +296,19 @@ def test_a_tuned_study_chooses_on_validation_and_goes_on_where_it_was(tmp_path, 
     assert "trainings to choose" in [column.header for column in table.render(wider["summary"])[0].columns]
 
 
+def test_a_candidate_that_diverges_counts_as_the_worst_and_the_study_goes_on(tmp_path, caplog):
+    steep = recipe_lib.load("omniglot_lt", [*SMALL, "training.optimizer=sgd", "training.rate=0.1"])
+    found = _study(steep, tmp_path, ["softmax+centre"], "H6S3", tune=["centre=1e6,1e-3"])
+    [choice], failed = found["chosen"], [run for run in found["tuning"] if "failed" in run]
+    assert choice["values"] == {"centre": 0.001} and [run["mAP"] for run in failed] == [0.0]
+    assert "weights are not finite" in failed[0]["failed"] and "it counts as the worst" in caplog.text
+
+
+def test_unequal_budgets_are_warned_of(tmp_path, recipe, caplog):
+    _study(recipe, tmp_path, ["cosface", "softmax"], "H6S3", tune=["s=4,8"])
+    assert "different numbers of settings (cosface 2, softmax 1)" in caplog.text
+
+
 def test_final_models_are_scored_on_further_data_without_the_identities_of_the_study(tmp_path, recipe):
     glyph_source.write_folder(glyphs.GlyphSet(30, 6, 8, 4, 16, 0), 1, str(tmp_path / "more"))
     found = _study(recipe, tmp_path, ["cosface", "leap-cv"], "H6S3", score=[f"more={tmp_path / 'more'}"])
@@ -240,8 +321,8 @@ def test_final_models_are_scored_on_further_data_without_the_identities_of_the_s
     assert titles == ["test identities", "more", "angular variance, rad²"]
 
 
-def test_weights_make_the_intervals_centre_the_difference_of_map(tmp_path, recipe):
-    [run] = _study(recipe, tmp_path, ["cosface"], "H6S3")["runs"]
+def test_weights_make_the_intervals_centre_the_difference_of_map(finished):
+    [run] = json.loads((finished / "s.json").read_text())["runs"]
     assert np.average(run["identity_mAP"], weights=run["identity_queries"]) == pytest.approx(run["mAP"], abs=1e-6)
 
 
@@ -251,6 +332,9 @@ def test_weights_make_the_intervals_centre_the_difference_of_map(tmp_path, recip
         ({"tune": ["z=3"]}, "--tune 'z=3': unknown 'z'; write KEY=VALUE"),
         ({"tune": ["gamma=0.5"]}, "--tune: no method has 'gamma' left to choose"),
         ({"tune": ["s=4,x"]}, "--tune 's=4,x': 'x' is no number"),
+        ({"tune": ["s"]}, "--tune 's': write KEY=VALUE,VALUE,... or METHOD:KEY=VALUE"),
+        ({"tune": ["arcface:s=4"]}, "--tune: 'arcface' is not among --methods"),
+        ({"tune": ["cosface:gamma=0.5"]}, "--tune: cosface has no 'gamma' left to choose"),
         ({"tune": ["s=4", "s=8"]}, "--tune 's=8': s is given twice"),
         ({"tune": ["s=4,-1"]}, "--tune: cosface:s=-1: head.scale must be a number from 1e-06 to 1000000, not -1.0"),
         ({"tune_seeds": 0}, "--tune-seeds 0: at least 1"),

@@ -72,6 +72,24 @@ def test_a_group_pattern_has_one_group(pattern):
         recipe_lib.load("omniglot_lt", [f"study.group_pattern='{pattern}'"])
 
 
+def _seen(cameras):
+    """Two images each of six identities, as two cameras see them or one."""
+    return [base.Item(f"{name}/{number}.png", name, number % cameras) for name in "abcdef" for number in range(2)]
+
+
+def test_where_cameras_are_crossed_a_side_needs_identities_of_two_cameras():
+    side_of = dict(zip("abcdef", [sides.TRAINING, sides.VALIDATION, sides.TEST] * 2, strict=True))
+    sides.check(_seen(2), side_of, {}, cross_cameras=True)
+    with pytest.raises(errors.UsageError, match="--data: test side: 0 identities with images of two cameras"):
+        sides.check(_seen(1), side_of, {}, cross_cameras=True)
+
+
+def test_a_tail_of_one_camera_needs_data_of_two():
+    side_of = dict.fromkeys("abcdef", sides.TRAINING)
+    with pytest.raises(errors.UsageError, match="study.tail_cameras: 1, but --data has images of one camera"):
+        sides.check(_seen(1), side_of, {}, tail_cameras=1)
+
+
 def test_a_side_nobody_can_be_found_on_is_refused():
     side_of = {"a": sides.TRAINING, "b": sides.TRAINING, "c": sides.TEST, "d": sides.TEST}
     items = [base.Item(f"{identity}/{number}.png", identity) for identity in "abc" for number in range(2)]
