@@ -15,7 +15,7 @@ from longtail.benchmarks import timing
 from longtail.benchmarks import workload
 from longtail.models import errors
 
-FIRST_TARGET = 2.0
+FIRST_TARGET = 2.5
 HALF_LOAD_TARGET = 3.0
 
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE

@@ -15,16 +15,16 @@ from longtail.models import errors
 RAW_BATCH = 64
 UNIT = "images/CPU-s"
 
-SINGLE = bench_server.Case("gRPC, 1 image a call, 64 clients, a connection each", 1, 64, 64, target=0.75)
+SINGLE = bench_server.Case("gRPC, 1 image a call, 64 clients, a connection each", 1, 64, 64, target=0.62)
 CASES = {
     "mobilenet": (
-        bench_server.Case("gRPC, 1 image a call, 32 clients, a connection each", 1, 32, 32, target=0.75),
+        bench_server.Case("gRPC, 1 image a call, 32 clients, a connection each", 1, 32, 32, target=0.62),
         SINGLE,
         bench_server.Case("gRPC, 1 image a call, 64 clients, one connection", 1, 64, 1),
         bench_server.Case("gRPC, 4 images a call, 16 clients, a connection each", 4, 16, 16),
         bench_server.Case("gRPC, 16 images a call, 8 clients, a connection each", 16, 8, 8, target=0.94),
         bench_server.Case("gRPC, 64 images a call, 4 clients, a connection each", 64, 4, 4),
-        bench_server.Case("REST, 1 image a call, 64 clients, a connection each", 1, 64, 64, rest=True, target=0.5),
+        bench_server.Case("REST, 1 image a call, 64 clients, a connection each", 1, 64, 64, rest=True, target=0.85),
     ),
     "conv4": (  # so quick a model that serving is most of the cost: for the slope, with nothing asked of it
         dataclasses.replace(SINGLE, target=None),

@@ -1,7 +1,8 @@
-"""Writes the SavedModel that is served: the signatures, the warm-up requests and the card beside them."""
+"""Writes the SavedModel that is served, frozen: its signatures; warm-up requests, weights and card beside them."""
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from longtail.models.export import freeze
 from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.export import signatures
 
@@ -65,6 +67,13 @@ def _write_warmup(path: str, image_shape: tuple[int, int, int], batch_sizes: tup
             writer.write(log.SerializeToString())
 
 
+def _write_weights(embedder: tf.keras.Model, path: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # Keras writes local files only
+        local = os.path.join(folder, os.path.basename(path))
+        embedder.save_weights(local)
+        tf.io.gfile.copy(local, path)
+
+
 def export(
     embedder: tf.keras.Model,
     preprocess: Callable,
@@ -73,6 +82,9 @@ def export(
     warmup_batches: tuple[int, ...] = (1, 16),
 ) -> str:
     """Exports `embedder` as a SavedModel at `path`, which appears complete, by rename.
+
+    Its variables are constants, so that a server can fold them; the weights lie beside it as a Keras file, for
+    `embedder.load_weights`.
 
     Args:
       embedder: Keras model, float32 [N, h, w, c] in [-1, 1] -> [N, d].
@@ -98,7 +110,9 @@ def export(
     try:
         names = {signatures.SERVING: served.from_bytes, signatures.PIXELS: served.from_pixels}
         tf.saved_model.save(served, half, signatures=names)
+        freeze.freeze(half)
         _write_warmup(os.path.join(half, signatures.WARMUP_FILE), image_shape, warmup_batches)
+        _write_weights(embedder, os.path.join(half, signatures.WEIGHTS_FILE))
         with tf.io.gfile.GFile(os.path.join(half, signatures.MODEL_CARD_FILE), "w") as file:
             file.write(json.dumps(described, indent=1, sort_keys=True))
     except BaseException:

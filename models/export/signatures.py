@@ -20,6 +20,7 @@ STATUS_MEANING = {
 
 # -- files in a version folder of a model
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+WEIGHTS_FILE = "assets.extra/embedder.weights.h5"  # Keras', of the embedder that the graph was frozen from
 MODEL_CARD_FILE = "assets.extra/longtail.json"
 THRESHOLDS_FILE = "assets.extra/thresholds.json"  # similarities from which two images are one identity's
 

@@ -1,6 +1,5 @@
 """`longtail serve`: the embedded model server, with its own flags and TF Serving's."""
 
-import os
 from typing import TYPE_CHECKING
 from typing import Annotated
 
@@ -8,13 +7,12 @@ import typer
 
 from longtail.pipeline.cli import signals
 from longtail.pipeline.cli import tf_serving_flags
-from longtail.serving.model_server import memory
 
 if TYPE_CHECKING:
-    from longtail.serving.model_server import batching
-    from longtail.serving.model_server import servable
     from longtail.serving.model_server import server as server_lib
-    from longtail.serving.model_server import tls as tls_lib
+    from longtail.serving.model_server.batching import scheduler
+    from longtail.serving.model_server.config import tls as tls_lib
+    from longtail.serving.model_server.runtime import servable
 
 _LOADING = "Loading models"
 _LIMITS = "Batching and limits"
@@ -125,6 +123,14 @@ def serve(
     rest_api_timeout_in_ms: Annotated[
         int, typer.Option(help="Longest time for an answer over REST.", min=1, metavar="N", rich_help_panel=_LIMITS)
     ] = 30000,
+    enable_serialization_as_tensor_content: Annotated[
+        bool,
+        typer.Option(
+            "--enable-serialization-as-tensor-content",
+            help="Answer gRPC with numbers as raw bytes, which is quicker to read, not in the field of their type.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = False,
     grpc_channel_arguments: Annotated[
         str,
         typer.Option(
@@ -177,15 +183,6 @@ def serve(
     num_request_iterations_for_warmup: Annotated[
         int, typer.Option(help="How often each of them is run.", min=1, metavar="N", rich_help_panel=_LOADING)
     ] = 1,
-    keep_variables: Annotated[
-        bool,
-        typer.Option(
-            "--keep-variables",
-            help="Do not make constants of the variables that no signature assigns, which takes memory and makes "
-            "answers quicker.",
-            rich_help_panel=_LOADING,
-        ),
-    ] = False,
     tensorflow_session_parallelism: Annotated[
         int,
         typer.Option(help="Sets the two below.", show_default="1", min=0, metavar="N", rich_help_panel=_LOADING),
@@ -215,13 +212,12 @@ def serve(
     When the server is ready it prints one line with its addresses.
     Ctrl-C or SIGTERM ends it; requests under way are finished first.
     """
-    memory.share_arenas(max(2, os.cpu_count() or 1))  # before TensorFlow starts threads
     from longtail.pipeline import console
-    from longtail.serving.model_server import grpc_service
-    from longtail.serving.model_server import loader
     from longtail.serving.model_server import request_log as request_log_lib
-    from longtail.serving.model_server import rest_bodies
     from longtail.serving.model_server import server as server_lib
+    from longtail.serving.model_server.grpc import server as grpc_server
+    from longtail.serving.model_server.rest import bodies
+    from longtail.serving.model_server.runtime import loader
 
     intra = tensorflow_intra_op_parallelism or tensorflow_session_parallelism
     inter = tensorflow_inter_op_parallelism or tensorflow_session_parallelism
@@ -241,13 +237,15 @@ def serve(
             max_num_load_retries,
             load_retry_interval_micros / 1e6,
             0 if no_warm_up else num_request_iterations_for_warmup,
-            _session(intra, inter, keep_variables),
+            _session(intra, inter),
             unload_after_s=_UNLOAD_AFTER_S,
         ),
         labels_before_versions=allow_version_labels_for_unavailable_models,
         batching=_batching(no_batching, batching_parameters_file),
-        grpc=grpc_service.Options(max_request_bytes, max_concurrent_requests, channel_arguments=arguments),
-        rest=rest_bodies.Limits(rest_api_timeout_in_ms / 1e3, max_request_bytes, max_in_flight=max_concurrent_requests),
+        grpc=grpc_server.Options(
+            max_request_bytes, max_concurrent_requests, enable_serialization_as_tensor_content, arguments
+        ),
+        rest=bodies.Limits(rest_api_timeout_in_ms / 1e3, max_request_bytes, max_concurrent_requests),
         metrics_path=_metrics_path(monitoring_config_file),
         token_file=token_file,
         tls=_tls(tls_certificate, tls_key, tls_client_ca, ssl_config_file),
@@ -259,37 +257,36 @@ def serve(
         stop.wait()
 
 
-def _session(intra: int, inter: int, keep_variables: bool) -> "servable.SessionOptions":
-    from longtail.serving.model_server import servable
+def _session(intra: int, inter: int) -> "servable.SessionOptions":
+    from longtail.serving.model_server.runtime import servable
 
     given = {"intra_op_threads": intra, "inter_op_threads": inter}
-    threads = {name: number for name, number in given.items() if number}
-    return servable.SessionOptions(keep_variables=keep_variables, **threads)
+    return servable.SessionOptions(**{name: number for name, number in given.items() if number})
 
 
-def _batching(off: bool, parameters_file: str) -> "batching.Options":
+def _batching(off: bool, parameters_file: str) -> "scheduler.Options":
     from longtail.models import errors
-    from longtail.serving.model_server import batching
-    from longtail.serving.model_server import config_files
+    from longtail.serving.model_server.batching import scheduler
+    from longtail.serving.model_server.config import files as config_files
 
     if off and parameters_file:
         raise errors.UsageError("name either --no-batching or a --batching_parameters_file")
     if parameters_file:
         return config_files.batching(parameters_file)
-    return batching.Options(max_batch_size=1) if off else batching.Options()
+    return scheduler.Options(max_batch_size=1) if off else scheduler.Options()
 
 
 def _metrics_path(monitoring_config_file: str) -> str:
-    from longtail.serving.model_server import config_files
     from longtail.serving.model_server import metrics
+    from longtail.serving.model_server.config import files as config_files
 
     return config_files.metrics_path(monitoring_config_file) if monitoring_config_file else metrics.PATH
 
 
 def _tls(certificate: str, key: str, client_ca: str, ssl_config_file: str) -> "tls_lib.Server | None":
     from longtail.models import errors
-    from longtail.serving.model_server import config_files
-    from longtail.serving.model_server import tls
+    from longtail.serving.model_server.config import files as config_files
+    from longtail.serving.model_server.config import tls
 
     if not ssl_config_file:
         return tls.read(certificate, key, client_ca)

@@ -21,13 +21,13 @@ _SWITCHES: dict[str, tuple[list[str], list[str]]] = {
     "--allow-version-labels-for-unavailable-models": (["--allow-version-labels-for-unavailable-models"], []),
     "--enable-batching": ([], ["--no-batching"]),
     "--enable-model-warmup": ([], ["--no-warm-up"]),
+    "--enable-serialization-as-tensor-content": (["--enable-serialization-as-tensor-content"], []),
 }
 
 # flag -> why it makes no difference
 _NOTED = {
     "--enable-grpc-healthcheck-service": "the health service is always there",
     "--enable-profiler": "there is no profiler service",
-    "--enable-serialization-as-tensor-content": "answers always are tensor content",
     "--flush-filesystem-caches": "file system caches are the system's own",
     "--grpc-max-threads": "requests need no threads of their own",
     "--num-load-threads": "models are loaded one after the other, beside the requests",

@@ -26,8 +26,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import servable as servable_lib
-from longtail.serving.model_server import tensors
+from longtail.serving.model_server.runtime import servable as servable_lib
+from longtail.serving.model_server.runtime import tensors
 
 log = logging.getLogger("longtail")
 
@@ -41,21 +41,13 @@ _Waiting = tuple[str, int, predict_pb2.PredictRequest]  # with the name and the 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is kept, and where.
-
-    Attributes:
-      folder: where the files appear; made if need be. Any `tf.io.gfile` path.
-      rate: share of the requests that are kept, in (0, 1].
-      file_bytes: a file that holds so much is finished.
-      file_s: a file that is so old is finished too, seconds, so that a quiet server's requests appear.
-      waiting_bytes: requests that wait to be written hold no more than this; beyond it they are dropped.
-    """
+    """What is kept, and where: any `tf.io.gfile` folder, made if need be."""
 
     folder: str
-    rate: float = 1.0
-    file_bytes: int = 64 << 20
-    file_s: float = 300.0
-    waiting_bytes: int = 64 << 20
+    rate: float = 1.0  # share of the requests that are kept, in (0, 1]
+    file_bytes: int = 64 << 20  # a file that holds so much is finished
+    file_s: float = 300.0  # and one so old, so that a quiet server's requests appear
+    waiting_bytes: int = 64 << 20  # of requests that wait to be written; beyond it they are dropped
 
 
 def of_tensors(signature: str, inputs: Mapping[str, tf.Tensor | np.ndarray]) -> predict_pb2.PredictRequest:
@@ -63,7 +55,7 @@ def of_tensors(signature: str, inputs: Mapping[str, tf.Tensor | np.ndarray]) -> 
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     for alias, tensor in inputs.items():
-        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor)))
+        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor), as_content=True))
     return request
 
 
@@ -109,11 +101,8 @@ class RequestLog:
         if not 0.0 < options.rate <= 1.0:
             raise errors.UsageError(f"the rate of logged requests must be above 0, at most 1. Received: {options.rate}")
         self.options = options
-        self.dropped = 0  # sampled, but not written
-        self.written = 0  # in files that are complete
-        self._why = ""  # the last of them were
-        self._said = 0
-        self._say_again = 0.0
+        self.dropped = self.written = 0  # of those sampled; a request counts as written when its file is complete
+        self._why, self._said, self._say_again = "", 0, 0.0
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._waiting_bytes = 0
         self._closing = False
@@ -139,12 +128,7 @@ class RequestLog:
         self._thread.start()
 
     def offer(self, servable: servable_lib.Servable, make: Callable[[], predict_pb2.PredictRequest]) -> None:
-        """Keeps a request, if chance wills it, it is about image bytes and there is room. Never waits, never raises.
-
-        Args:
-          servable: what answered it.
-          make: gives the request, which nobody changes any more; called at once, or not at all.
-        """
+        """Keeps what `make` gives, if chance wills it and it holds image bytes and fits in; never waits or raises."""
         if random.random() >= self.options.rate:
             return
         try:
@@ -168,25 +152,22 @@ class RequestLog:
             self._waiting_bytes += size
             self._changed.notify()
 
-    def _take(self, deadline: float | None) -> _Waiting | None:
-        """The next request; None at the deadline, or where the log is closing and nothing waits."""
-        with self._changed:
-            wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._changed.wait_for(lambda: self._waiting or self._closing, wait_s)
-            if not self._waiting:
-                return None
-            waiting = self._waiting.popleft()
-            self._waiting_bytes -= waiting[2].ByteSize()
-            return waiting
-
     def _run(self) -> None:
         file: _File | None = None
         while True:
-            waiting = self._take(file.began + self.options.file_s if file else None)
+            with self._changed:
+                wait_s = max(0.0, file.began + self.options.file_s - time.monotonic()) if file else None
+                self._changed.wait_for(lambda: self._waiting or self._closing, wait_s)
+                waiting = self._waiting.popleft() if self._waiting else None
+                if waiting is not None:
+                    self._waiting_bytes -= waiting[2].ByteSize()
             if waiting is None and file is None:
-                break
+                return
             file = self._write(file, waiting)
-            self._say_dropped()
+            now = time.monotonic()
+            if self.dropped > self._said and now >= self._say_again:
+                log.warning("request log %s: %d requests dropped: %s", self.options.folder, self.dropped, self._why)
+                self._said, self._say_again = self.dropped, now + _NOW_AND_THEN_S
 
     def _record(self, name: str, version: int, request: predict_pb2.PredictRequest) -> bytes:
         record = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
@@ -217,12 +198,6 @@ class RequestLog:
             if file is not None:
                 file.discard()
         return None
-
-    def _say_dropped(self) -> None:
-        now = time.monotonic()
-        if self.dropped > self._said and now >= self._say_again:
-            log.warning("request log %s: %d requests dropped: %s", self.options.folder, self.dropped, self._why)
-            self._said, self._say_again = self.dropped, now + _NOW_AND_THEN_S
 
     def stop(self, timeout_s: float) -> None:
         """Writes what waits, finishes the file and says what came of it all; gives up after `timeout_s` seconds."""

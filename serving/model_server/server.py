@@ -13,21 +13,24 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from longtail.models import errors
 from longtail.serving import gallery as gallery_lib
-from longtail.serving.model_server import auth
-from longtail.serving.model_server import batching as batching_lib
-from longtail.serving.model_server import config_watcher
-from longtail.serving.model_server import grpc_service
-from longtail.serving.model_server import loader
+from longtail.serving import retrieval as retrieval_lib
+from longtail.serving.model_server import event_loop
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import models as models_lib
-from longtail.serving.model_server import request_errors
 from longtail.serving.model_server import request_log as request_log_lib
-from longtail.serving.model_server import rest
-from longtail.serving.model_server import rest_bodies
-from longtail.serving.model_server import rest_server
-from longtail.serving.model_server import retrieval as retrieval_lib
-from longtail.serving.model_server import tls as tls_lib
-from longtail.serving.model_server import watcher
+from longtail.serving.model_server.batching import asking
+from longtail.serving.model_server.batching import scheduler as scheduler_lib
+from longtail.serving.model_server.config import auth
+from longtail.serving.model_server.config import model_file
+from longtail.serving.model_server.config import tls as tls_lib
+from longtail.serving.model_server.config import watcher
+from longtail.serving.model_server.grpc import server as grpc_server
+from longtail.serving.model_server.rest import api
+from longtail.serving.model_server.rest import application
+from longtail.serving.model_server.rest import bodies
+from longtail.serving.model_server.rest import server as rest_server
+from longtail.serving.model_server.runtime import loader
+from longtail.serving.model_server.runtime import models as models_lib
+from longtail.serving.model_server.runtime import request_errors
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_GRPC_PORT = 8500
@@ -36,49 +39,27 @@ DEFAULT_REST_PORT = 8501
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to serve, and where.
+    """What to serve, and where."""
 
-    Attributes:
-      model: folder that holds a folder for each version of the model; empty where `model_config` says what to serve.
-      name: what clients call the model; the folder's name where empty.
-      gallery: folder of a gallery to search, none where empty.
-      host: address to listen on.
-      grpc_port: 0 picks a free one.
-      rest_port: 0 picks a free one.
-      poll_s: pause between two looks for new versions, seconds; 0 looks only at the start.
-      grace_s: how long stopping waits for requests under way, seconds.
-      grpc: what gRPC clients may ask of memory and time.
-      batching: how requests are put together.
-      request_log: which requests are kept, and where; None keeps none.
-      model_config: file of TF Serving's ModelServerConfig.
-      config_poll_s: pause between two looks whether that file changed, seconds; 0 looks only at the start.
-      load: how versions are loaded.
-      labels_before_versions: whether a label that is not in use yet may point at a version that does not serve yet.
-      rest: what REST clients may ask of memory and time.
-      metrics_path: where Prometheus reads; empty for nowhere.
-      token_file: bearer tokens, one of which every request must bring; empty for those of the environment, if any.
-      tls: what both ports prove themselves with; None speaks plain.
-    """
-
-    model: str = ""
-    name: str = ""
-    gallery: str = ""
+    model: str = ""  # folder that holds a folder for each version; empty where `model_config` says what to serve
+    name: str = ""  # what clients call the model; the folder's name where empty
+    gallery: str = ""  # folder of a gallery to search, none where empty
     host: str = LOOPBACK
-    grpc_port: int = DEFAULT_GRPC_PORT
-    rest_port: int = DEFAULT_REST_PORT
-    poll_s: float = 2.0
-    grace_s: float = 10.0
-    grpc: grpc_service.Options = grpc_service.Options()
-    batching: batching_lib.Options = batching_lib.Options()
-    request_log: request_log_lib.Options | None = None
-    model_config: str = ""
-    config_poll_s: float = 0.0
+    grpc_port: int = DEFAULT_GRPC_PORT  # 0 picks a free one
+    rest_port: int = DEFAULT_REST_PORT  # likewise
+    poll_s: float = 2.0  # pause between two looks for new versions; 0 looks only at the start
+    grace_s: float = 10.0  # how long stopping waits for requests under way
+    grpc: grpc_server.Options = grpc_server.Options()
+    batching: scheduler_lib.Options = scheduler_lib.Options()
+    request_log: request_log_lib.Options | None = None  # None keeps no requests
+    model_config: str = ""  # file of TF Serving's ModelServerConfig
+    config_poll_s: float = 0.0  # pause between two looks whether that file changed; 0 looks only at the start
     load: loader.Options = loader.Options()
-    labels_before_versions: bool = False
-    rest: rest_bodies.Limits = rest_bodies.Limits()
-    metrics_path: str = metrics.PATH
-    token_file: str = ""
-    tls: tls_lib.Server | None = None
+    labels_before_versions: bool = False  # whether a new label may point at a version that does not serve yet
+    rest: bodies.Limits = bodies.Limits()
+    metrics_path: str = metrics.PATH  # where Prometheus reads; empty for nowhere
+    token_file: str = ""  # bearer tokens; empty for those of the environment, if any
+    tls: tls_lib.Server | None = None  # None speaks in clear
 
     def __post_init__(self) -> None:
         if bool(self.model) == bool(self.model_config):
@@ -92,8 +73,9 @@ class Options:
 
 def _listen(host: str, port: int, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()  # as gRPC listens there
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise errors.UsageError(
@@ -123,12 +105,14 @@ class ModelServer:
         self.models = models_lib.Models(options.load, options.labels_before_versions)
         self.retrieval: retrieval_lib.Retrieval | None = None
         self.request_log: request_log_lib.RequestLog | None = None
+        self.scheduler: scheduler_lib.Scheduler | None = None
         self._tokens: auth.Tokens | auth.Anyone = auth.ANYONE
-        self._scheduler: batching_lib.Scheduler | None = None
-        self._grpc: grpc_service.GrpcServer | None = None
+        self._loop: event_loop.EventLoop | None = None
+        self._listeners: list[socket.socket] = []
+        self._grpc: grpc_server.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
         self._watchers: list[watcher.Watcher] = []
-        self._config_file = config_watcher.ConfigFile(options.model_config, self.models)
+        self._config_file = model_file.ConfigFile(options.model_config, self.models)
 
     @property
     def source(self) -> loader.ModelSource:
@@ -157,24 +141,29 @@ class ModelServer:
             if options.request_log is not None:
                 self.request_log = request_log_lib.RequestLog(options.request_log)
             self._bind()
+            # What is there before a model is stays: looking through it for garbage would keep requests waiting.
+            gc.collect()
+            gc.freeze()
             self._load(config)
-            self._serve(gallery)
+            if gallery is not None:
+                source = self._source_of(gallery)
+                self.retrieval = retrieval_lib.Retrieval(source, options.gallery, self.request_log, gallery)
+            if self.request_log is not None:
+                self.request_log.start()
+            self._loop = event_loop.EventLoop()
+            self._loop.call(self._serve())
+            self._watch()
         except BaseException:
             self.stop()
             raise
 
     def _bind(self) -> None:
         """Takes both ports first: they tell in no time what would else be told after the model is loaded."""
-        options = self.options
         # gRPC says only that it failed, and says it on stderr too; a socket of our own knows why.
-        _listen(options.host, options.grpc_port, "--grpc-port").close()
-        address = _address(options.host, options.grpc_port)
-        self._scheduler = batching_lib.Scheduler(options.batching)
-        self._grpc = grpc_service.GrpcServer(
-            self.models, self._scheduler, address, options.grpc, self.request_log, self._tokens, options.tls
+        self._listeners += (
+            _listen(self.options.host, self.options.grpc_port, "--grpc-port"),
+            _listen(self.options.host, self.options.rest_port, "--rest-port"),
         )
-        listener = _listen(options.host, options.rest_port, "--rest-port")
-        self._rest = rest_server.RestServer(listener, options.rest, options.tls)
 
     def _load(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         options = self.options
@@ -192,36 +181,6 @@ class ModelServer:
             why = "; ".join(f"version {state.version}: {state.error_message}" for state in self.source.known())
             raise errors.WorkError(f"model {options.model}: no version loads ({why}); export it again") from error
 
-    def _serve(self, gallery: gallery_lib.Gallery | None) -> None:
-        assert self._grpc is not None and self._rest is not None and self._scheduler is not None
-        options = self.options
-        if gallery is not None:
-            source = self._source_of(gallery)
-            self.retrieval = retrieval_lib.Retrieval(source, options.gallery, self.request_log, gallery)
-        if self.request_log is not None:
-            self.request_log.start()
-        application = rest.Application(
-            self.models,
-            self._scheduler,
-            options.rest,
-            self._tokens,
-            self.retrieval,
-            self.request_log,
-            options.metrics_path,
-        )
-        self._rest.start(application, options.grace_s)
-        self._grpc.start()
-        if options.poll_s:
-            polls = [self.models.poll, *([self.retrieval.poll] if self.retrieval else [])]
-            self._watchers.append(watcher.Watcher(polls, options.poll_s))
-        if options.config_poll_s and options.model_config:
-            self._watchers.append(watcher.Watcher([self._config_file.poll], options.config_poll_s))
-        for watching in self._watchers:
-            watching.start()
-        # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
-        gc.collect()
-        gc.freeze()
-
     def _source_of(self, gallery: gallery_lib.Gallery) -> loader.ModelSource:
         """The model whose gallery it is; of a server of one model that is for Retrieval to say."""
         names = self.models.names()
@@ -232,25 +191,58 @@ class ModelServer:
             )
         return source
 
+    async def _serve(self) -> None:
+        options, (grpc_listener, rest_listener) = self.options, self._listeners
+        self.scheduler = scheduler_lib.Scheduler(options.batching)
+        asker = asking.Asker(self.scheduler)
+        answers = api.Api(self.models, asker, options.rest.timeout_s, self.retrieval, self.request_log)
+        app = application.Application(answers, options.rest, self._tokens, options.metrics_path)
+        self._rest = rest_server.RestServer(rest_listener, options.rest, options.tls)
+        address = _address(options.host, grpc_listener.getsockname()[1])
+        grpc_listener.close()  # gRPC binds the port itself
+        self._grpc = grpc_server.GrpcServer(
+            self.models, asker, address, options.grpc, self.request_log, self._tokens, options.tls
+        )
+        await self._rest.start(app, options.grace_s)
+        await self._grpc.start()
+
+    def _watch(self) -> None:
+        options = self.options
+        if options.poll_s:
+            polls = [self.models.poll, *([self.retrieval.poll] if self.retrieval else [])]
+            self._watchers.append(watcher.Watcher(polls, options.poll_s))
+        if options.config_poll_s and options.model_config:
+            self._watchers.append(watcher.Watcher([self._config_file.poll], options.config_poll_s))
+        for watching in self._watchers:
+            watching.start()
+
     def stop(self) -> None:
         """Drains: no new requests, those under way are finished within the grace, then the ports are free."""
         until = time.monotonic() + self.options.grace_s
         self.models.begin_stop()
         for watching in self._watchers:
             watching.begin_stop()
-        if self._rest is not None:
-            self._rest.begin_stop()
-        if self._grpc is not None:
-            self._grpc.stop(self.options.grace_s)
-        if self._rest is not None:
-            self._rest.stop()
-        if self._scheduler is not None:
-            self._scheduler.stop()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call(self._drain())
+            loop.close()
+        for listener in self._listeners:
+            listener.close()
+        if self.scheduler is not None:
+            self.scheduler.stop()
         if self.request_log is not None:
             self.request_log.stop(self.options.grace_s)  # after the last request
         for watching in self._watchers:
             watching.stop(max(0.0, until - time.monotonic()))  # a daemon: a longer load dies with the process
         self.models.close(max(0.0, until - time.monotonic()))
+
+    async def _drain(self) -> None:
+        if self._rest is not None:
+            self._rest.begin_stop()
+        if self._grpc is not None:
+            await self._grpc.stop(self.options.grace_s)
+        if self._rest is not None:
+            await self._rest.stop()
 
     @property
     def grpc_address(self) -> str:

@@ -14,8 +14,8 @@ from longtail.models.training import workers
 from longtail.pipeline.cli import app as cli
 from longtail.pipeline.kubeflow import step
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import rest
 from longtail.serving.model_server import server
+from longtail.serving.model_server.rest import application as rest
 from tests.pipeline.kubeflow.compile import summary
 
 TOP = pathlib.Path(__file__).resolve().parents[2]

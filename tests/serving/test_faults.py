@@ -208,33 +208,6 @@ def test_a_full_queue_refuses_at_once_and_the_server_recovers(small_server, smal
     assert small_stubs.embedding(jpeg(0), metadata=BEARER).shape == (8,)
 
 
-def test_clients_that_stop_reading_cost_bounded_memory_and_others_are_served(exported, tmp_path, tmp_path_factory):
-    folder = model_folder(exported, tmp_path_factory)
-    (tmp_path / "batching").write_text("max_batch_size { value: 4 }\nnum_batch_threads { value: 2 }\n")
-    arguments = ["--model", str(folder), "--batching-parameters-file", str(tmp_path / "batching")]
-    with server_process.ServerProcess(arguments) as server:
-        stubs = faulty.Stubs(server.grpc_address)
-        send_and_never_read(server, stubs)
-        stubs.channel.close()
-
-
-def send_and_never_read(server, stubs):
-    """Answers of 3.4 GB in all, of which 256 MiB may wait, beside a batch of 16 MiB in each thread."""
-    calls, rows = 400, 2
-    before = server_process.resident_bytes(server.pid)
-    message = faulty.large(rows).SerializeToString()
-    host, _, port = server.grpc_address.rpartition(":")
-    with contextlib.ExitStack() as stack:
-        for _ in range(4):
-            deaf = stack.enter_context(socket.create_connection((host, int(port))))
-            streams = range(1, 2 * calls // 4, 2)
-            deaf.sendall(faulty.PREFACE + b"".join(faulty.http2_call(stream, message) for stream in streams))
-        for seed in range(20):
-            assert stubs.embedding(jpeg(seed), timeout=60).shape == (8,)
-        grown = server_process.resident_bytes(server.pid) - before
-    assert grown < calls * rows * faulty.LARGE_BYTES / 3  # what may wait is held more than once: 0.9 GB was seen
-
-
 # -- rude clients
 
 

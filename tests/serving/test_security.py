@@ -22,11 +22,11 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from longtail.models import errors
 from longtail.serving import client
 from longtail.serving import security
-from longtail.serving.model_server import auth
 from longtail.serving.model_server import metrics
-from longtail.serving.model_server import rest
 from longtail.serving.model_server import server as server_lib
-from longtail.serving.model_server import tls
+from longtail.serving.model_server.config import auth
+from longtail.serving.model_server.config import tls
+from longtail.serving.model_server.rest import application as rest
 from tests.serving import conftest
 
 CA, OTHER_CA = trustme.CA(), trustme.CA()

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from longtail.models import backbones
 from longtail.models.export import preprocess
 from longtail.models.export import saved_model
 from longtail.models.export import signatures
@@ -55,6 +57,53 @@ sys.exit(bool(foreign or python) or not ops)
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-500:]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An embedder with statistics of its own, and the folder it is exported to."""
+    tf.keras.utils.set_random_seed(3)
+    embedder = backbones.build_embedder("conv4", (16, 16, 1), 8)
+    embedder(tf.random.normal([32, 16, 16, 1]), training=True)
+    folder = tmp_path_factory.mktemp("exported") / "1"
+    saved_model.export(embedder, preprocess.Preprocess((16, 16, 1)), str(folder))
+    return embedder, folder
+
+
+def test_the_frozen_model_answers_as_the_unfrozen_one_in_both_signatures(exported):
+    embedder, folder = exported
+    unfrozen = saved_model.ServedEmbedder(embedder, preprocess.Preprocess((16, 16, 1)))
+    frozen = tf.saved_model.load(str(folder)).signatures
+    pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 1), np.uint8))
+    encoded = tf.constant([*(tf.io.encode_png(image).numpy() for image in pixels), b"broken"])
+    for found, expected in (
+        (frozen[signatures.SERVING](image_bytes=encoded), unfrozen.from_bytes(encoded)),
+        (frozen[signatures.PIXELS](pixels=pixels), unfrozen.from_pixels(pixels)),
+    ):
+        np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=1e-6)
+        np.testing.assert_array_equal(found["status"], expected["status"])
+
+
+def test_no_variable_and_no_function_that_nobody_calls_is_left(exported):
+    folder = exported[1]
+    graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    ops = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
+    assert not {op for op in ops if "Variable" in op or op == "VarHandleOp"} and not (folder / "variables").exists()
+    assert not any("save" in function.signature.name for function in graph.library.function)
+
+
+def test_both_signatures_share_the_weights(exported):
+    embedder, folder = exported
+    weights = sum(weight.numpy().nbytes for weight in embedder.weights)
+    assert weights < (folder / "saved_model.pb").stat().st_size < 2 * weights
+
+
+def test_the_weights_beside_it_make_the_embedder_again(exported):
+    embedder, folder = exported
+    again = backbones.build_embedder("conv4", (16, 16, 1), 8)
+    again.load_weights(str(folder / signatures.WEIGHTS_FILE))
+    images = tf.random.normal([4, 16, 16, 1])
+    np.testing.assert_allclose(again(images), embedder(images), atol=1e-6)
 
 
 def test_warmup_requests_are_prediction_logs_the_model_answers(tiny_saved_model):

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 MOUNTED = "/models"  # where a container sees them
 
@@ -34,6 +35,11 @@ model_config_list {{
     base_path: "{MOUNTED}/mixed"
     model_platform: "tensorflow"
     model_version_policy {{ all {{}} }}
+  }}
+  config {{
+    name: "odd"
+    base_path: "{MOUNTED}/odd"
+    model_platform: "tensorflow"
   }}
   config {{
     name: "mobilenet"
@@ -116,6 +122,28 @@ class Mixed(tf.Module):
         return {"more": count + by}
 
 
+class Odd(tf.Module):
+    """Types that are rare, and a signature that states another than its graph has."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def half(self, x):
+        return {"half": tf.cast(x, tf.float16), "bfloat16": tf.cast(x, tf.bfloat16)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def liar(self, x):
+        return {"y": x + 1.0}
+
+
+def odd(path: str) -> None:
+    """Saves `Odd`, whose signature "liar" says that it takes int32."""
+    model = Odd()
+    tf.saved_model.save(model, path, signatures={"half": model.half, "liar": model.liar})
+    file = pathlib.Path(path, "saved_model.pb")
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    saved.meta_graphs[0].signature_def["liar"].inputs["x"].dtype = tf.int32.as_datatype_enum
+    file.write_bytes(saved.SerializeToString())
+
+
 def mobilenet() -> tf.keras.Model:
     """A Keras application, the same whenever it is made."""
     model = tf.keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=10)
@@ -135,6 +163,7 @@ def write(folder: str) -> None:
     mixed = Mixed()
     signatures = {"serving_default": mixed.__call__, "step": mixed.step}
     tf.saved_model.save(mixed, str(at / "mixed" / "1"), signatures=signatures)
+    odd(str(at / "odd" / "1"))
     mobilenet().export(str(at / "mobilenet" / "1"))
     (at / "models.config").write_text(CONFIG)
 

@@ -28,6 +28,10 @@ class _Rows(tf.Module):
         """Its outputs have other rows than its inputs, which the shapes do not say."""
         return {"distinct": tf.unique(x).y}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def deep(self, x):
+        return {"deep": tf.reshape(x, [-1] + [1] * 39)}
+
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string, name="a"), tf.TensorSpec([None], tf.string, name="b")]
     )
@@ -44,7 +48,7 @@ class _Rows(tf.Module):
 def write(path: os.PathLike) -> str:
     """Saves the model at `path`; returns it."""
     model = _Rows()
-    names = ("double", "total", "distinct", "join", "outer")
+    names = ("double", "total", "distinct", "deep", "join", "outer")
     tf.saved_model.save(model, str(path), signatures={name: getattr(model, name) for name in names})
     return str(path)
 

@@ -220,6 +220,15 @@ def test_the_server_listens_on_loopback_by_default(server):
     assert re.fullmatch(r"127\.0\.0\.1:\d+", server.rest_address)
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too_on_both_ports(model_folder):
+    with server_lib.ModelServer(options(model_folder, host="::")) as server:
+        ports = [int(address.rpartition(":")[2]) for address in (server.grpc_address, server.rest_address)]
+        for host in ("127.0.0.1", "::1"):
+            for port in ports:
+                socket.create_connection((host, port), timeout=60).close()
+
+
 def test_a_stopped_server_is_out_of_reach(model_folder):
     with server_lib.ModelServer(options(model_folder)) as server:
         address = server.grpc_address

@@ -1,0 +1,170 @@
+"""Requests that wait to be put together, and the options that say how."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Hashable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longtail.serving.model_server.runtime import servable as servable_lib
+
+if TYPE_CHECKING:
+    from longtail.serving.model_server.batching import scheduler
+
+# Shares of the timeout, for a server that has nothing to do:
+_PAUSE = 0.1  # a pause between requests in which it does not wait for the next
+_LINGER = 0.2  # it waits no longer than this, however fast they come
+# Sizes of batches, where requests can be had in any number. TensorFlow compiles its kernels for every size anew, and
+# keeps about a thousand: with every size there is it compiles for ever, and its memory grows.
+_USUAL = frozenset([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """As TF Serving's BatchingParameters, with our defaults."""
+
+    max_batch_size: int = 32  # rows; a request of more runs alone, and of larger ones an image costs hardly less
+    batch_timeout_micros: int = 40_000  # longest wait of a request for others
+    max_enqueued_batches: int = 512  # full ones that may wait for each signature; what comes beyond is refused
+    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)  # batches at once
+    allowed_batch_sizes: tuple[int, ...] = ()  # a batch is padded to the next of these; none pads nothing
+    pad_variable_length_inputs: bool = False  # whether requests of different shapes are padded into one batch
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if self.batch_timeout_micros < 0:
+            raise ValueError(f"batch_timeout_micros must not be below 0. Received: {self.batch_timeout_micros}")
+        sizes = self.allowed_batch_sizes
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
+            raise ValueError(
+                f"allowed_batch_sizes must rise, and end with max_batch_size, {self.max_batch_size}. Received: "
+                f"{', '.join(map(str, sizes))}"
+            )
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait of a request for others, seconds."""
+        return self.batch_timeout_micros / 1e6
+
+    def padded(self, rows: int) -> int:
+        """The size a batch of `rows` is run at."""
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+
+
+class Pace:
+    """How fast requests come, lately, and so whether the next is worth waiting for."""
+
+    def __init__(self, options: Options):
+        self._longest = _PAUSE * options.timeout_s
+        self._pause = 2 * self._longest
+        self._last_at = 0.0
+
+    def add(self, now: float) -> None:
+        """Counts a request."""
+        # One long pause says little: clients that were all answered at once are all silent at once.
+        self._pause += 0.1 * (min(now - self._last_at, 2 * self._longest) - self._pause)
+        self._last_at = now
+
+    def wait_s(self) -> float:
+        """How long after a request the next is worth waiting for, seconds."""
+        return 0.0 if self._pause > self._longest else min(3 * self._pause, self._longest)
+
+
+class Queue:
+    """Requests that can go into one batch: they ask the same signature for rows of the same shape.
+
+    Args:
+      key: what tells it from other queues.
+      signature: what they ask.
+      limit: rows in a batch; 1 where each request runs alone, however many rows it has.
+    """
+
+    def __init__(self, key: Hashable, signature: servable_lib.Signature, limit: int):
+        self.key = key
+        self.signature = signature
+        self.limit = limit
+        self.tickets: collections.deque[scheduler.Ticket] = collections.deque()
+        self._rows = 0
+        self._last_at = 0.0
+
+    def is_full(self, rows: int, options: Options) -> bool:
+        """Whether a request of so many rows is too much."""
+        waiting = len(self.tickets) + 1 if self.limit == 1 else self._rows + rows
+        return waiting > options.max_enqueued_batches * self.limit
+
+    def add(self, ticket: "scheduler.Ticket") -> None:
+        """Lets a request wait."""
+        ticket.queue = self
+        self.tickets.append(ticket)
+        self._rows += ticket.rows
+        self._last_at = ticket.queued_at
+
+    def remove(self, ticket: "scheduler.Ticket") -> None:
+        """Lets a request wait no more."""
+        ticket.queue = None
+        self.tickets.remove(ticket)
+        self._rows -= ticket.rows
+
+    def take(self, is_padded: bool) -> list["scheduler.Ticket"]:
+        """The next batch: as many requests as may go into it, or so few less that it has one of the usual sizes.
+
+        One that `is_padded` to an allowed size need not have a usual one.
+        """
+        rows = [0]
+        for ticket in self.tickets:
+            if len(rows) > 1 and rows[-1] + ticket.rows > self.limit:
+                break
+            rows.append(rows[-1] + ticket.rows)
+        count = len(rows) - 1
+        if not is_padded:
+            usual = [number for number, size in enumerate(rows) if size in _USUAL or size == self.limit]
+            if usual and 3 * rows[usual[-1]] >= 2 * rows[-1]:
+                count = usual[-1]
+        batch = [self.tickets.popleft() for _ in range(count)]
+        for ticket in batch:
+            ticket.queue = None
+        self._rows -= rows[count]
+        return batch
+
+    def due_at(self, busy: float, pace: Pace, options: Options) -> float:
+        """When its next batch is to be run: at once if full, else the later, the larger a share of threads is busy."""
+        if self._rows >= self.limit:
+            return 0.0
+        begun, timeout = self.tickets[0].queued_at, options.timeout_s
+        return max(min(self._last_at + pace.wait_s(), begun + _LINGER * timeout), begun + busy * timeout)
+
+
+def size_of(inputs: servable_lib.Inputs) -> int:
+    """How many bytes a request holds."""
+    arrays = inputs.values()
+    return sum(each.nbytes + (sum(map(len, each.flat)) if each.dtype == np.object_ else 0) for each in arrays)
+
+
+def same_shape(parts: Sequence[servable_lib.Inputs]) -> list[servable_lib.Inputs]:
+    """Requests of one shape but for the rows: shorter ones are filled with their first value, as TF Serving does."""
+    found: list[servable_lib.Inputs] = []
+    shapes = {
+        alias: tuple(map(max, *(part[alias].shape[1:] for part in parts))) if array.ndim > 1 else ()
+        for alias, array in parts[0].items()
+    }
+    for part in parts:
+        filled = {}
+        for alias, array in part.items():
+            filled[alias] = array
+            if array.shape[1:] != shapes[alias]:
+                nothing = b"" if array.dtype == np.object_ else 0
+                wide = np.full((len(array), *shapes[alias]), array.flat[0] if array.size else nothing, array.dtype)
+                wide[tuple(slice(size) for size in array.shape)] = array
+                filled[alias] = wide
+        found.append(filled)
+    return found
+
+
+def padding(part: servable_lib.Inputs, rows: int) -> servable_lib.Inputs:
+    """So many times the first row of a request, as TF Serving fills a batch."""
+    return {alias: np.broadcast_to(array[:1], (rows, *array.shape[1:])) for alias, array in part.items()}
