@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -102,9 +103,9 @@ def _ingestion(source: str, out: str) -> None:
     made = component.ImageExampleGen(**parameters)
     examples, quarantine = standard_artifacts.Examples(), artifacts.Quarantine()
     examples.uri, quarantine.uri = os.path.join(out, "examples"), os.path.join(out, "quarantine")
-    beam = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none"]
+    beam: list[Any] = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none"]
     context = executor.Executor.Context(beam_pipeline_args=beam, tmp_dir=os.path.join(out, "tmp"))
-    outputs = {executor.EXAMPLES_KEY: [examples], executor.QUARANTINE_KEY: [quarantine]}
+    outputs: dict[str, list[Any]] = {executor.EXAMPLES_KEY: [examples], executor.QUARANTINE_KEY: [quarantine]}
     executor.Executor(context).Do({}, outputs, made.exec_properties)
 
 

@@ -73,6 +73,7 @@ def _main(count: int, side: int) -> None:
     from longtail.models import config as config_lib
     from longtail.models.export import preprocess
     from longtail.models.training import data as training_data
+    from longtail.models.training import records
 
     shape, classes = (32, 32, 1), -(-count // _IMAGES_EACH)
     training = config_lib.Training(batch=min(_BATCH, count), epochs=2, cache_megabytes=0)
@@ -84,6 +85,7 @@ def _main(count: int, side: int) -> None:
         data = training_data.read_training_set([os.path.join(folder, "data-*.gz")], census)
     read_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     encoded = data.encoded
+    assert isinstance(encoded, records.Records)
     index, disk_mib = (encoded.memory + data.class_ids.nbytes) / count, encoded.disk / 2**20
     ours, steps = training_data.batches(data, decode, settings)
     plain = tf.data.Dataset.from_tensor_slices(np.asarray(encoded)).repeat().batch(training.batch)

@@ -4,6 +4,7 @@ import abc
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
+from typing import Any
 
 from longtail.components.data import base
 from longtail.components.data import names
@@ -288,6 +289,6 @@ def _lines(read: Callable[[str], bytes], name: str, hint: str, optional: bool = 
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Any] = {
     "folder": Folder, "market1501": Market1501, "dukemtmc": DukeMtmcReid, "msmt17": Msmt17, "lfw": Lfw,
 }  # fmt: skip

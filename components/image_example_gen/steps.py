@@ -68,6 +68,7 @@ class CheckImages(beam.DoFn):
         self._spool = spool.Writer(self._partial)
 
     def finish_bundle(self) -> None:
+        assert self._spool is not None
         self._spool.close()
         self._spool = None
 
@@ -84,6 +85,7 @@ class CheckImages(beam.DoFn):
         split = splits.output_split(item, self._held_out)
         side = features.TRAIN if split == features.TRAIN_SPLIT else (item.split or "").encode()
         example = to_example(item, image, sha256)
+        assert self._spool is not None
         place = self._spool.write(example.SerializeToString(deterministic=True))
         yield Row(split, item.identity, item.path, sha256, side, place)
 

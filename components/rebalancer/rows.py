@@ -45,10 +45,12 @@ class Spool(beam.DoFn):
         self._spool = spool.Writer(self._folder)
 
     def finish_bundle(self) -> None:
+        assert self._spool is not None
         self._spool.close()
         self._spool = None
 
     def process(self, record: bytes) -> Iterator[Any]:
+        assert self._spool is not None
         identity, path, sha256 = image_of(record)
         yield identity, (path, sha256, self._spool.write(record))
 

@@ -132,9 +132,9 @@ class Stages:
 
     def _third(self, head, tail, more_tail, seed):
         if self._config.variant == "transfer":
-            return self._transfer(*head, to=tail[1]), tail[1]
+            return self._transfer(head[0], head[1], to=tail[1]), tail[1]
         if self._config.variant == "random":
-            return self._transfer.at_random(*head, to=tail[1], seed=seed), tail[1]
+            return self._transfer.at_random(head[0], head[1], to=tail[1], seed=seed), tail[1]
         return more_tail
 
     def _learn(self, rich, labels):

@@ -146,7 +146,7 @@ def score_queries(
     kept_apart = {"cameras": (query_cameras, gallery_cameras), "files": (query_files, gallery_files)}
     _check(query, gallery, kept_apart, exclude_self)
     identity, gallery_identity = _dense_codes(query_ids, gallery_ids)
-    apart = [_dense_codes(*both) for both in kept_apart.values() if both[0] is not None]
+    apart = [_dense_codes(one, other) for one, other in kept_apart.values() if one is not None and other is not None]
     by_identity = np.argsort(gallery_identity, kind="stable")
     bounds = np.searchsorted(gallery_identity[by_identity], np.arange(identity.max(initial=-1) + 2))
 

@@ -71,7 +71,7 @@ def report(
     embedded = embed(tested.encoded)
     figures, by_identity = _scores(recipe, embedded, tested)
     spread = angular.angular_spread(embedded, tested.identities, set(tested.identities))
-    trained_on = embed(training_set.encoded)
+    trained_on = embed(np.asarray(training_set.encoded))
     return {
         **_told(setting, method, seed, figures, seconds),
         **by_identity,

@@ -1,5 +1,6 @@
 """The paper's analyses of a finished run: figures beside the paper's, and a picture of them."""
 
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Analysis(NamedTuple):
     """
 
     figures: dict[str, Any]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     png: bytes
 
 
@@ -63,7 +64,8 @@ def closed(root: str) -> Analysis:
         "nearest": analysis.nearest(embedded, viewed.embedded_centres),
     }
     found = analysis.closed_set(answers, asked.labels, viewed.is_head)
-    rows = [("classes", "images", "classifier, %", "nearest centre, %", "paper, m-L2, %", "paper, transfer, %")]
+    titles = ("classes", "images", "classifier, %", "nearest centre, %", "paper, m-L2, %", "paper, transfer, %")
+    rows: list[tuple[str, ...]] = [titles]
     groups = {}
     for kind, its in found.items():
         of_paper = [f"{100 * one['classifier']:.1f}, {100 * one['nearest']:.1f}" for one in paper.CLOSED[kind].values()]

@@ -36,7 +36,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
-def lines(title: str, across: str, along: Sequence[float], curves: Mapping[str, Sequence[float]]) -> bytes:
+def lines(title: str, across: str, along: np.ndarray | Sequence[float], curves: Mapping[str, Sequence[float]]) -> bytes:
     """A PNG with a line for each name over `along`."""
     figure = figure_lib.Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()

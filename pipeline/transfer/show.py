@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from longtail.models import errors
 from longtail.models.feature_transfer import transfer
@@ -60,10 +61,10 @@ class _Sheet:
         its = (self._read.labels == label) & self._read.is_trained
         return self._read.pixels[its][: _COLUMNS - 1]
 
-    def _draw(self, rich: np.ndarray) -> list[np.ndarray]:
+    def _draw(self, rich: npt.ArrayLike) -> list[np.ndarray]:
         return list(self._viewed.run("decode", np.atleast_2d(rich)))
 
-    def _add(self, text: str, first: np.ndarray | None, rich: np.ndarray) -> None:
+    def _add(self, text: str, first: np.ndarray | None, rich: npt.ArrayLike) -> None:
         self.rows.append((text, [first, *self._draw(rich)]))
 
     def error(self) -> float:
