@@ -133,32 +133,34 @@ def test_serve_says_where_it_serves_and_ends_well_on_sigterm(processes, tiny_sav
     assert "model tiny version 1" in ready and version == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_returns_on_a_signal_and_leaves_the_handlers_as_they_were(tiny_saved_model, monkeypatch, number):
-    before = signal.getsignal(number)
-    monkeypatch.setattr(serve.typer, "echo", lambda line: signal.raise_signal(number))
-    serve.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0)
-    assert signal.getsignal(number) == before
+@pytest.fixture
+def serve_then(processes):
+    """Serves in a process of its own, and does a deed of `tests.serving.serve_then`; what it printed."""
+
+    def run(deed, **options):
+        with processes.popen("tests.serving.serve_then", deed, json.dumps(options), stdout=subprocess.PIPE) as process:
+            said = process.stdout.read()
+            assert process.wait() == 0
+        return json.loads(said)
+
+    return run
 
 
-def test_serve_keeps_what_is_asked_and_finishes_its_file_on_a_signal(tiny_saved_model, tmp_path, monkeypatch):
-    def ask(line):
-        with client.Client(line.partition("gRPC ")[2].partition(",")[0], "tiny") as opened:
-            opened.embed([conftest.encode(0)])
-        signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("deed", ["terminate", "interrupt"])
+def test_serve_returns_on_a_signal_and_leaves_the_handlers_as_they_were(serve_then, tiny_saved_model, deed):
+    assert serve_then(deed, model=str(tiny_saved_model))["as_before"]
 
-    monkeypatch.setattr(serve.typer, "echo", ask)
+
+def test_serve_keeps_what_is_asked_and_finishes_its_file_on_a_signal(serve_then, tiny_saved_model, tmp_path):
     folder = tmp_path / "log"
-    serve.serve(model=str(tiny_saved_model), grpc_port=0, rest_port=0, request_log=str(folder), request_log_rate=1.0)
+    serve_then("ask", model=str(tiny_saved_model), request_log=str(folder), request_log_rate=1.0)
     [path] = folder.iterdir()
     assert path.suffix == ".tfrecord" and path.stat().st_size > len(conftest.encode(0))
 
 
-def test_serve_does_not_say_with_gallery_where_the_gallery_is_refused(tiny_saved_model, tmp_path, monkeypatch):
+def test_serve_does_not_say_with_gallery_where_the_gallery_is_refused(serve_then, tiny_saved_model, tmp_path):
     conftest.write_gallery(tmp_path / "old", np.eye(8), model_version=6)
-    said = []
-    monkeypatch.setattr(serve.typer, "echo", lambda line: (said.append(line), signal.raise_signal(signal.SIGTERM)))
-    serve.serve(model=str(tiny_saved_model), gallery=str(tmp_path / "old"), grpc_port=0, rest_port=0)
+    said = serve_then("terminate", model=str(tiny_saved_model), gallery=str(tmp_path / "old"))["said"]
     assert "serving model tiny version 1: gRPC" in said[0]
 
 
