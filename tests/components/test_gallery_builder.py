@@ -74,6 +74,7 @@ def test_the_card_names_the_model_and_counts_what_was_left_out(build):
             "dimension": 2,
             "count": 2,
             "undecodable": 1,
+            "thresholds": [],
         }
 
 
