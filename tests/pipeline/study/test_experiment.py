@@ -318,7 +318,7 @@ def test_final_models_are_scored_on_further_data_without_the_identities_of_the_s
     assert row["paired_mAP"] == cloud["further"]["more"]["mAP"] - plain["further"]["more"]["mAP"]
     assert row["paired_interval"][0] <= row["paired_mAP"] <= row["paired_interval"][1]
     titles = [one.title for one in table.render(found["summary"])]
-    assert titles == ["test identities", "more", "angular variance, rad²"]
+    assert titles == ["test identities", "more", "trained identities, new images", "angular variance, rad²"]
 
 
 def test_weights_make_the_intervals_centre_the_difference_of_map(finished):

@@ -101,7 +101,7 @@ def test_the_newest_kfp_sdk_reads_every_field(kfp_python, compiled):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["name"] == "longtail-glyphs" and set(found["tasks"]) == names()
-    assert found["inputs"]["head_scale"] == ["Float", 24.0] and found["inputs"]["span"] == ["Integer", 1]
+    assert found["inputs"]["head_scale"] == ["Float", 8.0] and found["inputs"]["span"] == ["Integer", 1]
     assert found["limits"]["Trainer_executor"] == ["4", "8Gi", "nvidia.com/gpu", "1"]
     assert found["nodes"] == {"Trainer_executor": {"labels": {"accelerator": "nvidia-t4"}, "tolerations": 0}}
     assert found["retries"]["Trainer"] == 2 and found["retries"]["DriftGate"] == 0
