@@ -190,7 +190,7 @@ def test_two_replicas_train_with_one_state_and_resume(two_replicas, tmp_path):
     [
         ({"head": {"name": "cosfase"}}, "head.name must be one of softmax, .*, not 'cosfase'"),
         ({"leap": {"variant": "some"}}, "leap.variant must be one of none, vanilla, full, .*, not 'some'"),
-        ({"model": {"backbone": "vgg"}}, "model.backbone must be one of conv4, resnet18, resnet50, not 'vgg'"),
+        ({"model": {"backbone": "vgg"}}, "model.backbone must be one of conv4, .*, not 'vgg'"),
         ({"model": {"weights": "none.h5"}}, "backbone 'conv4' takes none"),
         ({"model": {"backbone": "resnet50", "image": (32, 32, 3), "weights": "none.h5"}}, "no file none.h5"),
         ({"model": {"image": (16, 16)}}, "model.image"),

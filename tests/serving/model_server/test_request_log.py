@@ -63,7 +63,7 @@ def started(folder, **changes):
 
 
 def test_images_asked_over_grpc_are_kept_as_they_came(model_folder, tmp_path):
-    asked = [conftest.encode(0), b"no image"]
+    asked = [conftest.encode(0), conftest.encode(1)]
     with (
         server_lib.ModelServer(options(model_folder, tmp_path / "log")) as server,
         client.Client(server.grpc_address, "tiny") as opened,
