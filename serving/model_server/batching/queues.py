@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longtail.serving.model_server import metrics
 from longtail.serving.model_server.runtime import servable as servable_lib
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Queue:
         """Lets a request wait."""
         ticket.queue = self
         self.tickets.append(ticket)
+        metrics.QUEUED.inc()
         self._rows += ticket.rows
         self._last_at = ticket.queued_at
 
@@ -108,6 +110,7 @@ class Queue:
         """Lets a request wait no more."""
         ticket.queue = None
         self.tickets.remove(ticket)
+        metrics.QUEUED.dec()
         self._rows -= ticket.rows
 
     def take(self, is_padded: bool) -> list["scheduler.Ticket"]:
@@ -126,6 +129,7 @@ class Queue:
             if usual and 3 * rows[usual[-1]] >= 2 * rows[-1]:
                 count = usual[-1]
         batch = [self.tickets.popleft() for _ in range(count)]
+        metrics.QUEUED.dec(count)
         for ticket in batch:
             ticket.queue = None
         self._rows -= rows[count]

@@ -81,9 +81,6 @@ class Scheduler:
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._due = threading.Condition(self._lock)
-        self._ungauge = metrics.gauge(
-            "longtail_serving_queued_requests", "Requests that wait for a batch.", self.waiting
-        )
         for number in range(self.options.num_batch_threads):
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
@@ -271,4 +268,3 @@ class Scheduler:
         with self._lock:
             self._stopping = True
             self._due.notify()
-        self._ungauge()

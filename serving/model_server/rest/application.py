@@ -64,14 +64,6 @@ class Application:
         self._metrics_path = metrics_path
         self._bodies = bodies.Bodies(limits)
         self._in_flight = 0
-        self._ungauge = metrics.gauge(
-            "longtail_serving_rest_in_flight", "REST requests under way.", lambda: self._in_flight
-        )
-
-    def close(self) -> None:
-        """Ends its threads."""
-        self._ungauge()
-        self._api.close()
 
     async def __call__(self, scope: Mapping[str, Any], receive: bodies.Receive, send: Send) -> None:
         """Answers a request."""
@@ -83,8 +75,9 @@ class Application:
         body = bodies.Body(self._bodies, receive)
         self._in_flight += 1
         try:
-            reply = await self._reply(scope, path, body)
-            await reply.send(send)
+            with metrics.REST.track_inprogress():
+                reply = await self._reply(scope, path, body)
+                await reply.send(send)
         except bodies.GoneError:
             return
         finally:
@@ -116,7 +109,7 @@ class Application:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if self._metrics_path and path == self._metrics_path and method == "GET":
             return _Reply(metrics.page(), kind=metrics.CONTENT_TYPE.encode())
-        if not paths.is_api(path):
+        if not path.startswith(paths.API):
             return _Reply(json_answers.dump({"error": "Not Found"}), 404)
         if method == "OPTIONS":  # no page of another site may ask: there are no headers of CORS, as in TF Serving
             if headers.get(b"origin", b"").startswith((b"http://", b"https://")):
