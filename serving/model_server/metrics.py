@@ -47,7 +47,6 @@ _QUEUING = _histogram(
 _RUNS = _counter(_SESSION + "wrapped_run_count", "Batches run.")
 _INPUT_SIZE = _histogram(_SESSION + "input_batch_size", "Rows of a request.", **_SIZES)
 _PROCESSED_SIZE = _histogram(_SESSION + "processed_batch_size", "Rows of a batch.", **_SIZES)
-_PADDING = _histogram(_SESSION + "padding_size", "Rows of padding.", "execution_batch_size", **_SIZES)
 # tensorflow/cc/saved_model/loader.cc
 _LOADS = _counter(":tensorflow:cc:saved_model:load_attempt_count", "Tries to load.", "model_path", "status")
 _LOAD_LATENCY = _counter(":tensorflow:cc:saved_model:load_latency", "Microseconds of loading.", "model_path")
@@ -80,11 +79,10 @@ def request(model: str, api: str, entrypoint: str, code: grpc.StatusCode, second
         _LATENCY.labels(model, api, entrypoint).observe(seconds * _MICROS)
 
 
-def batch(model: str, rows: Sequence[int], size: int, waited_s: Sequence[float], run_s: float) -> None:
-    """Counts a batch of `size` rows, padding among them: each request's rows and wait for it, and the model's time."""
+def batch(model: str, rows: Sequence[int], waited_s: Sequence[float], run_s: float) -> None:
+    """Counts a batch: each request's rows and wait for it, and the model's time."""
     _RUNS.inc()
-    _PROCESSED_SIZE.observe(size)
-    _PADDING.labels(str(size)).observe(size - sum(rows))
+    _PROCESSED_SIZE.observe(sum(rows))
     runtime = _RUNTIME.labels(model, "Predict", "TF1")
     for count, waited in zip(rows, waited_s, strict=True):
         _INPUT_SIZE.observe(count)

@@ -41,7 +41,7 @@ class Guard(grpc.aio.ServerInterceptor):
       limited: the method that runs models.
     """
 
-    def __init__(self, tokens: auth.Tokens | auth.Anyone, max_requests: int, limited: str):
+    def __init__(self, tokens: auth.Tokens | None, max_requests: int, limited: str):
         self._tokens = tokens
         self._max_requests = max_requests
         self._limited = limited
@@ -58,7 +58,7 @@ class Guard(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if not method.startswith(_HEALTH):
             try:
-                if self._tokens is not auth.ANYONE:
+                if self._tokens is not None:
                     self._tokens.check(dict(handler_call_details.invocation_metadata).get("authorization"))
                 if self._stopping:
                     raise request_errors.stopping()

@@ -65,7 +65,7 @@ class GrpcServer:
         address: str,
         options: Options = Options(),
         request_log: request_log_lib.RequestLog | None = None,
-        tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
+        tokens: auth.Tokens | None = None,
         tls: tls_lib.Server | None = None,
     ):
         self._guard = guard_lib.Guard(tokens, options.max_requests, f"/{PREDICTION}/Predict")

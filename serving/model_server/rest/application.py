@@ -55,7 +55,7 @@ class Application:
         self,
         api: api_lib.Api,
         limits: bodies.Limits,
-        tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
+        tokens: auth.Tokens | None = None,
         metrics_path: str = metrics.PATH,
     ):
         self._api = api
@@ -87,7 +87,8 @@ class Application:
     async def _reply(self, scope: Mapping[str, Any], path: str, body: bodies.Body) -> _Reply:
         try:
             headers = dict(scope["headers"])
-            self._tokens.check(headers.get(b"authorization"))
+            if self._tokens is not None:
+                self._tokens.check(headers.get(b"authorization"))
             # What is only looked at has as many again: somebody looks after a server that is full.
             if self._in_flight > self._limits.max_in_flight * (1 if scope["method"] == "POST" else 2):
                 metrics.refused("too_many")

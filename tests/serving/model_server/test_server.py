@@ -143,7 +143,7 @@ def test_stopping_drains_while_a_version_is_being_loaded_and_does_not_wait_for_i
     poll = server.models.poll
 
     def slow_poll():
-        if threading.current_thread().name != "version-watcher":
+        if threading.current_thread().name != "watcher":
             return poll()
         loading.set()
         may_end.wait()
