@@ -3,12 +3,18 @@
 One registry for the process, as TF Serving's is.
 """
 
+import asyncio
+import contextlib
 import itertools
 import re
+import time
+from collections.abc import Iterator
 from collections.abc import Sequence
 
 import grpc
 import prometheus_client
+
+from longtail.serving.model_server.runtime import request_errors
 
 PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,6 +29,10 @@ prometheus_client.ProcessCollector(registry=_registry)
 
 def _counter(name: str, documentation: str, *labels: str) -> prometheus_client.Counter:
     return prometheus_client.Counter(name, documentation, labels, registry=_registry)
+
+
+def _gauge(name: str, documentation: str) -> prometheus_client.Gauge:
+    return prometheus_client.Gauge(name, documentation, registry=_registry)
 
 
 def _histogram(
@@ -56,9 +66,9 @@ _WARM_UP_RECORDS = _counter(_SERVING + "model_warmup_records_read", "Requests ru
 _LOGGED = _counter(_SERVING + "request_log_count", "Requests for the log.", "model_name", "status_code")
 
 # Of our own. Those under way and waiting are of all servers of the process together.
-QUEUED = prometheus_client.Gauge("longtail_serving_queued_requests", "Requests that wait for a batch.", registry=_registry)
-GRPC = prometheus_client.Gauge("longtail_serving_grpc_in_flight", "gRPC calls under way.", registry=_registry)
-REST = prometheus_client.Gauge("longtail_serving_rest_in_flight", "REST requests under way.", registry=_registry)
+QUEUED = _gauge("longtail_serving_queued_requests", "Requests that wait for a batch.")
+GRPC = _gauge("longtail_serving_grpc_in_flight", "gRPC calls under way.")
+REST = _gauge("longtail_serving_rest_in_flight", "REST requests under way.")
 REASONS = ("queue_full", "expired", "cancelled", "too_large", "too_many", "too_slow", "unauthenticated")
 _REFUSED = _counter("longtail_serving_refused", "Requests that were refused or given up.", "reason")
 _refused = {reason: _REFUSED.labels(reason) for reason in REASONS}
@@ -77,6 +87,23 @@ def request(model: str, api: str, entrypoint: str, code: grpc.StatusCode, second
     _REQUESTS.labels(model, code.name).inc()
     if code is grpc.StatusCode.OK:
         _LATENCY.labels(model, api, entrypoint).observe(seconds * _MICROS)
+
+
+@contextlib.contextmanager
+def counted(model: str, api: str, entrypoint: str) -> Iterator[None]:
+    """Counts the request that is answered in the block; see `request`."""
+    began, code = time.perf_counter(), grpc.StatusCode.INTERNAL
+    try:
+        yield
+        code = grpc.StatusCode.OK
+    except request_errors.RequestError as error:
+        code = error.code
+        raise
+    except asyncio.CancelledError:
+        code = grpc.StatusCode.CANCELLED
+        raise
+    finally:
+        request(model, api, entrypoint, code, time.perf_counter() - began)
 
 
 def batch(model: str, rows: Sequence[int], waited_s: Sequence[float], run_s: float) -> None:

@@ -54,7 +54,7 @@ def of_tensors(signature: str, inputs: Mapping[str, tf.Tensor | np.ndarray]) -> 
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     for alias, tensor in inputs.items():
-        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor), as_content=True))
+        tensors.fill_proto(request.inputs[alias], np.asarray(tensor), as_content=True)
     return request
 
 
@@ -153,7 +153,8 @@ class RequestLog:
         path, count = os.path.join(self.options.folder, name), 0
         try:
             with tf.io.TFRecordWriter(path + PARTIAL) as writer:
-                for count, record in enumerate(self._of_a_file(first), 1):
+                for record in self._of_a_file(first):
+                    count += 1
                     writer.write(record.SerializeToString())
                     metrics.logged(record.log_metadata.model_spec.name, grpc.StatusCode.OK)
             tf.io.gfile.rename(path + PARTIAL, path)

@@ -105,7 +105,7 @@ class ModelServer:
         self.request_log: request_log_lib.RequestLog | None = None
         self.scheduler: scheduler_lib.Scheduler | None = None
         self._tokens: auth.Tokens | None = None
-        self._loop: event_loop.EventLoop | None = None
+        self._serves = False
         self._listeners: list[socket.socket] = []
         self._grpc: grpc_server.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
@@ -148,8 +148,8 @@ class ModelServer:
                 self.retrieval = retrieval_lib.Retrieval(source, options.gallery, self.request_log, gallery)
             if self.request_log is not None:
                 self.request_log.start()
-            self._loop = event_loop.EventLoop()
-            self._loop.call(self._serve())
+            self._serves = True
+            event_loop.call(self._serve())
             self._watch()
         except BaseException:
             self.stop()
@@ -223,10 +223,9 @@ class ModelServer:
         self.models.begin_stop()
         for watching in self._watchers:
             watching.begin_stop()
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call(self._drain())
-            loop.close()
+        serves, self._serves = self._serves, False
+        if serves:
+            event_loop.call(self._drain())
         for listener in self._listeners:
             listener.close()
         if self.scheduler is not None:

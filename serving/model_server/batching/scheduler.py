@@ -51,13 +51,6 @@ class Ticket:
         return self.scheduler.cancel(self)
 
 
-def _told(error: Exception) -> request_errors.RequestError:
-    if isinstance(error, request_errors.RequestError):
-        return error
-    log.error("a request failed: %s", request_errors.first_line(error), exc_info=error)
-    return request_errors.internal()
-
-
 class Scheduler:
     """Runs requests in batches. Every front end's requests go through the same one.
 
@@ -223,7 +216,7 @@ class Scheduler:
             answers = self._answers(queue, due, now) if due else []
         except Exception as error:  # whatever the model did, each request is to have its answer
             if len(due) == 1:
-                self._finish(due[0], _told(error))
+                self._finish(due[0], request_errors.of(error))
                 return
             for ticket in due:  # which of them it was is not known; the others must not suffer
                 self._run(queue, [ticket])

@@ -28,7 +28,7 @@ class ConfigFile:
         return config
 
     def poll(self) -> None:
-        """Takes up what changed. UsageError where that cannot be: it may be later, as a label's version may come yet."""
+        """Takes up what changed. UsageError where that cannot be: it may be later, as a label may be early."""
         text = config_files.read(self._path, config_files.MODELS)
         if text == self._taken:
             return

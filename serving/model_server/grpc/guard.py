@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,6 @@ from google.protobuf import message as message_lib
 from longtail.serving.model_server import metrics
 from longtail.serving.model_server.config import auth
 from longtail.serving.model_server.runtime import request_errors
-
-log = logging.getLogger("longtail")
 
 _HEALTH = "/grpc.health.v1.Health/"
 # A stopping server refuses calls for so long before gRPC does, which cancels those that it has taken but not begun.
@@ -82,15 +79,12 @@ class Guard(grpc.aio.ServerInterceptor):
                         metrics.refused("too_many")
                         raise request_errors.exhausted("Too many requests are under way")
                     return await handler.unary_unary(handler.request_deserializer(message), context)
-            except request_errors.RequestError as error:
-                failure = error
             except message_lib.DecodeError:
                 failure = request_errors.invalid("The request is not of the method's type")
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # whatever it was, this call alone fails
-                log.error("a gRPC call failed: %s", request_errors.first_line(error), exc_info=error)
-                failure = request_errors.internal()
+                failure = request_errors.of(error)
             finally:
                 self._in_flight -= 1
                 self._asked -= is_limited

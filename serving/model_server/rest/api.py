@@ -60,24 +60,12 @@ class Api:
         self._request_log = request_log
 
     async def answer(self, target: paths.Target, headers: Mapping[bytes, bytes], body: bodies.Body) -> bytes:
-        """The JSON that answers a request, which is counted; RequestError, or GoneError where the client hung up."""
-        began, code = time.perf_counter(), grpc.StatusCode.INTERNAL
-        try:
+        """The JSON that answers a request, which is counted."""
+        name = target.name if target.name in self._models.names() else ""
+        with metrics.counted(name, target.method, "REST"):
             if target.method == "predict":
-                found = await self._predict(target, await body.read(headers), body)
-            else:
-                found = await self._tell(target)
-            code = grpc.StatusCode.OK
-            return found
-        except request_errors.RequestError as error:
-            code = error.code
-            raise
-        except (bodies.GoneError, asyncio.CancelledError):
-            code = grpc.StatusCode.CANCELLED
-            raise
-        finally:
-            name = target.name if target.name in self._models.names() else ""
-            metrics.request(name, target.method, "REST", code, time.perf_counter() - began)
+                return await self._predict(target, await body.read(headers), body)
+            return await self._tell(target)
 
     async def _tell(self, target: paths.Target) -> bytes:
         if not target.method:
@@ -142,7 +130,7 @@ class Api:
             if answer.done():
                 return answer.result()
             if gone.done():
-                raise bodies.GoneError
+                raise bodies.gone()
             line = f"Timed out: no answer within {self._timeout_s:g} s"
             raise request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, line)
         finally:

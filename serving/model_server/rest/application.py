@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -15,8 +14,6 @@ from longtail.serving.model_server.rest import bodies
 from longtail.serving.model_server.rest import json_answers
 from longtail.serving.model_server.rest import paths
 from longtail.serving.model_server.runtime import request_errors
-
-log = logging.getLogger("longtail")
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -42,10 +39,6 @@ class _Reply:
         headers += _HINTS.get(self.status, ())
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
-
-
-def _failed(error: request_errors.RequestError) -> _Reply:
-    return _Reply(json_answers.dump({"error": error.message}), error.http_status)
 
 
 class Application:
@@ -78,8 +71,6 @@ class Application:
             with metrics.REST.track_inprogress():
                 reply = await self._reply(scope, path, body)
                 await reply.send(send)
-        except bodies.GoneError:
-            return
         finally:
             self._in_flight -= 1
             body.close()
@@ -94,15 +85,11 @@ class Application:
                 metrics.refused("too_many")
                 raise request_errors.exhausted("Too many requests are under way")
             return await self._route(scope, path, headers, body)
-        except request_errors.RequestError as error:
-            return _failed(error)
         except asyncio.CancelledError:  # the grace is over
-            return _failed(request_errors.stopping())
-        except bodies.GoneError:
-            raise
-        except Exception:  # whatever it was, this request alone fails
-            log.exception("%s %s failed", scope["method"], path)
-            return _failed(request_errors.internal())
+            failure = request_errors.stopping()
+        except Exception as error:  # whatever it was, this request alone fails
+            failure = request_errors.of(error)
+        return _Reply(json_answers.dump({"error": failure.message}), failure.http_status)
 
     async def _route(
         self, scope: Mapping[str, Any], path: str, headers: Mapping[bytes, bytes], body: bodies.Body

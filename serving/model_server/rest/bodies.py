@@ -27,8 +27,9 @@ class Limits:
     keep_alive_s: int = 75  # how long a connection without a request is kept
 
 
-class GoneError(Exception):
+def gone() -> request_errors.RequestError:
     """The client hung up; nobody waits for an answer."""
+    return request_errors.RequestError(grpc.StatusCode.CANCELLED, "The client hung up")
 
 
 class Bodies:
@@ -69,16 +70,15 @@ class Body:
             line = "The request's body did not come in time"
             raise request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, line, 408) from None
         if message["type"] == "http.disconnect":
-            raise GoneError
+            raise gone()
         return message
 
     async def read(self, headers: Mapping[bytes, bytes]) -> bytes:
         """All of it, unpacked where it is packed.
 
         Raises:
-          RequestError: it is too large (413), too slow (408), or no gzip though it says so (400); or all bodies
-            together are too large (429).
-          GoneError: the client hung up.
+          RequestError: it is too large (413), too slow (408), or no gzip though it says so (400); all bodies
+            together are too large (429); or the client hung up.
         """
         if b"upgrade" in headers:  # the HTTP parser takes what follows for another protocol
             raise request_errors.invalid(
