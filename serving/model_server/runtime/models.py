@@ -206,7 +206,10 @@ class Models:
 
     def states(self, name: str, version: int | None = None) -> list[version_states.VersionState]:
         """What became of every version of a model, also of one taken out, or of one; latest first; NOT_FOUND."""
-        return self._known(name, version).states(version)
+        found = [state for state in self._known(name, version).known() if version in (None, state.version)]
+        if not found:
+            raise request_errors.no_states(name, version)
+        return found
 
     def _known(self, name: str, version: int | None) -> loader.ModelSource:
         source = self._sources.get(name) or self._removed.get(name)
