@@ -1,6 +1,7 @@
 """What each query finds, to be looked at: its nearest images, how wrong they are, and who is taken for whom."""
 
 import collections
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -113,7 +114,8 @@ def most_wrong(found: Found) -> np.ndarray:
     return np.lexsort((-np.where(strange, wrong, wrong - found.right), strange))
 
 
-class Confusion(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Confusion:
     """Two identities that are alike to a model.
 
     Attributes:

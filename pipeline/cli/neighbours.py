@@ -1,5 +1,6 @@
 """`longtail neighbours`: what a model finds for each query, and whom it takes for whom, as pictures on one page."""
 
+import dataclasses
 import json
 import os
 from typing import Annotated
@@ -44,7 +45,7 @@ def neighbours(
         files.write(output, neighbours_page.render(model, asked, known, found, worst, confused))
     told = neighbours_page.figures(asked, found)
     if as_json:
-        print(json.dumps({**told, "confusions": [one._asdict() for one in confused], "page": output}))
+        print(json.dumps({**told, "confusions": [dataclasses.asdict(one) for one in confused], "page": output}))
     else:
         print(errors.shown(neighbours_page.headline(told)))
         print(errors.shown(f"page {output}"))

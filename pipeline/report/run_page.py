@@ -14,6 +14,8 @@ from longtail.pipeline.report import run_data
 from longtail.pipeline.report import run_scores
 from longtail.pipeline.report import run_view
 
+_CARD = {"use": "Use", "limits": "Limits", "data_licence": "Licence of the data"}  # of a recipe's `card`
+
 
 def write(root: str, output: str) -> run_view.Run:
     """Writes the page of the last run in a root, and beside it that of its drift gate, which it links.
@@ -49,7 +51,7 @@ def render(run: run_view.Run, output: str) -> str:
         scores=run_scores.scores(run),
         cost=_cost(run),
         recipe=run_view.flat(recipe),
-        card=recipe.get("card", {}),
+        card=[(title, key, recipe.get("card", {}).get(key)) for key, title in _CARD.items()],
         version=_version(run),
         hue=lambda identity: zlib.crc32(identity.encode(errors="surrogateescape")) % 360,
     )
