@@ -36,11 +36,11 @@ class Found(NamedTuple):
 
 def search(
     query: np.ndarray,
-    query_ids: Sequence,
+    query_ids: Sequence | np.ndarray,
     gallery: np.ndarray,
-    gallery_ids: Sequence,
-    query_files: Sequence,
-    gallery_files: Sequence,
+    gallery_ids: Sequence | np.ndarray,
+    query_files: Sequence | np.ndarray,
+    gallery_files: Sequence | np.ndarray,
     top: int,
 ) -> Found:
     """The nearest by cosine; an image of the query's identity that is its own file, byte for byte, is left out.
@@ -141,9 +141,9 @@ class Confusion:
 def confusions(
     found: Found,
     query: np.ndarray,
-    query_ids: Sequence,
+    query_ids: Sequence | np.ndarray,
     gallery: np.ndarray,
-    gallery_ids: Sequence,
+    gallery_ids: Sequence | np.ndarray,
     most: int = 20,
 ) -> list[Confusion]:
     """The pairs of identities that are most often taken for each other, and those that are most similar on average.
@@ -182,7 +182,7 @@ def confusions(
     return sorted(told, key=lambda one: (-one.taken, -one.similarity))
 
 
-def _means(embedding: np.ndarray, ids: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _means(embedding: np.ndarray, ids: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Identities, how many images each has, and the mean of their embeddings."""
     names, codes, counts = np.unique(np.asarray(ids), return_inverse=True, return_counts=True)
     total = np.zeros((len(names), np.asarray(embedding).shape[1]))
