@@ -83,6 +83,15 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Card:
+    """What the report of a run tells its reader beside the figures; nothing of it changes a run."""
+
+    use: str = settings.text("", "what the model is meant for")
+    limits: str = settings.text("", "what it must not be used for, or has not been shown to do")
+    data_licence: str = settings.text("", "licence of the images, and where they come from")
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """How a study divides identities; nothing of it is read by a run."""
 

@@ -39,6 +39,7 @@ class Recipe:
     augment: config.Augmentation = dataclasses.field(default_factory=config.Augmentation)
     training: config.Training = dataclasses.field(default_factory=config.Training)
     evaluation: components_config.Evaluation = dataclasses.field(default_factory=components_config.Evaluation)
+    card: components_config.Card = dataclasses.field(default_factory=components_config.Card)
     study: components_config.Study = dataclasses.field(default_factory=components_config.Study)
 
     def train_config(self) -> config.TrainConfig:

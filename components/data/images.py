@@ -1,15 +1,20 @@
 """Judges one file: can it be decoded by what will serve it, and what does it look like?"""
 
+import base64
 import dataclasses
+import io
 import re
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from longtail.components.data import features
 from longtail.models import pictures
 
 BadImage = pictures.BadImage
+
+THUMBNAIL = 112  # pixels
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32) / 255.0
 _WINDOW = 1024  # scalars look at the middle of larger images, so that their cost is bounded
@@ -48,6 +53,23 @@ def check(data: bytes, max_pixels: int) -> CheckedImage:
         said = _FOR_MACHINES.sub("", error.message).strip().splitlines()[0][:200]
         raise BadImage(f"not decodable as {picture.format.decode()}: {said}") from error
     return CheckedImage(picture.encoded, picture.format, pixels)
+
+
+def thumbnail(encoded: bytes, side: int = THUMBNAIL) -> str:
+    """A small PNG, in base64, of a JPEG or PNG as ingestion hands it on; "" of what is none.
+
+    Written anew, so nothing of a file but its pixels gets into a page.
+    """
+    try:
+        # As ingestion decoded it: what Pillow makes of an odd file may be another thing, or nothing.
+        pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError:
+        return ""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()
 
 
 def scalars(image: CheckedImage) -> dict[str, float]:

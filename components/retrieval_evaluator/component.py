@@ -21,7 +21,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
     Outputs:
       evaluation: `metrics.json`, the figures of both models and of pixels over all, head and tail identities, the
         difference of the two models with its interval, and warnings; `thresholds.json`, the similarities for false
-        match rates, see `longtail.models.metrics.calibration`.
+        match rates, see `longtail.models.metrics.calibration`; `details.json`, what a report shows of them, with some
+        images in small.
       blessing: as TFX's own Evaluator writes it, with a custom property `reason`.
     """
 

@@ -20,6 +20,7 @@ from tfx.utils import path_utils
 from longtail.components import embedding
 from longtail.components.baseline_finder import executor as finder
 from longtail.components.data import features
+from longtail.components.retrieval_evaluator import details
 from longtail.components.retrieval_evaluator import judgement
 from longtail.components.retrieval_evaluator import pixels as pixels_lib
 from longtail.components.retrieval_evaluator import scoring
@@ -76,6 +77,7 @@ class Executor(base_executor.BaseExecutor):
         outcome = _judge(model, baseline, files, rows, exec_properties)
         evaluation = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
         files_lib.write_json(os.path.join(evaluation.uri, THRESHOLDS_FILE), outcome.pop("thresholds"))
+        files_lib.write_json(os.path.join(evaluation.uri, details.DETAILS_FILE), outcome.pop("details"), indent=None)
         _write_metrics(evaluation.uri, outcome, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict[BLESSING_KEY])
         _write_blessing(blessing, model, baseline, outcome["reason"], exec_properties)
@@ -153,7 +155,8 @@ def _judge(
     candidate = scoring.score(embedded, usable, rows, protocol, threshold)
     last = scoring.score(other, usable, rows, protocol, threshold) if other else None
     pictures = scoring.Embedded(*pixels_lib.read(_images(files)))
-    pixels = scoring.score_pixels(pictures, usable, rows, protocol, threshold)
+    trivial = scoring.score_pixels(pictures, usable, rows, protocol, threshold)
+    pixels = trivial[0].figures if trivial else None
     found = judgement.difference(candidate, last) if last else None
     rules = judgement.Rules(
         floor_map=properties[FLOOR_MAP_KEY],
@@ -164,6 +167,7 @@ def _judge(
     )
     baseline_figures = last.figures if last else None
     thresholds, doubt = scoring.thresholds(embedded, rows)
+    models = {"candidate": (candidate, embedded), "pixels": trivial, "last blessed": last and other and (last, other)}
     warnings = judgement.warnings(candidate.figures, embedded.vectors[usable], pixels)
     return {
         "candidate": {**candidate.figures, "pixels": pixels},
@@ -172,7 +176,15 @@ def _judge(
         "thresholds": thresholds,
         "warnings": [*warnings, *doubt],
         "reason": judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules),
+        "details": _details({name: both for name, both in models.items() if both}, usable, rows, protocol, files),
     }
+
+
+def _details(models, usable, rows, protocol, files: list[str]) -> dict[str, Any]:
+    """What a report shows, with its pictures."""
+    scored, embedded = ({name: both[at] for name, both in models.items()} for at in (0, 1))
+    found = details.details(scored, embedded, usable, rows, protocol)
+    return {**found, "images": details.pictures(found, _records(files))}
 
 
 def _images(files: list[str]) -> Iterator[bytes]:

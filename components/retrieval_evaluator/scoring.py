@@ -11,10 +11,13 @@ from longtail.components.data import features
 from longtail.components.retrieval_evaluator import pixels as pixels_lib
 from longtail.models import errors
 from longtail.models import head_tail
+from longtail.models.metrics import bootstrap
 from longtail.models.metrics import calibration
 from longtail.models.metrics import metric
 from longtail.models.metrics import protocols
 from longtail.models.metrics import retrieval
+
+_DRAWS = 500  # of an interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +38,15 @@ class Embedded(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A model's figures over the eval images: overall and by slice; and what became of each query."""
+    """A model's figures over the eval images: overall and by slice; and what became of each query.
+
+    `query` and `gallery`, int64, are the rows that were ranked against each other, `query` in the order of `queries`.
+    """
 
     figures: dict[str, Any]
     queries: metric.QueryScores
+    query: np.ndarray
+    gallery: np.ndarray
 
 
 def score(
@@ -70,7 +78,21 @@ def score(
     named = {"head": head, "tail": ~head, **head_tail.bins(counts)}
     figures = retrieval.averages(queries, int(gallery.sum()), named)
     slices, missing = figures.pop("slices"), int((~embedded.usable).sum())
-    return Scored({**figures, **slices, "images": len(usable), "undecodable": missing}, queries)
+    for name, mask in named.items():
+        slices[name]["mAP_interval"] = _interval(queries, mask)
+    overall = {"mAP_interval": _interval(queries), "images": len(usable), "undecodable": missing}
+    return Scored({**figures, **slices, **overall}, queries, np.flatnonzero(query), np.flatnonzero(gallery))
+
+
+def _interval(queries: metric.QueryScores, mask: np.ndarray | bool = True) -> tuple[float, float] | None:
+    """Of the mAP of some queries, 95 % by a bootstrap over identities; None where none is scored."""
+    scored = mask & (queries.matches > 0)
+    if not scored.any():
+        return None
+    codes = np.unique(queries.identity[scored], return_inverse=True)[1]
+    asked = np.bincount(codes)
+    precision = np.bincount(codes, queries.average_precision[scored]) / asked
+    return bootstrap.interval(precision[None], asked, draws=_DRAWS)
 
 
 def _images(rows: EvalRows) -> np.ndarray:
@@ -82,20 +104,21 @@ def _images(rows: EvalRows) -> np.ndarray:
 
 def score_pixels(
     pictures: Embedded, usable: np.ndarray, rows: EvalRows, protocol: protocols.Protocol, head_threshold: int
-) -> dict[str, Any] | None:
-    """Figures of the better one of two trivial embeddings, with its name as `embedding`.
+) -> tuple[Scored, Embedded] | None:
+    """The better one of two trivial embeddings, its name among its figures as `embedding`.
 
     None where not all `usable` images are pictures that TensorFlow decodes.
     """
     if not pictures.usable[usable].all():
         return None
-    best: dict[str, Any] = {}
+    best: tuple[Scored, Embedded] | None = None
     for name, vectors in pixels_lib.embeddings(pictures.vectors[usable]).items():
         whole = np.zeros((len(usable), vectors.shape[1]), np.float32)
         whole[usable] = vectors
-        found = score(Embedded(whole, pictures.usable), usable, rows, protocol, head_threshold).figures
-        if not best or found["mAP"] > best["mAP"]:
-            best = {"embedding": name, **found}
+        embedded = Embedded(whole, pictures.usable)
+        found = score(embedded, usable, rows, protocol, head_threshold)
+        if best is None or found.figures["mAP"] > best[0].figures["mAP"]:
+            best = (found._replace(figures={"embedding": name, **found.figures}), embedded)
     return best
 
 

@@ -172,7 +172,7 @@ def score_queries(
     return metric.QueryScores(identity, matches, first, precision, penalty, r_precision, precision_at_r)
 
 
-def distinct(ids: Sequence, files: Sequence) -> np.ndarray:
+def distinct(ids: Sequence | np.ndarray, files: Sequence | np.ndarray) -> np.ndarray:
     """bool [N]: the first of the images of an identity that are the same file: copies count once.
 
     Args:

@@ -21,8 +21,10 @@ from longtail.pipeline.cli import data  # noqa: E402
 from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
 from longtail.pipeline.cli import gallery  # noqa: E402
+from longtail.pipeline.cli import neighbours  # noqa: E402
 from longtail.pipeline.cli import recipe  # noqa: E402
 from longtail.pipeline.cli import rehearse  # noqa: E402
+from longtail.pipeline.cli import report  # noqa: E402
 from longtail.pipeline.cli import run  # noqa: E402
 from longtail.pipeline.cli import serve  # noqa: E402
 from longtail.pipeline.cli import study  # noqa: E402
@@ -58,9 +60,11 @@ def _options(
 app.command()(run.run)
 app.command("try")(run.smoke_test)
 app.command()(drift.drift)
+app.command()(report.report)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
+app.command()(neighbours.neighbours)
 app.command()(recipe.recipe)
 app.command("compile")(compile_command.compile_)
 app.command()(rehearse.rehearse)

@@ -16,6 +16,8 @@ REGISTRY = "registry"  # folder of a root: below it a folder for each recipe, wi
 ARTIFACTS = "artifacts"  # folder of a root: what the steps of its runs made
 STORE = "metadata.sqlite"  # of a root: ML Metadata's, which says what `ARTIFACTS` holds
 SUMMARY_FILE = "summary.json"
+RUN_FILE = "run.json"  # what the last run was told, and why it stopped if it did
+REPORT_FILE = "report.html"
 
 _GLOB = re.compile(r"[*?\[\\]")
 _FULL = re.compile("No space left on device|database or disk is full|Disk quota exceeded|File too large")
@@ -50,7 +52,7 @@ def hold(root: str) -> Iterator[None]:
             raise errors.UsageError(
                 f"--root {root}: another run is at work there; wait for it or choose another root"
             ) from error
-        _check_store(root)
+        check_store(root)
         try:
             yield
         except Exception as error:
@@ -70,8 +72,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _check_store(root: str) -> None:
-    """Refuses a root whose metadata store cannot be read, or is gone from beside its artifacts."""
+def check_store(root: str) -> None:
+    """Refuses a root whose metadata store cannot be read, or is gone from beside its artifacts.
+
+    Raises:
+      errors.WorkError: what is damaged, and what to do.
+    """
     path, artifacts = os.path.join(root, STORE), os.path.join(root, ARTIFACTS)
     damage = ""
     if os.path.exists(path) and os.path.getsize(path):

@@ -26,6 +26,7 @@ from longtail.pipeline import beam
 from longtail.pipeline import console as console_lib
 from longtail.pipeline import graph
 from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.local import outcome
 from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import root_folder
 from longtail.pipeline.local import runner
@@ -88,7 +89,8 @@ def run(
 
 def _run(recipe, root, source, span, accept_drift, console, request_log, beam_args) -> dict[str, Any]:
     fingerprint = sources.fingerprint(source, recipe.data.layout, span)
-    identity = json.dumps([dataclasses.asdict(recipe), source, fingerprint, span])
+    decides = {**dataclasses.asdict(recipe), "card": {}}  # another word on its card is no other run
+    identity = json.dumps([decides, source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
     record = record_lib.Record(root, run_id, where, span, fingerprint)
@@ -96,6 +98,19 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
     described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins(request_log))
+    with outcome.told(recipe, root, run_id=run_id, source=source, span=span, accept_drift=accept_drift):
+        account = record_lib.Account(record)
+        done = _run_steps(recipe, root, where, described, record, account, console, beam_args)
+        summary = {**_summarise(recipe, span, run_id, where, done), "seconds": account.total()}
+        delivered = []
+        if summary["pushed_model"]:
+            delivered = [summary["pushed_model"], os.path.join(summary["gallery"], str(summary["version"]))]
+        files.write_json(summary_file, summary)
+        record.finish(delivered)
+    return summary
+
+
+def _run_steps(recipe, root, where, described, record, account, console, beam_args) -> dict[str, runner.StepResult]:
     pipeline = tfx.dsl.Pipeline(
         pipeline_name=graph.pipeline_name(recipe.name),
         pipeline_root=os.path.join(root, root_folder.ARTIFACTS),
@@ -106,7 +121,6 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
         enable_cache=True,
     )
     done: dict[str, runner.StepResult] = {}
-    account = record_lib.Account(record)
     screen = console or rich.console.Console(stderr=True)
     with console_lib.Steps(screen) as steps, position_lib.watched(account.watch):
 
@@ -119,19 +133,13 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
             steps.end(result.name, result.seconds, result.cached)
             account.end(result.name, 0.0 if result.cached else result.seconds)
             if result.name == "DriftGate":
-                record.accept(request_log, described.request_listing)
+                record.accept(described.request_log, described.request_listing)
 
         try:
             runner.LocalRunner(start, end, beam.arguments(beam_args)).run(pipeline)
         finally:
             account.write()
-    summary = {**_summarise(recipe, span, run_id, where, done), "seconds": account.total()}
-    delivered = []
-    if summary["pushed_model"]:
-        delivered = [summary["pushed_model"], os.path.join(summary["gallery"], str(summary["version"]))]
-    files.write_json(summary_file, summary)
-    record.finish(delivered)
-    return summary
+    return done
 
 
 def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
@@ -227,6 +235,9 @@ def print_table(summary: dict[str, Any], root: str) -> None:
         console.print(f"set aside, and why: {listed}, and ignored.jsonl there", soft_wrap=True, markup=False)
     summary_file = errors.shown(os.path.join(root, root_folder.SUMMARY_FILE))
     console.print(f"summary {summary_file}", soft_wrap=True, markup=False)
+    page = os.path.join(root, root_folder.REPORT_FILE)
+    if os.path.exists(page):
+        console.print(f"report {errors.shown(page)}", soft_wrap=True, markup=False)
     if summary["pushed_model"]:
         console.print(f"serve it: {serve_command(summary)}", soft_wrap=True, markup=False)
 

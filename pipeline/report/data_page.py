@@ -4,6 +4,7 @@ import collections
 from typing import Any
 
 from longtail.components.data import base
+from longtail.components.data import images
 from longtail.components.data import inspection
 from longtail.models import errors
 from longtail.models import pictures
@@ -61,7 +62,7 @@ def counts(found: inspection.Inspection) -> dict[str, int]:
 
 def _figure(one: inspection.Seen, source: base.Source, said: str) -> dict[str, Any]:
     encoded = pictures.read(source.read(one.item)).encoded
-    return {"png": pages.thumbnail(encoded), "said": said, "path": one.item.path}
+    return {"png": images.thumbnail(encoded), "said": said, "path": one.item.path}
 
 
 def _group(group: list[inspection.Seen], source: base.Source) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import markupsafe
 
+from longtail.components.data import images
 from longtail.pipeline.report import charts
 from longtail.pipeline.report import drift_view
 from longtail.pipeline.report import pages
@@ -128,4 +129,4 @@ def _image(picture: drift_view.Picture, feature: str) -> dict[str, str]:
     value = picture.values[feature]
     value = charts.number(value) if isinstance(value, float | int) else value
     said = ", ".join(filter(None, (picture.path, f"{feature} {value}")))
-    return {"png": pages.thumbnail(picture.encoded), "said": said, "value": value}
+    return {"png": images.thumbnail(picture.encoded), "said": said, "value": value}

@@ -154,7 +154,7 @@ def _further(recipe, score: Sequence[str], known: Mapping[str, str]) -> dict[str
 
 def _header(recipe, side_of: Mapping[str, str], source: base.Source, further) -> dict[str, Any]:
     """What is the same for all trainings of a study, and the key by which a file is known to be of it."""
-    described = {**dataclasses.asdict(recipe), "summary": ""}
+    described = {**dataclasses.asdict(recipe), "summary": "", "card": {}}
     prints = [source.fingerprint(), {name: other.fingerprint() for name, (other, _) in further.items()}]
     measured = [each.name for each in metric.METRICS]
     names = list(side_of.values())

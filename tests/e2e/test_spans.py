@@ -126,15 +126,6 @@ def test_a_model_below_its_floor_is_not_pushed_and_ends_with_status_1(run, work_
     assert not json.loads((work_dir / "root" / "summary.json").read_text())["blessed"]
 
 
-def test_other_data_under_an_accepted_spans_number_is_compared_with_it_and_stopped(
-    finished, tmp_path, monkeypatch, capfd
-):
-    root = shutil.copytree(finished / "kept", tmp_path / "root")
-    words = ("--recipe", runs.RECIPE, "--root", root, "--span", 1, "--data", finished / "data" / "span-2")
-    assert runs.longtail(monkeypatch, "run", *words) == 1
-    assert "stopped by the drift gate" in capfd.readouterr().err
-
-
 def test_retrying_the_drifted_span_is_stopped_again(run, work_dir):
     status, _, said = run(2)
     assert status == 1 and "stopped by the drift gate" in said

@@ -35,9 +35,9 @@ _COMPILED_IN = ("name", "summary", "data.source", "data.max_pixels", "drift.samp
 
 
 def choices() -> dict[str, type]:
-    """Every key of a recipe that can be left open, and its type; those of a study reach no step."""
+    """Every key of a recipe that can be left open, and its type; those of a study or a card reach no step."""
     found = settings.scalars(recipe_lib.Recipe).items()
-    return {key: kind for key, kind in found if key not in _COMPILED_IN and not key.startswith("study.")}
+    return {key: kind for key, kind in found if key not in _COMPILED_IN and not key.startswith(("study.", "card."))}
 
 
 def parameter_name(key: str) -> str:

@@ -32,7 +32,7 @@ def span(seed, **changed):
 class Page(html.parser.HTMLParser):
     """What a page is made of: its tags and their attributes, its text, and whether every tag is closed."""
 
-    VOID = {"meta", "img"}
+    VOID = {"meta", "img", "br"}
 
     def __init__(self, text):
         super().__init__()
