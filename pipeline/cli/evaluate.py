@@ -2,17 +2,12 @@
 
 import json
 import time
-from typing import TYPE_CHECKING
 from typing import Annotated
 
 import typer
 
 from longtail.models import errors
 from longtail.models.metrics import protocols
-
-if TYPE_CHECKING:
-    from longtail.pipeline.cli import evaluate_images
-    from longtail.pipeline.cli import evaluate_task
 
 
 def evaluate(
@@ -40,6 +35,23 @@ def evaluate(
     camera_pattern: Annotated[
         str, typer.Option(help="Regular expression; its group is the camera in a file's name.")
     ] = "",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Rank by k-reciprocal neighbours (Zhong et al. 2017): better, and slower.")
+    ] = False,
+    query_expansion: Annotated[
+        int, typer.Option(help="Expand each query by so many of its nearest images (alpha query expansion).", min=0)
+    ] = 0,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Embed each image and its mirror image, and take the mean: twice the work.")
+    ] = False,
+    distractors: Annotated[
+        str,
+        typer.Option(
+            help="Rank-1 among a growing crowd: a .npy of embeddings, a folder of such, or a folder of images.",
+            metavar="PATH",
+        ),
+    ] = "",
+    per_query: Annotated[str, typer.Option(help="Write a row for each query there.", metavar="FILE.csv")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Score a model: how well it finds identities again, tells pairs apart, or knows a stranger."""
@@ -50,8 +62,11 @@ def evaluate(
     from longtail.pipeline import console
     from longtail.pipeline.cli import evaluate_images
     from longtail.pipeline.cli import evaluate_pairs
+    from longtail.pipeline.cli import evaluate_ranked
     from longtail.pipeline.cli import evaluate_task
 
+    options = evaluate_ranked.Options(rerank, query_expansion, flip, distractors, per_query)
+    evaluate_ranked.check(asked, options)
     with console.lines():
         embedder = evaluate_images.embedder(model)
         task = evaluate_task.choose(data, query, gallery, layout, camera_pattern, asked)
@@ -59,8 +74,16 @@ def evaluate(
         if listed:
             task = task._replace(queries=evaluate_pairs.mentioned(listed, task.queries))
         evaluate_task.check(task)
-        found = evaluate_images.embed(embedder, task.images)
-        figures = {"protocol": task.protocol.name, **_figures(task, found, listed)}
+        found = evaluate_images.embed(embedder, task.images, flip)
+        if task.protocol is protocols.VERIFICATION:
+            figures = evaluate_pairs.verification(task.images, found.digests, found.vectors, found.usable, listed)
+        elif task.protocol is protocols.IDENTIFICATION:
+            figures = evaluate_pairs.identification(
+                task.images, found.digests, len(task.queries), found.vectors, found.usable
+            )
+        else:
+            figures = evaluate_ranked.figures(task, found, embedder, options)
+    figures = {"protocol": task.protocol.name, **figures, "undecodable": int((~found.usable).sum())}
     figures["seconds"] = round(time.perf_counter() - begin, 3)
     _print(figures, as_json)
 
@@ -78,22 +101,6 @@ def _check_arguments(asked: protocols.Protocol | None, data: str, query: str, ga
         )
 
 
-def _figures(task: "evaluate_task.Task", found: "evaluate_images.Answers", pairs: list) -> dict:
-    """Scores what could be embedded."""
-    from longtail.pipeline.cli import evaluate_pairs
-    from longtail.pipeline.cli import evaluate_ranked
-
-    if task.protocol is protocols.VERIFICATION:
-        figures = evaluate_pairs.verification(task.images, found.digests, found.vectors, found.usable, pairs)
-    elif task.protocol is protocols.IDENTIFICATION:
-        figures = evaluate_pairs.identification(
-            task.images, found.digests, len(task.queries), found.vectors, found.usable
-        )
-    else:
-        figures = evaluate_ranked.figures(task, found)
-    return {**figures, "undecodable": int((~found.usable).sum())}
-
-
 def _print(figures: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
@@ -106,11 +113,17 @@ def _print(figures: dict, as_json: bool) -> None:
     table = rich.table.Table(show_header=False)
     metrics = {each.name: each for each in metric.METRICS}
     points = figures.pop("points", [])
+    bins, crowds = figures.pop("bins", {}), figures.pop("distractors", [])
     for name, value in figures.items():
         known = metrics.get(name)
         shown = f"{known.show(value)} {known.unit}".rstrip() if known else _written(value)
         table.add_row(known.caption if known else name, shown)
     console.out().print(table)
+    if bins or crowds:
+        from longtail.pipeline.cli import evaluate_ranked
+
+        for further in evaluate_ranked.tables(bins if len(bins) > 1 else {}, crowds):
+            console.out().print(further)
     if points:
         from longtail.pipeline.cli import evaluate_pairs
 

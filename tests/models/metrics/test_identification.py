@@ -81,6 +81,14 @@ def test_rank_1_among_distractors_is_that_of_all_of_them_at_once():
         assert (row["rank1"], row["pairs"]) == (pytest.approx(np.mean(pairs)), len(pairs))
 
 
+def test_without_sizes_the_crowd_grows_by_tens_to_all_there_are():
+    crowd = np.random.default_rng(0).normal(size=(120, 2))
+    found = identification.among_distractors(np.ones((2, 2)), [0, 0], np.array_split(crowd, 3))
+    assert [row["distractors"] for row in found] == [10, 100, 120]
+    found = identification.among_distractors(np.ones((2, 2)), [0, 0], [crowd[:100]])
+    assert [row["distractors"] for row in found] == [10, 100]
+
+
 def test_too_few_distractors_are_an_error_that_says_how_many_there_are():
     with pytest.raises(errors.WorkError, match="2 distractors, but 10 are asked for"):
         identification.among_distractors(np.ones((2, 2)), [0, 0], [np.eye(2)], [1, 10])
