@@ -26,6 +26,7 @@ def open_set(
     rates: Sequence[float] = RATES,
     draws: int = 500,
     seed: int = 0,
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Probes of people in the gallery, and of strangers: who is found, and who is taken for somebody.
 
@@ -42,11 +43,13 @@ def open_set(
       rates: FARs.
       draws: of the bootstrap over the probes' identities; 0: no intervals.
       seed: of the draws.
+      thresholds: similarities that were chosen before, on other people.
 
     Returns:
       `probes` (of enrolled people), `impostors` (the strangers'), `gallery`, `gallery_identities`, `rank1` (of the
       enrolled, whatever the threshold), `smallest_far` (by the rule of 30), and `points`: for each rate `far`,
-      `threshold`, `dir` and their intervals, None where the strangers' probes cannot support the rate.
+      `threshold`, `dir` and their intervals, None where the strangers' probes cannot support the rate; `at`: for each
+      of `thresholds` `threshold`, `dir` and `far`.
 
     Raises:
       ValueError: shapes do not fit, or a value is not finite.
@@ -84,6 +87,14 @@ def open_set(
         "gallery_identities": len(np.unique(np.asarray(gallery_ids))),
         "rank1": float(hits.sum() / known.sum()),
         "smallest_far": curve.smallest_rate,
+        "at": [
+            {
+                "threshold": value,
+                "dir": float((right[hits] >= value).sum() / known.sum()),
+                "far": float((wrong[~known] >= value).mean()),
+            }
+            for value in thresholds
+        ],
         "points": [{ours: point[theirs] for ours, theirs in (renamed | spread).items()} for point in points],
     }
 

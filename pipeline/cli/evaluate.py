@@ -8,6 +8,7 @@ import typer
 
 from longtail.models import errors
 from longtail.models.metrics import protocols
+from longtail.pipeline.cli import answers
 
 
 def evaluate(
@@ -51,6 +52,8 @@ def evaluate(
             metavar="PATH",
         ),
     ] = "",
+    threshold: answers.ThresholdOption = None,
+    fmr: answers.FmrOption = None,
     per_query: Annotated[str, typer.Option(help="Write a row for each query there.", metavar="FILE.csv")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -64,11 +67,16 @@ def evaluate(
     from longtail.pipeline.cli import evaluate_pairs
     from longtail.pipeline.cli import evaluate_ranked
     from longtail.pipeline.cli import evaluate_task
+    from longtail.serving import thresholds
 
     options = evaluate_ranked.Options(rerank, query_expansion, flip, distractors, per_query)
     evaluate_ranked.check(asked, options)
+    if (threshold, fmr) != (None, None) and asked is not protocols.IDENTIFICATION:
+        raise errors.UsageError(f"--threshold and --fmr are for --protocol {protocols.IDENTIFICATION.name}")
     with console.lines():
         embedder = evaluate_images.embedder(model)
+        calibrated = [] if fmr is None else thresholds.of_model(embedder.uri)
+        bar = answers.chosen(threshold, fmr, calibrated, embedder.uri)
         task = evaluate_task.choose(data, query, gallery, layout, camera_pattern, asked)
         listed = evaluate_pairs.read(pairs, task.queries) if pairs else []
         if listed:
@@ -79,7 +87,7 @@ def evaluate(
             figures = evaluate_pairs.verification(task.images, found.digests, found.vectors, found.usable, listed)
         elif task.protocol is protocols.IDENTIFICATION:
             figures = evaluate_pairs.identification(
-                task.images, found.digests, len(task.queries), found.vectors, found.usable
+                task.images, found.digests, len(task.queries), found.vectors, found.usable, bar
             )
         else:
             figures = evaluate_ranked.figures(task, found, embedder, options)
@@ -112,7 +120,7 @@ def _print(figures: dict, as_json: bool) -> None:
 
     table = rich.table.Table(show_header=False)
     metrics = {each.name: each for each in metric.METRICS}
-    points = figures.pop("points", [])
+    points, at = figures.pop("points", []), figures.pop("at", [])
     bins, crowds = figures.pop("bins", {}), figures.pop("distractors", [])
     for name, value in figures.items():
         known = metrics.get(name)
@@ -128,6 +136,8 @@ def _print(figures: dict, as_json: bool) -> None:
         from longtail.pipeline.cli import evaluate_pairs
 
         console.out().print(evaluate_pairs.table(points))
+        for line in evaluate_pairs.lines(at):
+            console.out().print(line)
 
 
 def _written(value) -> str:

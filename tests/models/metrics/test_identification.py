@@ -65,6 +65,12 @@ def test_one_kind_of_probe_is_not_enough(ids, missing):
         identification.open_set(np.eye(2), [0, 1], np.eye(2), ids)
 
 
+def test_at_a_threshold_chosen_before_both_rates_are_counted():
+    probes, names = [[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, -1.0]], ["a", "a", "stranger", "stranger"]
+    found = identification.open_set([[1.0, 0.0]], ["a"], probes, names, draws=0, thresholds=[0.5, 0.7, 0.9])
+    assert [(at["dir"], at["far"]) for at in found["at"]] == [(1.0, 0.5), (0.5, 0.5), (0.5, 0.0)]
+
+
 def test_rank_1_among_distractors_is_that_of_all_of_them_at_once():
     random = np.random.default_rng(2)
     ids = np.arange(30) // 3
