@@ -67,7 +67,8 @@ class _Archive(file_sources.FileSource):
     def _entry(self, path: str) -> tuple[Any, Any]:
         """The archive and an entry of it. Raises base.ReadError."""
         if self._opened is None:
-            archive, by_path = self._archive(), {}
+            archive = self._archive()
+            by_path: dict[str, Any] = {}
             for name, _, entry in self._listed(archive):
                 by_path.setdefault(name, entry)  # of two that share a path the first, as listed
             self._opened = archive, by_path  # whole: another thread may be waiting for it

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -96,7 +95,6 @@ def to_onnx(embedder: Embedder) -> bytes:
     check_installed()
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     try:
         model, _ = tf2onnx.convert.from_function(
             embedder.function, input_signature=embedder.function.input_signature, opset=_OPSET

@@ -23,9 +23,9 @@ Ranking = Callable[[np.ndarray, np.ndarray, bool], Iterator[tuple[int, np.ndarra
 
 def evaluate_retrieval(
     query: np.ndarray,
-    query_ids: Sequence,
+    query_ids: Sequence | np.ndarray,
     gallery: np.ndarray,
-    gallery_ids: Sequence,
+    gallery_ids: Sequence | np.ndarray,
     *,
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
@@ -101,9 +101,9 @@ def averages(
 
 def score_queries(
     query: np.ndarray,
-    query_ids: Sequence,
+    query_ids: Sequence | np.ndarray,
     gallery: np.ndarray,
-    gallery_ids: Sequence,
+    gallery_ids: Sequence | np.ndarray,
     *,
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
@@ -178,7 +178,7 @@ def score_queries(
     return metric.QueryScores(identity, matches, first, precision, penalty, r_precision, precision_at_r)
 
 
-def distinct(ids: Sequence, files: Sequence) -> np.ndarray:
+def distinct(ids: Sequence | np.ndarray, files: Sequence | np.ndarray) -> np.ndarray:
     """bool [N]: the first of the images of an identity that are the same file: copies count once.
 
     Args:
@@ -287,7 +287,7 @@ def _check(query, gallery, kept_apart, exclude_self) -> None:
                 )
 
 
-def _dense_codes(query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def _dense_codes(query_ids: Sequence | np.ndarray, gallery_ids: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     both = np.concatenate([np.asarray(query_ids), np.asarray(gallery_ids)])
     codes = np.unique(both, return_inverse=True)[1]
     return codes[: len(query_ids)], codes[len(query_ids) :]
