@@ -87,7 +87,7 @@ def test_verify_of_a_broken_image_decides_nothing_and_has_its_status(served):
         ({"fmr": 0.5}, "false match rate 0.5: gallery .* is calibrated for 0.01; take one of them"),
         ({"threshold": 2}, "threshold 2: a similarity is a cosine"),
         ({"threshold": 0.5, "fmr": 0.01}, "give one of them"),
-        ({"threshold": "high"}, "'threshold' must be a number. Received: \"high\""),
+        ({"threshold": "high"}, "'threshold' must be a number. Received: .high"),
         ({"fmr": True}, "'fmr' must be a number"),
     ],
 )
