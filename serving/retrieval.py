@@ -232,7 +232,7 @@ def _threshold(gallery: gallery_lib.Gallery, document: dict[str, Any]) -> thresh
         raise request_errors.invalid("'threshold' and 'fmr' both say from which similarity on; give one of them")
     for name, value in asked.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise request_errors.invalid(f"'{name}' must be a number. Received: {json_requests.short(value)}")
+            raise request_errors.invalid(f"'{name}' must be a number. Received: {reprlib.repr(value)}")
     try:
         if "fmr" in asked:
             return thresholds.choose(gallery.thresholds, asked["fmr"], f"gallery {gallery.path}")
