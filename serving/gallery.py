@@ -49,6 +49,12 @@ class Nearest:
     second: str | None
     margin: float | None
 
+    def answer(self, threshold: float) -> dict[str, Any]:
+        """As JSON tells it: `identity`, None where even the nearest is below the threshold, and who is `nearest`."""
+        about = dataclasses.asdict(self)
+        nearest = about.pop("identity")
+        return {"identity": nearest if self.similarity >= threshold else None, "nearest": nearest, **about}
+
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:

@@ -7,11 +7,13 @@ import reprlib
 from typing import Any
 
 import grpc
+import numpy as np
 
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
+from longtail.serving import thresholds
 from longtail.serving.model_server import request_log as request_log_lib
 from longtail.serving.model_server.rest import json_requests
 from longtail.serving.model_server.runtime import loader
@@ -148,33 +150,95 @@ class Retrieval:
             log.error("%s", line)
 
     def identify(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Answers {"instances": [{"b64": ...}, ...], "k": 5}.
+        """Answers {"instances": [{"b64": ...}, ...], "k": 5}, and with "threshold" or "fmr" who it is, or nobody known.
 
         Returns:
           {"predictions": [{"status", "matches": [{"identity", "similarity", ...}]}], "model", "gallery"}, `matches`
-          empty where `status` is not 0. `model` is the version that built the gallery, the latest or not.
+          empty where `status` is not 0. `model` is the version that built the gallery, the latest or not. With a
+          threshold, given or calibrated for a false match rate, that `threshold`, and in each prediction `answer`, see
+          `gallery.Nearest.answer`; None where `status` is not 0.
 
         Raises:
-          RequestError: the request is not of this form, the model failed, or (FAILED_PRECONDITION) the version that
-            built the gallery is not there.
+          RequestError: the request is not of this form, the gallery has no such threshold, the model failed, or
+            (FAILED_PRECONDITION) the version that built the gallery is not there.
         """
         k = document.get("k", DEFAULT_K)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             shown = reprlib.repr(k)
             raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {shown}")
+        pair = self._serving()
+        bar = _threshold(pair.gallery, document)
+        embedding, status = self._embed(pair, document)
+        try:
+            found = pair.gallery.identify(embedding, k)
+            nearest = pair.gallery.nearest(embedding) if bar else []
+        except errors.UsageError as error:  # embeddings of a length the signature did not say, or not finite
+            raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
+        told = _answer(pair, status, found)
+        if bar:
+            for row, near in zip(told["predictions"], nearest, strict=True):
+                row["answer"] = near.answer(bar.value) if row["status"] == signatures.STATUS_OK else None
+            told["threshold"] = dataclasses.asdict(bar)
+        return told
+
+    def verify(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Answers {"instances": [{"b64": ...}, {"b64": ...}]} with "threshold" or "fmr": are both of one identity?
+
+        Returns:
+          {"status": [int, int], "verdict", "similarity", "threshold", "model", "gallery"}; `verdict` is "same",
+          "different" or "undecided", and it and `similarity` are None where a status is not 0.
+
+        Raises:
+          RequestError: see `identify`.
+        """
+        pair = self._serving()
+        bar = _threshold(pair.gallery, document)
+        if bar is None:
+            raise request_errors.invalid("'threshold' or 'fmr' must say from which similarity on two images are one's")
+        instances = document.get("instances")
+        if not isinstance(instances, list) or len(instances) != 2:
+            raise request_errors.invalid("'instances' must be two images")
+        (one, other), status = self._embed(pair, document)
+        usable = status == [signatures.STATUS_OK] * 2
+        similarity = float(one @ other) if usable else None
+        return {
+            "status": status,
+            "verdict": bar.judge(similarity) if similarity is not None else None,
+            "similarity": similarity,
+            "threshold": dataclasses.asdict(bar),
+            **_about(pair),
+        }
+
+    def _serving(self) -> _Pair:
         pair = self._pair
         if pair is None:
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, self._refusal)
+        return pair
+
+    def _embed(self, pair: _Pair, document: dict[str, Any]) -> tuple[np.ndarray, list[int]]:
+        """Embeddings and statuses of a request's images."""
         wanted = {key: value for key, value in document.items() if key == "instances"}
         inputs, _ = json_requests.inputs_of(wanted, pair.signature.inputs)
         outputs = _run(pair, inputs)
-        try:
-            found = pair.gallery.identify(outputs[signatures.EMBEDDING], k)
-        except errors.UsageError as error:  # embeddings of a length the signature did not say, or not finite
-            raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
         if self._request_log is not None:
             self._request_log.offer(pair.servable, lambda: request_log_lib.of_tensors(signatures.SERVING, inputs))
-        return _answer(pair, outputs[signatures.STATUS].tolist(), found)
+        return outputs[signatures.EMBEDDING], outputs[signatures.STATUS].tolist()
+
+
+def _threshold(gallery: gallery_lib.Gallery, document: dict[str, Any]) -> thresholds.Threshold | None:
+    """The threshold that a request asks for; INVALID_ARGUMENT where there is no such one."""
+    asked = {name: document[name] for name in ("threshold", "fmr") if name in document}
+    if len(asked) == 2:
+        raise request_errors.invalid("'threshold' and 'fmr' both say from which similarity on; give one of them")
+    for name, value in asked.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise request_errors.invalid(f"'{name}' must be a number. Received: {reprlib.repr(value)}")
+    try:
+        if "fmr" in asked:
+            return thresholds.choose(gallery.thresholds, asked["fmr"], f"gallery {gallery.path}")
+        return thresholds.given(asked["threshold"]) if asked else None
+    except errors.UsageError as error:
+        raise request_errors.invalid(str(error)) from error
 
 
 def _run(pair: _Pair, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +253,6 @@ def _run(pair: _Pair, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(pair: _Pair, status: list[int], found: list[list[gallery_lib.Match]]) -> dict[str, Any]:
-    gallery, servable = pair.gallery, pair.servable
     return {
         "predictions": [
             {
@@ -198,6 +261,13 @@ def _answer(pair: _Pair, status: list[int], found: list[list[gallery_lib.Match]]
             }
             for code, matches in zip(status, found, strict=True)
         ],
+        **_about(pair),
+    }
+
+
+def _about(pair: _Pair) -> dict[str, Any]:
+    gallery, servable = pair.gallery, pair.servable
+    return {
         "model": {"name": servable.name, "version": servable.version},
         "gallery": {
             "version": gallery.version,

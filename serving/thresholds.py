@@ -51,7 +51,7 @@ def given(value: float) -> Threshold:
       UsageError: it is no cosine.
     """
     if not -1 <= value <= 1:
-        raise errors.UsageError(f"--threshold {value:g}: a similarity is a cosine, from -1 to 1")
+        raise errors.UsageError(f"threshold {value:g}: a similarity is a cosine, from -1 to 1")
     return Threshold(value, value, value)
 
 
@@ -68,7 +68,7 @@ def of_model(version_folder: str) -> list[dict[str, Any]]:
     except tf.errors.NotFoundError as error:
         raise errors.UsageError(
             f"{version_folder} has no thresholds ({signatures.THRESHOLDS_FILE}); make them with longtail calibrate, or "
-            "give --threshold"
+            "give a threshold"
         ) from error
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise errors.UsageError(f"{path}: no thresholds can be read; make them anew with longtail calibrate") from error
@@ -89,12 +89,12 @@ def choose(calibrated: Sequence[dict[str, Any]], fmr: float, where: str) -> Thre
     found = {one.fmr: one for one in read if one.fmr is not None}
     if not found:
         raise errors.UsageError(
-            f"{where} has no thresholds: its data supported no false match rate; give --threshold, or calibrate it on "
+            f"{where} has no thresholds: its data supported no false match rate; give a threshold, or calibrate it on "
             "more people"
         )
     if fmr not in found:
         rates = ", ".join(f"{rate:g}" for rate in sorted(found, reverse=True))
-        raise errors.UsageError(f"--fmr {fmr:g}: {where} is calibrated for {rates}; take one of them")
+        raise errors.UsageError(f"false match rate {fmr:g}: {where} is calibrated for {rates}; take one of them")
     return found[fmr]
 
 

@@ -68,9 +68,10 @@ class _Archive(file_sources.FileSource):
         """The archive and an entry of it. Raises base.ReadError."""
         if self._opened is None:
             archive = self._archive()
-            self._opened = archive, {}
+            by_path: dict[str, Any] = {}
             for name, _, entry in self._listed(archive):
-                self._opened[1].setdefault(name, entry)  # of two that share a path the first, as listed
+                by_path.setdefault(name, entry)  # of two that share a path the first, as listed
+            self._opened = archive, by_path  # whole: another thread may be waiting for it
         archive, entries = self._opened
         if path not in entries:
             raise base.ReadError(f"no longer in {self._uri}")

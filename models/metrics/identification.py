@@ -13,6 +13,7 @@ from longtail.models.metrics import retrieval
 from longtail.models.metrics import verification
 
 RATES = (1e-1, 1e-2, 1e-3)
+CROWDS = tuple(10**power for power in range(1, 7))
 
 _CHUNK_CELLS = 1 << 22
 
@@ -25,6 +26,7 @@ def open_set(
     rates: Sequence[float] = RATES,
     draws: int = 500,
     seed: int = 0,
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Probes of people in the gallery, and of strangers: who is found, and who is taken for somebody.
 
@@ -41,11 +43,13 @@ def open_set(
       rates: FARs.
       draws: of the bootstrap over the probes' identities; 0: no intervals.
       seed: of the draws.
+      thresholds: similarities that were chosen before, on other people.
 
     Returns:
       `probes` (of enrolled people), `impostors` (the strangers'), `gallery`, `gallery_identities`, `rank1` (of the
       enrolled, whatever the threshold), `smallest_far` (by the rule of 30), and `points`: for each rate `far`,
-      `threshold`, `dir` and their intervals, None where the strangers' probes cannot support the rate.
+      `threshold`, `dir` and their intervals, None where the strangers' probes cannot support the rate; `at`: for each
+      of `thresholds` `threshold`, `dir` and `far`.
 
     Raises:
       ValueError: shapes do not fit, or a value is not finite.
@@ -83,6 +87,14 @@ def open_set(
         "gallery_identities": len(np.unique(np.asarray(gallery_ids))),
         "rank1": float(hits.sum() / known.sum()),
         "smallest_far": curve.smallest_rate,
+        "at": [
+            {
+                "threshold": value,
+                "dir": float((right[hits] >= value).sum() / known.sum()),
+                "far": float((wrong[~known] >= value).mean()),
+            }
+            for value in thresholds
+        ],
         "points": [{ours: point[theirs] for ours, theirs in (renamed | spread).items()} for point in points],
     }
 
@@ -110,7 +122,10 @@ def _nearest(gallery, gallery_ids, probes, probe_ids) -> tuple[np.ndarray, np.nd
 
 
 def among_distractors(
-    probes: np.ndarray, probe_ids: Sequence | np.ndarray, distractors: Iterable[np.ndarray], sizes: Sequence[int]
+    probes: np.ndarray,
+    probe_ids: Sequence | np.ndarray,
+    distractors: Iterable[np.ndarray],
+    sizes: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Rank-1 against a growing crowd (Kemelmacher-Shlizerman et al., The MegaFace Benchmark, 2016).
 
@@ -121,14 +136,15 @@ def among_distractors(
       probes: float [P, d].
       probe_ids: [P] identities.
       distractors: blocks, float [any, d], such as `blocks` reads from files; nobody in them is among the probes.
-      sizes: how many distractors, ascending, the first ones of what is given.
+      sizes: how many distractors, the first ones of what is given; None: 10, 100, ... to a million as far as there are
+        so many, and all of them.
 
     Returns:
       For each size `distractors`, `rank1`, and `pairs`, over how many pairs that is the mean.
 
     Raises:
       ValueError: shapes do not fit, or a value is not finite.
-      errors.WorkError: no identity has two probes, or there are fewer distractors than the largest size.
+      errors.WorkError: no identity has two probes, or there are fewer distractors than the largest size, or none.
 
     Example: nearer than the first distractor, but not than the second.
 
@@ -141,7 +157,7 @@ def among_distractors(
     seeker, mate = _mates(probes, probe_ids)
     nearest = np.full(len(probes), -2.0, np.float32)
     told: list[dict[str, Any]] = []
-    seen, left = 0, sorted(sizes)
+    seen, left = 0, sorted(CROWDS if sizes is None else sizes)
     for block in distractors:
         crowd = retrieval.unit("distractors", block, block)
         if crowd.shape[1] != probes.shape[1]:
@@ -152,11 +168,20 @@ def among_distractors(
                 np.maximum(nearest, (part[row : row + _rows(probes)] @ probes.T).max(axis=0), out=nearest)
             seen += len(part)
             if seen == left[0]:
-                found = float((mate > nearest[seeker] + retrieval.TIE).mean())
-                told.append({"distractors": left.pop(0), "rank1": found, "pairs": len(mate)})
+                told.append(_first(left.pop(0), mate, nearest[seeker]))
         if not left:
             return told
+    if sizes is None and seen:
+        return told if told and told[-1]["distractors"] == seen else [*told, _first(seen, mate, nearest[seeker])]
     raise errors.WorkError(f"{seen} distractors, but {left[-1]} are asked for; give more of them or a smaller size")
+
+
+def _first(distractors: int, mate: np.ndarray, nearest: np.ndarray) -> dict[str, Any]:
+    return {
+        "distractors": distractors,
+        "rank1": float((mate > nearest + retrieval.TIE).mean()),
+        "pairs": len(mate),
+    }
 
 
 def _rows(probes: np.ndarray) -> int:

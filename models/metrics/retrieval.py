@@ -1,5 +1,6 @@
 """How good a model is at "who is this": CMC, mAP and mINP of queries ranked against a gallery."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ TIE = 1e-6
 # Similarities held at once: 16 Mi float32, 64 MiB.
 _CHUNK_CELLS = 1 << 24
 
+Ranking = Callable[[np.ndarray, np.ndarray, bool], Iterator[tuple[int, np.ndarray]]]
+
 
 def evaluate_retrieval(
     query: np.ndarray,
-    query_ids: Sequence,
+    query_ids: Sequence | np.ndarray,
     gallery: np.ndarray,
-    gallery_ids: Sequence,
+    gallery_ids: Sequence | np.ndarray,
     *,
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
@@ -98,15 +101,16 @@ def averages(
 
 def score_queries(
     query: np.ndarray,
-    query_ids: Sequence,
+    query_ids: Sequence | np.ndarray,
     gallery: np.ndarray,
-    gallery_ids: Sequence,
+    gallery_ids: Sequence | np.ndarray,
     *,
     query_cameras: Sequence[int] | None = None,
     gallery_cameras: Sequence[int] | None = None,
     query_files: Sequence | None = None,
     gallery_files: Sequence | None = None,
     exclude_self: bool = False,
+    ranking: Ranking | None = None,
 ) -> metric.QueryScores:
     """Ranks the gallery by cosine for every query, a row a query for paired tests.
 
@@ -133,6 +137,8 @@ def score_queries(
       gallery_files: [G] digests, of the same kind.
       exclude_self: gallery and queries are the same images in the same order, and each query is
         left out of its own gallery.
+      ranking: how near is told instead of the cosine, such as `reranking.KReciprocal`: from query and gallery at
+        length 1, and `exclude_self`, it yields each query's row and float32 [G], larger where nearer, to be written to.
 
     Raises:
       ValueError: shapes do not fit, one side's cameras or files are missing, or a value is not finite.
@@ -152,7 +158,7 @@ def score_queries(
 
     matches, first = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
     precision, penalty, r_precision, precision_at_r = np.full((4, len(query)), np.nan)
-    for row, similarity in _similarities(query, gallery):
+    for row, similarity in (ranking or _similarities)(query, gallery, exclude_self):
         same = by_identity[bounds[identity[row]] : bounds[identity[row] + 1]]
         right = np.ones(len(same), bool)
         if exclude_self:
@@ -220,7 +226,9 @@ def _ranks(similarity: np.ndarray, same: np.ndarray, right: np.ndarray) -> np.nd
     return (ahead + np.arange(len(bar), 0, -1))[::-1]
 
 
-def _similarities(query: np.ndarray, gallery: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _similarities(
+    query: np.ndarray, gallery: np.ndarray, exclude_self: bool
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (query's row, its similarities [G]); the array may be overwritten by the caller."""
     chunk = max(1, _CHUNK_CELLS // max(1, len(gallery)))
     for begin in range(0, len(query), chunk):
@@ -279,7 +287,7 @@ def _check(query, gallery, kept_apart, exclude_self) -> None:
                 )
 
 
-def _dense_codes(query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def _dense_codes(query_ids: Sequence | np.ndarray, gallery_ids: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     both = np.concatenate([np.asarray(query_ids), np.asarray(gallery_ids)])
     codes = np.unique(both, return_inverse=True)[1]
     return codes[: len(query_ids)], codes[len(query_ids) :]

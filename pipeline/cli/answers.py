@@ -88,8 +88,5 @@ def with_answers(
 ) -> dict[str, Any]:
     """What `identify --json` prints, with the threshold and each image's answer."""
     for image, answer in zip(told["images"], found, strict=True):
-        image["answer"] = None
-        if answer is not None:
-            near = dataclasses.asdict(answer.nearest)
-            image["answer"] = {"identity": answer.identity, "nearest": near.pop("identity"), **near}
+        image["answer"] = None if answer is None else answer.nearest.answer(bar.value)
     return {**told, "threshold": dataclasses.asdict(bar)}

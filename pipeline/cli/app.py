@@ -20,6 +20,7 @@ from longtail.pipeline.cli import compile as compile_command  # noqa: E402
 from longtail.pipeline.cli import data  # noqa: E402
 from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
+from longtail.pipeline.cli import export  # noqa: E402
 from longtail.pipeline.cli import gallery  # noqa: E402
 from longtail.pipeline.cli import neighbours  # noqa: E402
 from longtail.pipeline.cli import recipe  # noqa: E402
@@ -64,6 +65,7 @@ app.command()(report.report)
 app.command()(study.study)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
+app.command()(export.export)
 app.command()(neighbours.neighbours)
 app.command()(recipe.recipe)
 app.command("compile")(compile_command.compile_)

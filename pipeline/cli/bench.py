@@ -95,6 +95,22 @@ def serve(
     _print(benchmark.run(rounds, seconds, kinds=models.split(",")), as_json)
 
 
+@app.command()
+def evaluate(
+    dim: Annotated[int, typer.Option(help="Length of an embedding.", min=1)] = 512,
+    rounds: Annotated[int, typer.Option(help="How often each ranking is timed.", min=1)] = 3,
+    distractors: Annotated[int, typer.Option(help="Size of the crowd.", min=1)] = 1_000_000,
+    probes: Annotated[int, typer.Option(help="Images sought in it.", min=2)] = 3000,
+    queries: Annotated[int, typer.Option(help="Queries of the evaluation.", min=1)] = 3368,
+    gallery: Annotated[int, typer.Option(help="Its gallery images.", min=1)] = 15913,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an evaluation of Market-1501's size, its re-ranking and a million distractors, and their peak memory."""
+    from longtail.benchmarks import evaluate as benchmark
+
+    _print(benchmark.run(dim, rounds, distractors, probes, (queries, gallery)), as_json)
+
+
 def _print(report: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))

@@ -11,7 +11,7 @@ import typer
 from longtail.models import errors
 from longtail.models import files as files_lib
 from longtail.models.export import signatures
-from longtail.pipeline.cli import evaluate
+from longtail.pipeline.cli import evaluate_images
 
 log = logging.getLogger("longtail")
 
@@ -46,7 +46,7 @@ def calibrate(
     from longtail.pipeline import console
 
     with console.lines():
-        embedded = evaluate.embed_data(model, data, layout)
+        embedded = evaluate_images.embed_data(model, data, layout)
         rates = sorted(fmr or verification.RATES, reverse=True)
         found = calibration.calibrate(embedded.vectors, embedded.identities, embedded.digests, rates)
         _check(found, fmr or [], data)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from longtail.serving import gallery as gallery_lib
     from longtail.serving import security
 
+SOME_FAILED = 4  # exit status: some images could not be embedded, the others are
+
 log = logging.getLogger("longtail")
 
 Images = Annotated[
@@ -51,15 +53,28 @@ TokenFile = Annotated[
 
 
 def embed(
-    images: Images,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, of any format that is trained on; or one folder or archive of them, embedded into a "
+            ".parquet or .npz with paths and identities. The same command goes on with one that was interrupted.",
+            metavar="IMAGES",
+            show_default=False,
+        ),
+    ],
     model_name: Annotated[
         str, typer.Option(help="What the server calls the model; `longtail serve` says it when it starts.")
     ],
     server: Server = "localhost:8500",
     output: Annotated[
         str,
-        typer.Option(help="Write the embeddings there: a NumPy array, float32, a row an image.", metavar="FILE.npy"),
+        typer.Option(
+            help="Write the embeddings there: of files a NumPy array, float32, a row an image; of a folder .parquet or "
+            ".npz.",
+            metavar="FILE",
+        ),
     ] = "",
+    layout: Annotated[str, typer.Option(help="Of a folder: how paths tell identities.")] = "folder",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; it has the embeddings unless --output does.")
     ] = False,
@@ -73,20 +88,28 @@ def embed(
     """Turns images into embeddings through a model server.
 
     An image that cannot be decoded is named and its row is zeros.
-    The others are embedded all the same.
+    The others are embedded all the same, and the exit status is 4.
     """
     import numpy as np
 
     from longtail.models import files
     from longtail.pipeline import console
+    from longtail.pipeline.cli import embed_folder
     from longtail.serving import client
 
     if os.path.isdir(output):
         raise errors.UsageError(f"--output {output} is a folder; name a file in it")
     if output and not os.path.isdir(os.path.dirname(output) or ".") and "://" not in output:
         raise errors.UsageError(f"--output {output}: its folder does not exist; make it first")
+    folder = embed_folder.asked(images, output)
     proof = security_of(root_ca, certificate, key, token_file)
-    with client.Client(server, model_name, timeout, batch_size, proof) as connection:
+    with console.lines(), client.Client(server, model_name, timeout, batch_size, proof) as connection:
+        if folder:
+            told = embed_folder.embed(connection, folder, layout, output)
+            typer.echo(json.dumps(told) if as_json else embed_folder.line(told))
+            if told["failed"]:
+                raise typer.Exit(SOME_FAILED)
+            return
         embedded = connection.embed(images)
     if output:
         array = io.BytesIO()
@@ -96,8 +119,7 @@ def embed(
         typer.echo(json.dumps(_embeddings_json(images, embedded, model_name, output)))
     else:
         _print_embeddings(images, embedded, output)
-    with console.lines():
-        _report_unreadable(images, embedded.status.tolist())
+    _end(images, embedded.status.tolist())
 
 
 def security_of(root_ca: str, certificate: str, key: str, token_file: str) -> "security.Security":
@@ -129,12 +151,18 @@ def _print_embeddings(images: list[str], embedded: "client.Embedded", output: st
     typer.echo(f"{readable} of {len(images)} images, {dimension}-d, model version {version}{where}")
 
 
-def _report_unreadable(images: list[str], status: list[int]) -> None:
+def _end(images: list[str], status: list[int]) -> None:
+    """Names what could not be embedded, which the exit status tells too."""
+    from longtail.pipeline import console
+
     unreadable = [(path, code) for path, code in zip(images, status, strict=True) if code != signatures.STATUS_OK]
-    for path, code in unreadable:
-        log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
+    with console.lines():
+        for path, code in unreadable:
+            log.warning("image %s: %s", path, signatures.STATUS_MEANING.get(code, f"status {code}"))
     if len(unreadable) == len(images):
         raise errors.WorkError(f"none of the {len(images)} images could be embedded; the server could decode none")
+    if unreadable:
+        raise typer.Exit(SOME_FAILED)
 
 
 def identify(
@@ -162,6 +190,7 @@ def identify(
     The images are embedded through the model server, by the version that built the gallery.
     The gallery is searched here, exactly. With --threshold or --fmr, each image also has an answer:
     the nearest identity and how far the next one is behind, or that it is unknown.
+    The exit status is 4 where some of the images could not be embedded.
     """
     from longtail.pipeline import console
     from longtail.serving import client
@@ -188,7 +217,7 @@ def identify(
     with console.lines():
         if note:
             log.warning("%s", note)
-        _report_unreadable(images, status)
+    _end(images, status)
 
 
 def embed_for(people: "gallery_lib.Gallery", connection: "client.Client", images: list[str]) -> "client.Embedded":

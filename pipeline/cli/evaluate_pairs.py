@@ -16,6 +16,7 @@ from longtail.models.metrics import comparisons
 from longtail.models.metrics import identification as identification_lib
 from longtail.models.metrics import pair_lists
 from longtail.models.metrics import verification as verification_lib
+from longtail.serving import thresholds
 
 
 class Named(NamedTuple):
@@ -115,16 +116,31 @@ def verification(images: Sequence, files: Sequence[str], vectors, usable, pairs:
     return {**{name: accuracy[name] for name in ("accuracy", "accuracy_error", "folds")}, **figures}
 
 
-def identification(images: Sequence, files: Sequence[str], queries: int, vectors, usable) -> dict[str, Any]:
+def identification(
+    images: Sequence, files: Sequence[str], queries: int, vectors, usable, bar: thresholds.Threshold | None
+) -> dict[str, Any]:
     """Figures of open-set identification: the first `queries` images are probes, the others the gallery.
 
-    A query whose very file is in the gallery asks nothing, and is left out. Arguments are those of `verification`.
+    A query whose very file is in the gallery asks nothing, and is left out. Arguments are those of `verification`; with
+    a threshold, `at` has the rates there and at the ends of its interval.
     """
     identity = np.array([image.item.identity for image in images])
     is_query = np.arange(len(usable)) < queries
     gallery = usable & ~is_query
     probe = usable & is_query & ~np.isin(files, np.array(files)[gallery])
-    return identification_lib.open_set(vectors[gallery], identity[gallery], vectors[probe], identity[probe])
+    asked = (bar.value, bar.low, bar.high) if bar else ()
+    return identification_lib.open_set(
+        vectors[gallery], identity[gallery], vectors[probe], identity[probe], thresholds=asked
+    )
+
+
+def lines(at: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a threshold that was chosen before does to these people, and what the ends of its interval do."""
+    whose = ("", " (lower end of its interval)", " (upper end)")
+    return [
+        f"at threshold {one['threshold']:.4f}{end}: DIR {100 * one['dir']:.2f} %, FAR {100 * one['far']:.2f} %"
+        for one, end in zip(at, whose, strict=False)
+    ]
 
 
 def table(points: Sequence[Mapping[str, Any]]) -> rich.table.Table:

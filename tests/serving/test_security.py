@@ -206,6 +206,7 @@ def test_health_over_grpc_needs_no_token(channel):
         ("GET", "/v1/models/tiny"),
         ("GET", "/v1/models/tiny/metadata"),
         ("POST", "/v1/gallery:identify"),
+        ("POST", "/v1/gallery:verify"),
         ("OPTIONS", "/v1/models/tiny:predict"),
         ("GET", metrics.PATH),
         ("GET", "/"),

@@ -25,12 +25,12 @@ def test_a_threshold_without_an_interval_always_decides():
 
 
 def test_a_rate_that_is_not_calibrated_for_is_bad_usage_that_names_those_that_are():
-    with pytest.raises(errors.UsageError, match="--fmr 0.001: model 3 is calibrated for 0.1, 0.01; take one"):
+    with pytest.raises(errors.UsageError, match="false match rate 0.001: model 3 is calibrated for 0.1, 0.01; take"):
         thresholds.choose(CALIBRATED, 0.001, "model 3")
 
 
 def test_no_thresholds_at_all_are_bad_usage():
-    with pytest.raises(errors.UsageError, match="gallery g has no thresholds: .*; give --threshold"):
+    with pytest.raises(errors.UsageError, match="gallery g has no thresholds: .*; give a threshold"):
         thresholds.choose([], 0.1, "gallery g")
 
 
@@ -52,5 +52,5 @@ def test_a_file_that_holds_none_is_bad_usage(tmp_path):
 
 
 def test_a_threshold_that_is_no_cosine_is_bad_usage():
-    with pytest.raises(errors.UsageError, match="--threshold 1.5: a similarity is a cosine"):
+    with pytest.raises(errors.UsageError, match="threshold 1.5: a similarity is a cosine"):
         thresholds.given(1.5)

@@ -85,13 +85,17 @@ class Api:
             "metadata": {model_info.SIGNATURE_DEF: _dict(definitions)},
         }
 
-    async def identify(self, content: bytes) -> bytes:
-        """The JSON that says who is on images; FAILED_PRECONDITION without a gallery."""
+    async def search(self, method: str, content: bytes) -> bytes:
+        """The JSON that says who is on images ("identify"), or whether two show one identity ("verify").
+
+        FAILED_PRECONDITION without a gallery.
+        """
         retrieval = self._retrieval
         if retrieval is None:
             line = "No gallery is served; start the server with --gallery"
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, line)
-        return await _run(True, lambda: json_answers.dump(retrieval.identify(json_requests.parse(content))))
+        ask = retrieval.verify if method == "verify" else retrieval.identify
+        return await _run(True, lambda: json_answers.dump(ask(json_requests.parse(content))))
 
     async def _predict(self, target: paths.Target, content: bytes, body: bodies.Body) -> bytes:
         deadline = time.monotonic() + self._timeout_s

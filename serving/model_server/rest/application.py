@@ -17,7 +17,7 @@ from longtail.serving.model_server.runtime import request_errors
 
 LIVE = "/healthz"
 READY = "/readyz"
-IDENTIFY = "/v1/gallery:identify"
+GALLERY = {f"/v1/gallery:{method}": method for method in ("identify", "verify")}
 
 _JSON = b"application/json"
 _TEXT = b"text/plain; charset=utf-8"
@@ -103,8 +103,8 @@ class Application:
             if headers.get(b"origin", b"").startswith((b"http://", b"https://")):
                 return _Reply()
             raise request_errors.invalid("Origin header is missing in CORS preflight")
-        if path == IDENTIFY and method == "POST":
-            return _Reply(await self._api.identify(await body.read(headers)))
+        if path in GALLERY and method == "POST":
+            return _Reply(await self._api.search(GALLERY[path], await body.read(headers)))
         query = scope["query_string"].decode("latin-1")
         target = paths.parse(method, f"{path}?{query}" if query else path)
         return _Reply(await self._api.answer(target, headers, body))

@@ -6,8 +6,10 @@ import pathlib
 import pickle
 import stat
 import tarfile
+import threading
 import tracemalloc
 import zipfile
+from concurrent import futures
 
 import pytest
 
@@ -162,6 +164,20 @@ def test_of_two_zip_entries_of_one_path_the_first_is_read_and_the_second_rejecte
     listing = source.listing()
     assert listing.rejected == (("a/1.png", "another file has the same path"),)
     assert source.read(listing.items[0]) == b"first"
+
+
+def test_threads_that_open_a_zip_at_once_all_find_their_entry(tmp_path):
+    archive = _zip(tmp_path / "a.zip", *(f"a/{number}.png" for number in range(3000)))
+    items = sources.open_source(archive).listing(min_identities=1).items[-8:]
+    for _ in range(3):
+        source, together = sources.open_source(archive), threading.Barrier(8)
+
+        def read(item, source=source, together=together):
+            together.wait()
+            return source.read(item)
+
+        with futures.ThreadPoolExecutor(8) as pool:
+            assert [data.decode() for data in pool.map(read, items)] == [f"a/{item.path[2:]}" for item in items]
 
 
 def test_a_zip_entry_that_leads_out_of_the_root_is_rejected(tmp_path):

@@ -65,6 +65,12 @@ def test_one_kind_of_probe_is_not_enough(ids, missing):
         identification.open_set(np.eye(2), [0, 1], np.eye(2), ids)
 
 
+def test_at_a_threshold_chosen_before_both_rates_are_counted():
+    probes, names = [[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, -1.0]], ["a", "a", "stranger", "stranger"]
+    found = identification.open_set([[1.0, 0.0]], ["a"], probes, names, draws=0, thresholds=[0.5, 0.7, 0.9])
+    assert [(at["dir"], at["far"]) for at in found["at"]] == [(1.0, 0.5), (0.5, 0.5), (0.5, 0.0)]
+
+
 def test_rank_1_among_distractors_is_that_of_all_of_them_at_once():
     random = np.random.default_rng(2)
     ids = np.arange(30) // 3
@@ -79,6 +85,14 @@ def test_rank_1_among_distractors_is_that_of_all_of_them_at_once():
             for one in range(30) for other in range(30) if one != other and ids[one] == ids[other]
         ]  # fmt: skip
         assert (row["rank1"], row["pairs"]) == (pytest.approx(np.mean(pairs)), len(pairs))
+
+
+def test_without_sizes_the_crowd_grows_by_tens_to_all_there_are():
+    crowd = np.random.default_rng(0).normal(size=(120, 2))
+    found = identification.among_distractors(np.ones((2, 2)), [0, 0], np.array_split(crowd, 3))
+    assert [row["distractors"] for row in found] == [10, 100, 120]
+    found = identification.among_distractors(np.ones((2, 2)), [0, 0], [crowd[:100]])
+    assert [row["distractors"] for row in found] == [10, 100]
 
 
 def test_too_few_distractors_are_an_error_that_says_how_many_there_are():

@@ -1,0 +1,132 @@
+"""What scoring costs: a Market-1501-sized evaluation, its re-ranking, and a million distractors."""
+
+import multiprocessing
+import resource
+from collections.abc import Callable
+from collections.abc import Iterator
+
+import numpy as np
+
+from longtail.benchmarks import timing
+from longtail.models.metrics import identification
+from longtail.models.metrics import reranking
+from longtail.models.metrics import retrieval
+
+MARKET = (3368, 15913)  # Market-1501's queries and gallery
+_IDENTITIES, _CAMERAS = 750, 6
+_BLOCK = 16384
+_PARTS = 8  # of the crowd, between which a busy machine's noise is shared
+_MIB = 1 << 20
+
+
+def run(dim: int, rounds: int, distractors: int, probes: int, sizes: tuple[int, int] = MARKET) -> dict[str, object]:
+    """Scores made-up embeddings, each work in a process of its own, which tells its peak memory.
+
+    Args:
+      dim: length of an embedding.
+      rounds: how often a ranking is timed, in turns with its matrix product; the crowd is once, in parts.
+      distractors: in the crowd.
+      probes: sought among them.
+      sizes: queries and gallery images of the evaluation.
+    """
+    rows = [*_ranking(sizes, dim, rounds), *_crowd(distractors, probes, dim)]
+    return {"bench": "evaluate", "machine": timing.machine(), "results": rows}
+
+
+def _ranking(sizes: tuple[int, int], dim: int, rounds: int) -> list[dict[str, object]]:
+    of = f"{sizes[0]} x {sizes[1]} x {dim}"
+    rows = []
+    for name, work, limit in (
+        ("evaluation", _evaluate, 512),
+        ("evaluation with query expansion", _expand, 1024),
+        ("evaluation with re-ranking", _rerank, 1024),
+    ):
+        seconds, product, peak = _alone(_time_ranking, work, sizes, dim, rounds)
+        rows.append(timing.row(f"{name} {of}, beside its matrix product", seconds, "s", seconds / product))
+        rows.append(timing.row(f"peak memory: {name}", peak, "MiB", target=limit))
+    return rows
+
+
+def _crowd(distractors: int, probes: int, dim: int) -> list[dict[str, object]]:
+    seconds, product, peak = _alone(_time_crowd, distractors, probes, dim)
+    name = f"{distractors} distractors x {probes} probes x {dim}"
+    return [
+        timing.row(f"{name}, beside the matrix product", seconds, "s", seconds / product, target=2.0),
+        timing.row("peak memory: distractors", peak, "MiB", target=512),
+    ]
+
+
+def _alone(work: Callable, *arguments: object) -> tuple[float, float, float]:
+    """What `work` returns in a process of its own, and the MiB that this took at most."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MIB
+
+
+def _time_ranking(work: Callable, sizes: tuple[int, int], dim: int, rounds: int) -> tuple[float, float, float]:
+    random = np.random.default_rng(0)
+    ids = [random.integers(0, _IDENTITIES, size) for size in sizes]
+    cameras = [random.integers(0, _CAMERAS, size) for size in sizes]
+    centres = random.normal(size=(_IDENTITIES, dim)).astype(np.float32)
+    query, gallery = (centres[each] + 2 * random.normal(size=(len(each), dim)).astype(np.float32) for each in ids)
+    seconds = timing.in_turns(
+        {
+            "whole": lambda: work(query, ids[0], gallery, ids[1], cameras),
+            "product": lambda: _multiply(query, gallery),
+        },
+        rounds,
+    )
+    return float(np.median(seconds["whole"])), float(np.median(seconds["product"])), _peak()
+
+
+def _evaluate(query, query_ids, gallery, gallery_ids, cameras, ranking=None) -> None:
+    retrieval.score_queries(
+        query,
+        query_ids,
+        gallery,
+        gallery_ids,
+        query_cameras=cameras[0],
+        gallery_cameras=cameras[1],
+        ranking=ranking,
+    )
+
+
+def _expand(query, query_ids, gallery, gallery_ids, cameras) -> None:
+    _evaluate(reranking.expand(query, gallery, count=5), query_ids, gallery, gallery_ids, cameras)
+
+
+def _rerank(query, query_ids, gallery, gallery_ids, cameras) -> None:
+    _evaluate(query, query_ids, gallery, gallery_ids, cameras, reranking.KReciprocal())
+
+
+def _multiply(query: np.ndarray, gallery: np.ndarray, rows: int = 1024) -> None:
+    for begin in range(0, len(query), rows):
+        query[begin : begin + rows] @ gallery.T
+
+
+def _time_crowd(distractors: int, probes: int, dim: int) -> tuple[float, float, float]:
+    """The crowd is one block, again and again: what is made or read counts for neither."""
+    random = np.random.default_rng(0)
+    sought = random.normal(size=(probes, dim)).astype(np.float32)
+    part = -(-distractors // _PARTS)
+    block = random.normal(size=(min(_BLOCK, part), dim)).astype(np.float32)
+
+    def crowd() -> Iterator[np.ndarray]:
+        for begin in range(0, part, len(block)):
+            yield block[: part - begin]
+
+    def multiply() -> None:
+        for some in crowd():
+            _multiply(some, sought)
+
+    seconds = timing.in_turns(
+        {
+            "whole": lambda: identification.among_distractors(sought, np.arange(probes) // 2, crowd()),
+            "product": multiply,
+        },
+        _PARTS,
+    )
+    return float(seconds["whole"].sum()), float(seconds["product"].sum()), _peak()

@@ -1,0 +1,219 @@
+"""Reads the images of a folder or archive and embeds them, as `longtail evaluate`, `calibrate` and `export` begin."""
+
+import collections
+import concurrent.futures
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+from longtail.models import errors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from longtail.components import embedding as embedding_lib
+    from longtail.components.data import sources
+
+_READERS = 8
+_READ_AHEAD = 256
+_REPORT_EVERY = 5000
+
+log = logging.getLogger("longtail")
+
+
+class Image(NamedTuple):
+    """An image of a folder or an archive, not read yet."""
+
+    source: "sources.Source"
+    item: "sources.Item"
+
+
+class Answers(NamedTuple):
+    """What a model made of N images.
+
+    Attributes:
+      vectors: float32 [N, d], zeros where an image could not be embedded.
+      usable: bool [N], whether it could.
+      digests: str [N], SHA-256 of each file in hex; "" where it could not be read.
+    """
+
+    vectors: "np.ndarray"
+    usable: "np.ndarray"
+    digests: list[str]
+
+
+class Embedded(NamedTuple):
+    """Images that a model has embedded; those that it could not are left out.
+
+    Attributes:
+      model: the folder of the SavedModel.
+      vectors: float32 [N, d].
+      identities: str [N].
+      digests: str [N], of the files.
+    """
+
+    model: str
+    vectors: "np.ndarray"
+    identities: "np.ndarray"
+    digests: "np.ndarray"
+
+
+def listed(uri: str, layout: str = "folder", camera_pattern: str = "") -> list[Image]:
+    """The images of a folder or an archive.
+
+    Raises:
+      errors.UsageError: there is no such thing, or no image in it.
+    """
+    from longtail.components.data import sources
+
+    source = sources.open_source(uri, layout, camera_pattern)
+    return [Image(source, item) for item in source.listing(min_identities=1).items]
+
+
+def embedder(model: str) -> "embedding_lib.Embedder":
+    """The model in a folder: `model` itself, an artifact's serving model, or the last version.
+
+    Raises:
+      errors.UsageError: there is none.
+    """
+    from longtail.components import embedding
+
+    return embedding.Embedder(model_folder(model))
+
+
+def model_folder(model: str) -> str:
+    """The folder with the SavedModel: `model`, an artifact's serving model, or the last version.
+
+    Raises:
+      errors.UsageError: there is none.
+    """
+    import tensorflow as tf
+
+    from longtail.models.export import versions
+
+    for folder in (model, os.path.join(model, "Format-Serving")):
+        if tf.io.gfile.exists(os.path.join(folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)):
+            return folder
+    complete = versions.find_complete(model)
+    if not complete:
+        raise errors.UsageError(
+            f"--model {model}: no SavedModel: neither saved_model.pb nor a version folder with one"
+        )
+    return next(iter(complete.values()))
+
+
+def check_identities(images: Sequence[Image]) -> None:
+    """Raises errors.UsageError where all images are of one identity."""
+    identities = {image.item.identity for image in images}
+    if len(identities) < 2:
+        raise errors.UsageError(
+            f"{len(identities)} identity ({', '.join(identities)}): at least two are needed, "
+            "each a folder of images"
+        )
+
+
+def embed_data(model: str, data: str, layout: str) -> Embedded:
+    """Embeds a folder or an archive; says which images are left out.
+
+    Raises:
+      errors.UsageError: there is no model, no image, or one identity alone.
+      errors.WorkError: the model fails, or can embed none.
+    """
+    import numpy as np
+
+    loaded = embedder(model)
+    images = listed(data, layout)
+    check_identities(images)
+    found = embed(loaded, images)
+    if not found.usable.any():
+        raise errors.WorkError(f"{loaded.uri}: cannot embed any of {len(images)} images of {data}")
+    identities = np.array([image.item.identity for image in images])
+    return Embedded(
+        loaded.uri, found.vectors[found.usable], identities[found.usable], np.array(found.digests)[found.usable]
+    )
+
+
+def embed(model: "embedding_lib.Embedder", images: Sequence[Image], flip: bool = False) -> Answers:
+    """Embeds images in order; names each that is left out.
+
+    Args:
+      model: what embeds.
+      images: N of them.
+      flip: each is embedded as it is and mirrored, and its embedding is the mean direction of the two.
+
+    Raises:
+      errors.WorkError: the model fails.
+    """
+    from longtail.components import embedding
+    from longtail.models.export import signatures
+    from longtail.models.metrics import retrieval
+
+    log.info("embedding %d images with %s", len(images), model.uri)
+    digests: list[str] = []
+    vectors, status = embedding.embed_images(model, _noted(read_ahead(images), digests, flip))
+    if flip:
+        status = status[::2]
+        vectors = retrieval.unit("embedding", vectors[::2] + vectors[1::2], status)
+    for image, digest, state in zip(images, digests, status.tolist(), strict=True):
+        if digest and state != signatures.STATUS_OK:  # what could not be read is named already
+            log.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(state, state))
+    return Answers(vectors, status == signatures.STATUS_OK, digests)
+
+
+def read_ahead(images: Iterable[Image]) -> Iterator[tuple[bytes, str]]:
+    """Yields JPEG or PNG and the file's digest of each image, in order, while threads read the next ones.
+
+    Both are empty where an image cannot be read; it is named.
+    """
+    pending: collections.deque[concurrent.futures.Future[tuple[bytes, str]]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        for count, image in enumerate(images, start=1):
+            pending.append(pool.submit(_encoded, image))
+            if len(pending) == _READ_AHEAD:
+                yield pending.popleft().result()
+            if count % _REPORT_EVERY == 0:
+                log.info("%d images read", count)
+        while pending:
+            yield pending.popleft().result()
+
+
+def _encoded(image: Image) -> tuple[bytes, str]:
+    """JPEG or PNG as ingestion would hand it on, and the file's digest; both empty where it cannot."""
+    from longtail.components.data import sources
+    from longtail.models import pictures
+
+    try:
+        file = image.source.read(image.item)
+        return pictures.read(file).encoded, hashlib.sha256(file).hexdigest()
+    except (sources.ReadError, pictures.BadImage) as error:
+        log.warning("left out: %s: %s", image.item.path, error)
+        return b"", ""
+
+
+def _noted(encoded: Iterable[tuple[bytes, str]], digests: list[str], flip: bool) -> Iterator[bytes]:
+    """Passes images on, each followed by its mirror image where `flip` is, and notes the digest of each file."""
+    for data, digest in encoded:
+        digests.append(digest)
+        yield data
+        if flip:
+            yield _mirrored(data)
+
+
+def _mirrored(encoded: bytes) -> bytes:
+    """The mirror image as PNG; what no decoder takes stays as it is, for the model to refuse."""
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        mirrored = PIL.ImageOps.mirror(PIL.Image.open(io.BytesIO(encoded)))
+    except (OSError, SyntaxError, ValueError):
+        return encoded
+    png = io.BytesIO()
+    (mirrored.convert("RGB") if mirrored.mode == "CMYK" else mirrored).save(png, "PNG", compress_level=1)
+    return png.getvalue()
