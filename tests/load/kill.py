@@ -114,7 +114,8 @@ def main() -> int:
             killed, found = kill_and_resume(folder / "data", folder / f"root-{number}", after)
             same = found == wanted
             wrong |= not same
-            print(f"{number + 1}: killed after {after:.1f} s: {killed}; same: {same}", "" if same else found, flush=True)
+            what = "" if same else found
+            print(f"{number + 1}: killed after {after:.1f} s: {killed}; same: {same}", what, flush=True)
     return int(wrong)
 
 
