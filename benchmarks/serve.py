@@ -119,6 +119,7 @@ def _of_model(kind: str, folder: str, images: int, rounds: int, seconds: float) 
         if kind == "mobilenet":
             rate = statistics.median(found.calls[SINGLE.name].values()) / 2.0
             rows += latency.half_load_rows(bench, SINGLE, rate, 3, 2.0 * seconds)
+    rows.append(timing.row(f"{kind}: from the start of a server until it is ready", bench.server.ready_s, "s"))
     rows.append(timing.row(f"{kind}: failed requests", bench.failed, "requests", target=0))
     return rows
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -56,6 +57,7 @@ class ServerProcess:
       pid: of the server.
       grpc_address: HOST:PORT.
       rest_address: HOST:PORT.
+      ready_s: seconds from its start until it took requests.
     """
 
     def __init__(self, arguments: Sequence[str], environment: dict[str, str] | None = None):
@@ -70,6 +72,7 @@ class ServerProcess:
         Raises:
           WorkError: it ended instead; the last of its lines says why.
         """
+        started = time.monotonic()
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.PIPE, stderr=self._log, env=self._environment, text=True
         )
@@ -78,6 +81,7 @@ class ServerProcess:
         for line in self.process.stdout:
             if ready := _READY.search(line):
                 self.grpc_address, self.rest_address = ready.groups()
+                self.ready_s = time.monotonic() - started
                 return
         self.process.wait()
         last = (self.log().strip().splitlines() or ["it said nothing"])[-1]

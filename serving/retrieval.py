@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import reprlib
 from typing import Any
 
 import grpc
@@ -159,7 +160,7 @@ class Retrieval:
         """
         k = document.get("k", DEFAULT_K)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            shown = json_requests.short(k)
+            shown = reprlib.repr(k)
             raise request_errors.invalid(f"'k' must be a whole number of at least 1. Received: {shown}")
         pair = self._pair
         if pair is None:

@@ -4,17 +4,18 @@ A file is TFRecord of `tensorflow.serving.PredictionLog`, the requests without t
 another name and appears complete, by rename.
 """
 
-import collections
 import contextlib
 import dataclasses
 import datetime
 import logging
 import os
+import queue
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 
 import grpc
@@ -36,8 +37,6 @@ PARTIAL = ".partial"  # what a file that is being written is called, after its n
 
 _NOW_AND_THEN_S = 60.0  # between two lines about dropped requests
 
-_Waiting = tuple[str, int, predict_pb2.PredictRequest]  # with the name and the version of the model that answered
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -55,36 +54,8 @@ def of_tensors(signature: str, inputs: Mapping[str, tf.Tensor | np.ndarray]) -> 
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     for alias, tensor in inputs.items():
-        request.inputs[alias].CopyFrom(tensors.to_proto(np.asarray(tensor), as_content=True))
+        tensors.fill_proto(request.inputs[alias], np.asarray(tensor), as_content=True)
     return request
-
-
-class _File:
-    """A file being written."""
-
-    def __init__(self, folder: str):
-        started = datetime.datetime.now(datetime.timezone.utc)
-        # Several servers may log into one folder.
-        self.path = os.path.join(folder, f"requests-{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}{SUFFIX}")
-        self.bytes = self.requests = 0
-        self.began = time.monotonic()
-        self._writer = tf.io.TFRecordWriter(self.path + PARTIAL)
-
-    def write(self, record: bytes) -> None:
-        self._writer.write(record)
-        self.bytes += len(record)
-        self.requests += 1
-
-    def finish(self) -> None:
-        self._writer.close()
-        tf.io.gfile.rename(self.path + PARTIAL, self.path)
-
-    def discard(self) -> None:
-        """Leaves nothing of it, as far as that is possible where writing was not."""
-        with contextlib.suppress(tf.errors.OpError):
-            self._writer.close()
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.remove(self.path + PARTIAL)
 
 
 class RequestLog:
@@ -102,11 +73,11 @@ class RequestLog:
             raise errors.UsageError(f"the rate of logged requests must be above 0, at most 1. Received: {options.rate}")
         self.options = options
         self.dropped = self.written = 0  # of those sampled; a request counts as written when its file is complete
-        self._why, self._said, self._say_again = "", 0, 0.0
-        self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._say_again = 0.0
+        self._waiting: queue.SimpleQueue[prediction_log_pb2.PredictionLog | None] = queue.SimpleQueue()  # None: the end
         self._waiting_bytes = 0
-        self._closing = False
-        self._changed = threading.Condition()
+        self._closed = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._check_folder()
 
@@ -129,83 +100,91 @@ class RequestLog:
 
     def offer(self, servable: servable_lib.Servable, make: Callable[[], predict_pb2.PredictRequest]) -> None:
         """Keeps what `make` gives, if chance wills it and it holds image bytes and fits in; never waits or raises."""
-        if random.random() >= self.options.rate:
+        if self._closed or random.random() >= self.options.rate:
             return
         try:
             request = make()
             if signatures.IMAGE_BYTES in request.inputs:
                 self._put(servable, request)
-        except Exception:  # the request was answered well; only its record is lost
+        except Exception as error:  # the request was answered well; only its record is lost
             log.exception("a request could not be logged")
-            with self._changed:
-                self.dropped += 1
+            self._drop(1, error)
 
     def _put(self, servable: servable_lib.Servable, request: predict_pb2.PredictRequest) -> None:
-        size = request.ByteSize()
-        with self._changed:
-            if self._closing or self._waiting_bytes + size > self.options.waiting_bytes:
-                metrics.logged(servable.name, grpc.StatusCode.RESOURCE_EXHAUSTED)
-                self.dropped += 1
-                self._why = "they came faster than they could be written"
-                return
-            self._waiting.append((servable.name, servable.version, request))
-            self._waiting_bytes += size
-            self._changed.notify()
-
-    def _run(self) -> None:
-        file: _File | None = None
-        while True:
-            with self._changed:
-                wait_s = max(0.0, file.began + self.options.file_s - time.monotonic()) if file else None
-                self._changed.wait_for(lambda: self._waiting or self._closing, wait_s)
-                waiting = self._waiting.popleft() if self._waiting else None
-                if waiting is not None:
-                    self._waiting_bytes -= waiting[2].ByteSize()
-            if waiting is None and file is None:
-                return
-            file = self._write(file, waiting)
-            now = time.monotonic()
-            if self.dropped > self._said and now >= self._say_again:
-                log.warning("request log %s: %d requests dropped: %s", self.options.folder, self.dropped, self._why)
-                self._said, self._say_again = self.dropped, now + _NOW_AND_THEN_S
-
-    def _record(self, name: str, version: int, request: predict_pb2.PredictRequest) -> bytes:
         record = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
         answered = record.log_metadata.model_spec
-        answered.name, answered.version.value = name, version
+        answered.name, answered.version.value = servable.name, servable.version
         answered.signature_name = request.model_spec.signature_name or servable_lib.DEFAULT_SIGNATURE
         record.log_metadata.sampling_config.sampling_rate = self.options.rate
-        return record.SerializeToString()
+        size = record.ByteSize()
+        with self._lock:
+            fits = self._waiting_bytes + size <= self.options.waiting_bytes
+            self._waiting_bytes += size if fits else 0
+        if fits:
+            self._waiting.put(record)
+            return
+        metrics.logged(servable.name, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self._drop(1, "they came faster than they could be written")
 
-    def _write(self, file: _File | None, waiting: _Waiting | None) -> _File | None:
-        """Adds a request, if any, to the file or a new one; returns the file where it is to go on."""
-        lost = (file.requests if file else 0) + (waiting is not None)
+    def _drop(self, count: int, why: object) -> None:
+        with self._lock:
+            self.dropped += count
+            is_said = time.monotonic() < self._say_again
+            self._say_again = self._say_again if is_said else time.monotonic() + _NOW_AND_THEN_S
+        if not is_said:
+            line = (str(getattr(why, "message", why)) or repr(why)).splitlines()[0]
+            log.warning("request log %s: %d requests dropped: %s", self.options.folder, self.dropped, line)
+
+    def _run(self) -> None:
+        while (record := self._take(None)) is not None:
+            self._write_file(record)
+
+    def _take(self, timeout_s: float | None) -> prediction_log_pb2.PredictionLog | None:
+        record = self._waiting.get(timeout=timeout_s)
+        if record is not None:
+            with self._lock:
+                self._waiting_bytes -= record.ByteSize()
+        return record
+
+    def _write_file(self, first: prediction_log_pb2.PredictionLog) -> None:
+        started = datetime.datetime.now(datetime.timezone.utc)
+        # Several servers may log into one folder.
+        name = f"requests-{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}{SUFFIX}"
+        path, count = os.path.join(self.options.folder, name), 0
         try:
-            if waiting is not None:
-                file = file or _File(self.options.folder)
-                file.write(self._record(*waiting))
-                metrics.logged(waiting[0], grpc.StatusCode.OK)
-            assert file is not None
-            old = time.monotonic() - file.began >= self.options.file_s
-            if waiting is not None and not old and file.bytes < self.options.file_bytes:
-                return file
-            file.finish()
-            self.written += file.requests
+            with tf.io.TFRecordWriter(path + PARTIAL) as writer:
+                for record in self._of_a_file(first):
+                    count += 1
+                    writer.write(record.SerializeToString())
+                    metrics.logged(record.log_metadata.model_spec.name, grpc.StatusCode.OK)
+            tf.io.gfile.rename(path + PARTIAL, path)
+            self.written += count
         except Exception as error:  # a full disk may be emptied, and whatever it was, the next request tries again
-            with self._changed:
-                self.dropped += lost
-                self._why = (str(getattr(error, "message", error)) or repr(error)).splitlines()[0]
-            if file is not None:
-                file.discard()
-        return None
+            self._drop(max(1, count), error)
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.remove(path + PARTIAL)
+
+    def _of_a_file(self, record: prediction_log_pb2.PredictionLog | None) -> Iterator[prediction_log_pb2.PredictionLog]:
+        """`record` and those that come after it, until the file is full or old, or the server stops."""
+        until, size = time.monotonic() + self.options.file_s, 0
+        while record is not None:
+            yield record
+            size += record.ByteSize()
+            left_s = until - time.monotonic()
+            if size >= self.options.file_bytes or left_s <= 0.0:
+                return
+            try:
+                record = self._take(left_s)
+            except queue.Empty:
+                return
+        self._waiting.put(None)  # for the loop around
 
     def stop(self, timeout_s: float) -> None:
         """Writes what waits, finishes the file and says what came of it all; gives up after `timeout_s` seconds."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._closed = True
         if not self._thread.is_alive():
             return
+        self._waiting.put(None)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             log.error("request log %s: not finished within %g s; its end is lost", self.options.folder, timeout_s)

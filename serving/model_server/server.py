@@ -20,6 +20,7 @@ from longtail.serving.model_server import request_log as request_log_lib
 from longtail.serving.model_server.batching import asking
 from longtail.serving.model_server.batching import scheduler as scheduler_lib
 from longtail.serving.model_server.config import auth
+from longtail.serving.model_server.config import files as config_files
 from longtail.serving.model_server.config import model_file
 from longtail.serving.model_server.config import tls as tls_lib
 from longtail.serving.model_server.config import watcher
@@ -77,13 +78,10 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
+        line = f"cannot listen on {host}, port {port}: {error.strerror}; name another with --host or {option}"
         if error.errno == errno.EADDRINUSE:
-            raise errors.UsageError(
-                f"port {port} on {host} is taken; name another with {option} (0 picks a free one)"
-            ) from error
-        raise errors.UsageError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; name another with --host or {option}"
-        ) from error
+            line = f"port {port} on {host} is taken; name another with {option} (0 picks a free one)"
+        raise errors.UsageError(line) from error
     except OverflowError as error:
         raise errors.UsageError(f"{option} must be from 0 to 65535. Received: {port}") from error
 
@@ -106,8 +104,8 @@ class ModelServer:
         self.retrieval: retrieval_lib.Retrieval | None = None
         self.request_log: request_log_lib.RequestLog | None = None
         self.scheduler: scheduler_lib.Scheduler | None = None
-        self._tokens: auth.Tokens | auth.Anyone = auth.ANYONE
-        self._loop: event_loop.EventLoop | None = None
+        self._tokens: auth.Tokens | None = None
+        self._serves = False
         self._listeners: list[socket.socket] = []
         self._grpc: grpc_server.GrpcServer | None = None
         self._rest: rest_server.RestServer | None = None
@@ -150,8 +148,8 @@ class ModelServer:
                 self.retrieval = retrieval_lib.Retrieval(source, options.gallery, self.request_log, gallery)
             if self.request_log is not None:
                 self.request_log.start()
-            self._loop = event_loop.EventLoop()
-            self._loop.call(self._serve())
+            self._serves = True
+            event_loop.call(self._serve())
             self._watch()
         except BaseException:
             self.stop()
@@ -170,16 +168,15 @@ class ModelServer:
         try:
             self.models.reload(config)
         except request_errors.RequestError as error:
+            line = f"{config_files.MODELS} {options.model_config}: {error.message}"
+            if error.code == grpc.StatusCode.FAILED_PRECONDITION:
+                line += "; add the labels later, or start with --allow_version_labels_for_unavailable_models"
             if error.code != grpc.StatusCode.UNKNOWN:
-                labels = error.code == grpc.StatusCode.FAILED_PRECONDITION
-                mend = "; add the labels later, or start with --allow_version_labels_for_unavailable_models"
-                raise errors.UsageError(
-                    f"--model_config_file {options.model_config}: {error.message}{mend if labels else ''}"
-                ) from error
-            if options.model_config:
-                raise errors.WorkError(f"--model_config_file {options.model_config}: {error.message}") from error
-            why = "; ".join(f"version {state.version}: {state.error_message}" for state in self.source.known())
-            raise errors.WorkError(f"model {options.model}: no version loads ({why}); export it again") from error
+                raise errors.UsageError(line) from error
+            if not options.model_config:
+                why = "; ".join(f"version {state.version}: {state.error_message}" for state in self.source.known())
+                line = f"model {options.model}: no version loads ({why}); export it again"
+            raise errors.WorkError(line) from error
 
     def _source_of(self, gallery: gallery_lib.Gallery) -> loader.ModelSource:
         """The model whose gallery it is; of a server of one model that is for Retrieval to say."""
@@ -208,13 +205,17 @@ class ModelServer:
 
     def _watch(self) -> None:
         options = self.options
-        if options.poll_s:
-            polls = [self.models.poll, *([self.retrieval.poll] if self.retrieval else [])]
-            self._watchers.append(watcher.Watcher(polls, options.poll_s))
-        if options.config_poll_s and options.model_config:
-            self._watchers.append(watcher.Watcher([self._config_file.poll], options.config_poll_s))
-        for watching in self._watchers:
-            watching.start()
+        rounds = [(options.poll_s, self.models.poll)]
+        if self.retrieval is not None:
+            rounds.append((options.poll_s, self.retrieval.poll))
+        if options.model_config:
+            rounds.append((options.config_poll_s, self._config_file.poll))
+        if self._tokens is not None and options.token_file:
+            rounds.append((auth.POLL_S, self._tokens.poll))
+        for seconds in sorted({seconds for seconds, _ in rounds} - {0.0}):  # 0 looks only at the start
+            polls = [poll for every, poll in rounds if every == seconds]
+            self._watchers.append(watcher.Watcher(polls, seconds))
+            self._watchers[-1].start()
 
     def stop(self) -> None:
         """Drains: no new requests, those under way are finished within the grace, then the ports are free."""
@@ -222,10 +223,9 @@ class ModelServer:
         self.models.begin_stop()
         for watching in self._watchers:
             watching.begin_stop()
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call(self._drain())
-            loop.close()
+        serves, self._serves = self._serves, False
+        if serves:
+            event_loop.call(self._drain())
         for listener in self._listeners:
             listener.close()
         if self.scheduler is not None:

@@ -197,6 +197,7 @@ def report(bench: bench_server.BenchServer, count: int, seed: int) -> dict:
         "bench": "serve-hostile",
         "machine": machine,
         "results": rows,
+        "memory_mib": [round(resident / 2**20) for resident in memory],  # before, and after each tenth
         "codes": {f"{surface} {code}": number for (surface, code), number in sorted(verdict.codes.items())},
         "kinds": dict(sorted(verdict.kinds.items())),
         "faults": [

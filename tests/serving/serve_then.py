@@ -1,7 +1,7 @@
 """Serves in a process of its own and, once it has said where, does what it was told: `serve_then.py DEED OPTIONS`.
 
-Prints one line of JSON: what `longtail serve` said, and whether the signal handlers are as they were. In a process that
-had servers before, `grpc.aio` may wait for one of their loops for ever.
+Prints one line of JSON: what `longtail serve` said, and whether the signal handlers are as they were. The signals are
+the process's, and would end the tests too.
 """
 
 import json

@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import contextlib
 from collections.abc import Sequence
 
 from longtail.serving.model_server.batching import scheduler as scheduler_lib
@@ -36,8 +35,7 @@ class Asker:
             self._answered.append((answer, result))
             if not self._is_told:
                 self._is_told = True
-                with contextlib.suppress(RuntimeError):  # the server has stopped and the loop is closed
-                    loop.call_soon_threadsafe(self._hand_over)
+                loop.call_soon_threadsafe(self._hand_over)
 
         ticket = self._scheduler.submit(servable, signature_name, inputs, output_filter, deadline, done)
         try:

@@ -4,11 +4,11 @@ import collections
 import dataclasses
 import os
 from collections.abc import Hashable
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longtail.serving.model_server import metrics
 from longtail.serving.model_server.runtime import servable as servable_lib
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ class Options:
     batch_timeout_micros: int = 40_000  # longest wait of a request for others
     max_enqueued_batches: int = 512  # full ones that may wait for each signature; what comes beyond is refused
     num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)  # batches at once
-    allowed_batch_sizes: tuple[int, ...] = ()  # a batch is padded to the next of these; none pads nothing
-    pad_variable_length_inputs: bool = False  # whether requests of different shapes are padded into one batch
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
@@ -39,21 +37,11 @@ class Options:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
         if self.batch_timeout_micros < 0:
             raise ValueError(f"batch_timeout_micros must not be below 0. Received: {self.batch_timeout_micros}")
-        sizes = self.allowed_batch_sizes
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
-            raise ValueError(
-                f"allowed_batch_sizes must rise, and end with max_batch_size, {self.max_batch_size}. Received: "
-                f"{', '.join(map(str, sizes))}"
-            )
 
     @property
     def timeout_s(self) -> float:
         """Longest wait of a request for others, seconds."""
         return self.batch_timeout_micros / 1e6
-
-    def padded(self, rows: int) -> int:
-        """The size a batch of `rows` is run at."""
-        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
 class Pace:
@@ -101,6 +89,7 @@ class Queue:
         """Lets a request wait."""
         ticket.queue = self
         self.tickets.append(ticket)
+        metrics.QUEUED.inc()
         self._rows += ticket.rows
         self._last_at = ticket.queued_at
 
@@ -108,24 +97,22 @@ class Queue:
         """Lets a request wait no more."""
         ticket.queue = None
         self.tickets.remove(ticket)
+        metrics.QUEUED.dec()
         self._rows -= ticket.rows
 
-    def take(self, is_padded: bool) -> list["scheduler.Ticket"]:
-        """The next batch: as many requests as may go into it, or so few less that it has one of the usual sizes.
-
-        One that `is_padded` to an allowed size need not have a usual one.
-        """
+    def take(self) -> list["scheduler.Ticket"]:
+        """The next batch: as many requests as may go into it, or so few less that it has one of the usual sizes."""
         rows = [0]
         for ticket in self.tickets:
             if len(rows) > 1 and rows[-1] + ticket.rows > self.limit:
                 break
             rows.append(rows[-1] + ticket.rows)
         count = len(rows) - 1
-        if not is_padded:
-            usual = [number for number, size in enumerate(rows) if size in _USUAL or size == self.limit]
-            if usual and 3 * rows[usual[-1]] >= 2 * rows[-1]:
-                count = usual[-1]
+        usual = [number for number, size in enumerate(rows) if size in _USUAL or size == self.limit]
+        if usual and 3 * rows[usual[-1]] >= 2 * rows[-1]:
+            count = usual[-1]
         batch = [self.tickets.popleft() for _ in range(count)]
+        metrics.QUEUED.dec(count)
         for ticket in batch:
             ticket.queue = None
         self._rows -= rows[count]
@@ -143,28 +130,3 @@ def size_of(inputs: servable_lib.Inputs) -> int:
     """How many bytes a request holds."""
     arrays = inputs.values()
     return sum(each.nbytes + (sum(map(len, each.flat)) if each.dtype == np.object_ else 0) for each in arrays)
-
-
-def same_shape(parts: Sequence[servable_lib.Inputs]) -> list[servable_lib.Inputs]:
-    """Requests of one shape but for the rows: shorter ones are filled with their first value, as TF Serving does."""
-    found: list[servable_lib.Inputs] = []
-    shapes = {
-        alias: tuple(map(max, *(part[alias].shape[1:] for part in parts))) if array.ndim > 1 else ()
-        for alias, array in parts[0].items()
-    }
-    for part in parts:
-        filled = {}
-        for alias, array in part.items():
-            filled[alias] = array
-            if array.shape[1:] != shapes[alias]:
-                nothing = b"" if array.dtype == np.object_ else 0
-                wide = np.full((len(array), *shapes[alias]), array.flat[0] if array.size else nothing, array.dtype)
-                wide[tuple(slice(size) for size in array.shape)] = array
-                filled[alias] = wide
-        found.append(filled)
-    return found
-
-
-def padding(part: servable_lib.Inputs, rows: int) -> servable_lib.Inputs:
-    """So many times the first row of a request, as TF Serving fills a batch."""
-    return {alias: np.broadcast_to(array[:1], (rows, *array.shape[1:])) for alias, array in part.items()}

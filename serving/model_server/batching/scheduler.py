@@ -5,6 +5,7 @@ they keep coming, or while the processor is busy with a batch before it, and nev
 """
 
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -50,13 +51,6 @@ class Ticket:
         return self.scheduler.cancel(self)
 
 
-def _told(error: Exception) -> request_errors.RequestError:
-    if isinstance(error, request_errors.RequestError):
-        return error
-    log.error("a request failed: %s", request_errors.first_line(error), exc_info=error)
-    return request_errors.internal()
-
-
 class Scheduler:
     """Runs requests in batches. Every front end's requests go through the same one.
 
@@ -81,9 +75,6 @@ class Scheduler:
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._due = threading.Condition(self._lock)
-        self._ungauge = metrics.gauge(
-            "longtail_serving_queued_requests", "Requests that wait for a batch.", self.waiting
-        )
         for number in range(self.options.num_batch_threads):
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
@@ -116,7 +107,7 @@ class Scheduler:
         deadline = _NEVER if deadline is None else deadline
         size, now = queues.size_of(inputs), time.monotonic()
         ticket = Ticket(self, servable, inputs, wanted, rows or 1, deadline, done, size, now)
-        shapes = tuple(self._shape(inputs[alias]) for alias in signature.inputs) if rows else None
+        shapes = tuple(inputs[alias].shape[1:] for alias in signature.inputs) if rows else None
         with self._lock:
             self._admit((signature, shapes), signature, self.options.max_batch_size if rows else 1, ticket)
         return ticket
@@ -128,9 +119,6 @@ class Scheduler:
         found = {len(array) for array in inputs.values()}
         rows = found.pop()
         return 0 if found or rows > self.options.max_batch_size else rows
-
-    def _shape(self, array: np.ndarray) -> tuple[int, ...]:
-        return (array.ndim,) if self.options.pad_variable_length_inputs else array.shape[1:]
 
     def _admit(self, key: Hashable, signature: servable_lib.Signature, limit: int, ticket: Ticket) -> None:
         if self._stopping:
@@ -200,7 +188,7 @@ class Scheduler:
                 dues = [(self._due_at(queue), queue) for queue in self._queues.values()]
                 if ready := [queue for at, queue in dues if at <= now]:
                     queue = min(ready, key=self._rank)
-                    batch = queue.take(bool(self.options.allowed_batch_sizes))
+                    batch = queue.take()
                     self._served[batch[0].servable.name] = now
                     self._running += 1
                     self._forget_empty(queue)
@@ -224,12 +212,11 @@ class Scheduler:
                 late = grpc.StatusCode.DEADLINE_EXCEEDED
                 self._finish(ticket, request_errors.RequestError(late, "Expired before it was run"))
         due = [ticket for ticket in batch if ticket.deadline > now]
-        had_rows = queue.signature.has_rows
         try:
             answers = self._answers(queue, due, now) if due else []
         except Exception as error:  # whatever the model did, each request is to have its answer
-            if len(due) == 1 and queue.signature.has_rows == had_rows:
-                self._finish(due[0], _told(error))
+            if len(due) == 1:
+                self._finish(due[0], request_errors.of(error))
                 return
             for ticket in due:  # which of them it was is not known; the others must not suffer
                 self._run(queue, [ticket])
@@ -238,22 +225,16 @@ class Scheduler:
             self._finish(ticket, answer)
 
     def _answers(self, queue: queues.Queue, batch: Sequence[Ticket], now: float) -> list[Outputs]:
-        signature, parts = queue.signature, [ticket.inputs for ticket in batch]
-        rows = sum(ticket.rows for ticket in batch)
-        size = self.options.padded(rows) if queue.limit > 1 and signature.has_rows else rows
-        if self.options.pad_variable_length_inputs and len(parts) > 1:
-            parts = queues.same_shape(parts)
-        if size > rows:
-            parts.append(queues.padding(parts[0], size - rows))
-        outputs = signature.run_rows(parts)
+        signature, rows = queue.signature, [ticket.rows for ticket in batch]
+        outputs = signature.run_rows([ticket.inputs for ticket in batch])
         waited = [now - ticket.queued_at for ticket in batch]
-        metrics.batch(batch[0].servable.name, [each.rows for each in batch], size, waited, time.monotonic() - now)
-        if len(parts) == 1:
+        metrics.batch(batch[0].servable.name, rows, waited, time.monotonic() - now)
+        if len(batch) == 1:
             return [{alias: outputs[alias] for alias in batch[0].wanted}]
-        if any(array.shape[:1] != (size,) for array in outputs.values()):
+        if any(array.shape[:1] != (sum(rows),) for array in outputs.values()):
             signature.has_rows = False  # although it says it has; from now on each of its requests runs alone
-            raise ValueError(f"it was given {size} rows, but its outputs have others")
-        ends = np.cumsum([ticket.rows for ticket in batch]).tolist()
+            raise ValueError(f"it was given {sum(rows)} rows, but its outputs have others")
+        ends = itertools.accumulate(rows)
         return [
             {alias: outputs[alias][end - ticket.rows : end] for alias in ticket.wanted}
             for end, ticket in zip(ends, batch, strict=True)
@@ -271,4 +252,3 @@ class Scheduler:
         with self._lock:
             self._stopping = True
             self._due.notify()
-        self._ungauge()

@@ -4,9 +4,6 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-import os
-import threading
-import time
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -21,10 +18,10 @@ from longtail.serving.model_server.runtime import request_errors
 log = logging.getLogger("longtail")
 
 VARIABLE = "LONGTAIL_SERVE_TOKENS"  # blanks or line ends between them
+POLL_S = 1.0  # between two looks whether the file has changed
 
 _SCHEME = b"bearer"
 _SHORTEST = 16  # characters; what is shorter can be guessed
-_LOOK_S = 1.0  # between two looks whether the file has changed
 
 
 def _digest(token: bytes) -> bytes:
@@ -54,41 +51,23 @@ class Tokens:
 
     def __init__(self, path: str, environ: Mapping[str, str]):
         self._path = path
-        self._lock = threading.Lock()
-        self._look_at = time.monotonic() + _LOOK_S
-        self._seen = self._stat()
         if path:
-            self._digests = _digests(token_file.read(path), f"token file {path}")
+            self._digests = self._read()
         else:
             self._digests = _digests(environ[VARIABLE].split(), f"environment variable {VARIABLE}")
 
-    def _stat(self) -> tuple[int, ...]:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return ()
-        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    def _read(self) -> list[bytes]:
+        return _digests(token_file.read(self._path), f"token file {self._path}")
 
-    def _look(self) -> None:
-        """Takes up a changed file; one that is no good is told, and the tokens before it stay."""
-        if not self._path or time.monotonic() < self._look_at or not self._lock.acquire(blocking=False):
-            return
-        try:
-            self._look_at = time.monotonic() + _LOOK_S
-            seen = self._stat()
-            if seen == self._seen:
-                return
-            self._seen = seen
-            self._digests = _digests(token_file.read(self._path), f"token file {self._path}")
-            log.info("token file %s: read again, %d tokens", self._path, len(self._digests))
-        except errors.UsageError as error:
-            log.error("%s; the tokens read before stay", error)
-        finally:
-            self._lock.release()
+    def poll(self) -> None:
+        """Takes up a changed file. UsageError where that is no good; the tokens before it stay."""
+        found = self._read()
+        if found != self._digests:
+            self._digests = found
+            log.info("token file %s: read again, %d tokens", self._path, len(found))
 
     def check(self, authorization: str | bytes | None) -> None:
         """Lets a request in by its header of that name, or raises UNAUTHENTICATED."""
-        self._look()
         given = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
         scheme, _, token = given.partition(b" ")
         digest = _digest(token.strip())
@@ -102,19 +81,9 @@ class Tokens:
         )
 
 
-class Anyone:
-    """Lets everyone in."""
-
-    def check(self, authorization: str | bytes | None) -> None:
-        """Does nothing."""
-
-
-ANYONE = Anyone()
-
-
-def tokens(path: str, environ: Mapping[str, str]) -> Tokens | Anyone:
-    """What a server checks requests with: the tokens of the file, else of the environment, else nothing."""
-    return Tokens(path, environ) if path or VARIABLE in environ else ANYONE
+def tokens(path: str, environ: Mapping[str, str]) -> Tokens | None:
+    """What a server checks requests with: the tokens of the file, else of the environment; None lets everyone in."""
+    return Tokens(path, environ) if path or VARIABLE in environ else None
 
 
 def _is_loopback(host: str) -> bool:
@@ -124,11 +93,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def warn_if_open(host: str, asked: Tokens | Anyone, tls: tls_lib.Server | None) -> None:
+def warn_if_open(host: str, asked: Tokens | None, tls: tls_lib.Server | None) -> None:
     """Says in one line who gets in from other machines, where that may not be meant."""
     if _is_loopback(host):
         return
-    if asked is ANYONE and (tls is None or tls.client_ca is None):
+    if asked is None and (tls is None or tls.client_ca is None):
         log.warning(
             "whoever reaches %s may ask this server; let in only who has a token (--token-file) or a certificate "
             "(--tls-client-ca), or listen on 127.0.0.1",

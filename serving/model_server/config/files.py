@@ -26,6 +26,8 @@ from longtail.serving.model_server.config import tls
 
 log = logging.getLogger("longtail")
 
+MODELS = "--model_config_file"
+
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _INT64, _STRING, _BOOL = _FIELD.TYPE_INT64, _FIELD.TYPE_STRING, _FIELD.TYPE_BOOL
 
@@ -111,10 +113,9 @@ def models(text: str, path: str) -> model_server_config_pb2.ModelServerConfig:
     Raises:
       UsageError: it is none, or not one of a list of models.
     """
-    option = "--model_config_file"
-    config = _parse(text, model_server_config_pb2.ModelServerConfig(), path, option)
+    config = _parse(text, model_server_config_pb2.ModelServerConfig(), path, MODELS)
     if not config.HasField("model_config_list"):
-        raise errors.UsageError(f"{option} {path} has no model_config_list; nothing else can be served from it")
+        raise errors.UsageError(f"{MODELS} {path} has no model_config_list; nothing else can be served from it")
     return config
 
 
@@ -129,10 +130,8 @@ def batching(path: str) -> batching_lib.Options:
     known = {field.name for field in dataclasses.fields(batching_lib.Options)}
     found: dict[str, Any] = {}
     for field, value in message.ListFields():
-        if field.name == "allowed_batch_sizes":
-            found[field.name] = tuple(value)
-        elif field.name in known:
-            found[field.name] = getattr(value, "value", value)
+        if field.name in known:
+            found[field.name] = value.value
         else:
             log.warning("%s %s: %s makes no difference here", option, path, field.name)
     try:

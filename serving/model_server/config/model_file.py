@@ -13,41 +13,28 @@ log = logging.getLogger("longtail")
 
 
 class ConfigFile:
-    """A file of ModelServerConfig.
-
-    Args:
-      path: the file.
-      models: what follows it.
-    """
+    """The file `path` of a ModelServerConfig, which `models` follow."""
 
     def __init__(self, path: str, models: models_lib.Models):
         self._path = path
         self._models = models
         self._taken = ""  # the text that the models are as
-        self._said = ""
 
     def load(self) -> model_server_config_pb2.ModelServerConfig:
-        """What the file says now.
-
-        Raises:
-          UsageError: it cannot be read, or is no list of models.
-        """
-        text = config_files.read(self._path, "--model_config_file")
+        """What the file says now; UsageError where it cannot be read, or is no list of models."""
+        text = config_files.read(self._path, config_files.MODELS)
         config = config_files.models(text, self._path)
         self._taken = text
         return config
 
     def poll(self) -> None:
-        """Takes up what changed. What cannot be is told once and tried again, as a label's version may come yet."""
+        """Takes up what changed. UsageError where that cannot be: it may be later, as a label may be early."""
+        text = config_files.read(self._path, config_files.MODELS)
+        if text == self._taken:
+            return
         try:
-            text = config_files.read(self._path, "--model_config_file")
-            if text == self._taken:
-                return
             self._models.reload(config_files.models(text, self._path))
-            self._taken = text
-            self._said = ""
-            log.info("--model_config_file %s: taken up, %d models", self._path, len(self._models.names()))
-        except (errors.UsageError, request_errors.RequestError) as error:
-            if str(error) != self._said:
-                self._said = str(error)
-                log.error("--model_config_file %s is not taken up: %s", self._path, error)
+        except request_errors.RequestError as error:
+            raise errors.UsageError(f"{config_files.MODELS} {self._path}: {error.message}") from error
+        self._taken = text
+        log.info("%s %s: taken up, %d models", config_files.MODELS, self._path, len(self._models.names()))

@@ -1,15 +1,17 @@
-"""Looks for new versions every few seconds, in a thread of its own."""
+"""Looks every few seconds whether something has changed: versions, a config file, tokens. In a thread of its own."""
 
 import logging
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 
+from longtail.models import errors
+
 log = logging.getLogger("longtail")
 
 
 class Watcher:
-    """Calls each of `polls` every `seconds`, until stopped.
+    """Calls each of `polls` every `seconds`, until stopped. One that raises is told once, and called again.
 
     Args:
       polls: called in order, in one thread.
@@ -19,16 +21,26 @@ class Watcher:
     def __init__(self, polls: Sequence[Callable[[], None]], seconds: float):
         self._polls = polls
         self._seconds = seconds
+        self._said = [""] * len(polls)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="version-watcher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
-            for poll in self._polls:
-                try:
-                    poll()
-                except Exception:  # a folder out of reach now may be back in the next round
-                    log.exception("looking for new versions failed; trying again in %g s", self._seconds)
+            self.look()
+
+    def look(self) -> None:
+        """A round."""
+        for number, poll in enumerate(self._polls):
+            said = ""
+            try:
+                poll()
+            except Exception as error:  # what cannot be now may be in the next round
+                said = str(error) or repr(error)
+                if said != self._said[number]:
+                    why = None if isinstance(error, errors.UsageError) else error
+                    log.error("%s; until it can be, all stays as it was", said, exc_info=why)
+            self._said[number] = said
 
     def start(self) -> None:
         """Starts the thread."""

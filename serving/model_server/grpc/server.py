@@ -1,6 +1,5 @@
 """The gRPC side of the model server: both services, health and reflection on `grpc.aio`."""
 
-import asyncio
 import dataclasses
 
 import grpc
@@ -13,7 +12,6 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from longtail.serving.model_server import metrics
 from longtail.serving.model_server import request_log as request_log_lib
 from longtail.serving.model_server.batching import asking
 from longtail.serving.model_server.config import auth
@@ -25,8 +23,7 @@ from longtail.serving.model_server.runtime import models as models_lib
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 SERVICES = (PREDICTION, MODEL)
-# A stopping server refuses calls for so long before gRPC does, which cancels those that it has taken but not begun.
-_LAST_CALLS_S = 0.2
+_LAST_WORD_S = 0.2  # for streams that go on for ever, such as a watch of the health
 _SPARE = 16  # calls; gRPC counts one until a little after its end
 # What health answers for: the server, the services, and the names that TF Serving's model_servers/server.cc gives them.
 HEALTHY = ("", *SERVICES, "PredictionService", "ModelService")
@@ -68,7 +65,7 @@ class GrpcServer:
         address: str,
         options: Options = Options(),
         request_log: request_log_lib.RequestLog | None = None,
-        tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
+        tokens: auth.Tokens | None = None,
         tls: tls_lib.Server | None = None,
     ):
         self._guard = guard_lib.Guard(tokens, options.max_requests, f"/{PREDICTION}/Predict")
@@ -89,9 +86,6 @@ class GrpcServer:
             self.port = self._server.add_secure_port(address, tls.grpc_credentials())
         if not self.port:  # as older releases say it
             raise RuntimeError(f"{address} cannot be bound")
-        self._ungauge = metrics.gauge(
-            "longtail_serving_grpc_in_flight", "gRPC calls under way.", lambda: self._guard.in_flight
-        )
 
     async def start(self) -> None:
         """Takes requests from now on, and says so to health checks."""
@@ -102,8 +96,5 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Takes no more requests, and returns when those under way are done or `grace_s` seconds are over."""
         await self._health.enter_graceful_shutdown()
-        self._guard.stopping.set()
-        await asyncio.sleep(min(_LAST_CALLS_S, grace_s))
-        await self._server.stop(grace_s)
-        await asyncio.sleep(0)  # the last answers are on their way
-        self._ungauge()
+        await self._guard.stop(grace_s)
+        await self._server.stop(min(_LAST_WORD_S, grace_s))

@@ -54,21 +54,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
         """Answers from the model, and counts the answer."""
-        began, name = time.perf_counter(), request.model_spec.name
-        name = name if name in self._models.names() else ""
-        code = grpc.StatusCode.INTERNAL
-        try:
-            response = await self._predict(request, context)
-            code = grpc.StatusCode.OK
-            return response
-        except request_errors.RequestError as error:
-            code = error.code
-            raise
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        finally:
-            metrics.request(name, "Predict", "GRPC", code, time.perf_counter() - began)
+        name = request.model_spec.name
+        with metrics.counted(name if name in self._models.names() else "", "Predict", "GRPC"):
+            return await self._predict(request, context)
 
     async def _predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
-from concurrent import futures
 from typing import Any
 from typing import TypeVar
 
@@ -29,13 +28,17 @@ from longtail.serving.model_server.runtime import servable as servable_lib
 
 _T = TypeVar("_T")
 
-_THREADS = 4  # for what takes its time, and would keep the event loop from others
 _LARGE_BODY = 64 << 10  # bytes; JSON of more is read aside
 _LARGE_ANSWER = 16 << 10  # values; more are written aside
 
 
 def _dict(message: message_lib.Message) -> dict[str, Any]:
     return json_format.MessageToDict(message, including_default_value_fields=True, preserving_proto_field_name=True)
+
+
+async def _run(is_large: bool, function: Callable[..., _T], *args: Any) -> _T:
+    """Runs `function`; aside if it takes long, so that it keeps nobody waiting."""
+    return await asyncio.to_thread(function, *args) if is_large else function(*args)
 
 
 class Api:
@@ -55,43 +58,20 @@ class Api:
         self._timeout_s = timeout_s
         self._retrieval = retrieval
         self._request_log = request_log
-        self._pool = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
-
-    def close(self) -> None:
-        """Ends its threads."""
-        self._pool.shutdown(wait=False)
-
-    async def _run(self, is_large: bool, function: Callable[..., _T], *args: Any) -> _T:
-        """Runs `function`; aside if it takes long, so that it keeps nobody waiting."""
-        if not is_large:
-            return function(*args)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     async def answer(self, target: paths.Target, headers: Mapping[bytes, bytes], body: bodies.Body) -> bytes:
-        """The JSON that answers a request, which is counted; RequestError, or GoneError where the client hung up."""
-        began, code = time.perf_counter(), grpc.StatusCode.INTERNAL
-        try:
+        """The JSON that answers a request, which is counted."""
+        name = target.name if target.name in self._models.names() else ""
+        with metrics.counted(name, target.method, "REST"):
             if target.method == "predict":
-                found = await self._predict(target, await body.read(headers), body)
-            else:
-                found = await self._tell(target)
-            code = grpc.StatusCode.OK
-            return found
-        except request_errors.RequestError as error:
-            code = error.code
-            raise
-        except (bodies.GoneError, asyncio.CancelledError):
-            code = grpc.StatusCode.CANCELLED
-            raise
-        finally:
-            name = target.name if target.name in self._models.names() else ""
-            metrics.request(name, target.method, "REST", code, time.perf_counter() - began)
+                return await self._predict(target, await body.read(headers), body)
+            return await self._tell(target)
 
     async def _tell(self, target: paths.Target) -> bytes:
         if not target.method:
             return json_answers.dump(_dict(model_info.status(self._models, target.name, target.version)))
         if target.method == "metadata":
-            return json_answers.dump(await self._run(True, self._metadata, target))
+            return json_answers.dump(await _run(True, self._metadata, target))
         raise request_errors.RequestError(
             grpc.StatusCode.UNIMPLEMENTED, f"{target.method.capitalize()} is not implemented; use Predict"
         )
@@ -111,19 +91,19 @@ class Api:
         if retrieval is None:
             line = "No gallery is served; start the server with --gallery"
             raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, line)
-        return await self._run(True, lambda: json_answers.dump(retrieval.identify(json_requests.parse(content))))
+        return await _run(True, lambda: json_answers.dump(retrieval.identify(json_requests.parse(content))))
 
     async def _predict(self, target: paths.Target, content: bytes, body: bodies.Body) -> bytes:
         deadline = time.monotonic() + self._timeout_s
         is_large = len(content) > _LARGE_BODY
-        document = await self._run(is_large, json_requests.parse, content)
+        document = await _run(is_large, json_requests.parse, content)
         name = json_requests.signature_name(document)
         servable = self._models.acquire(target.name, target.version, target.label)
         try:
             signature = servable.signatures.get(name or servable_lib.DEFAULT_SIGNATURE)
             if signature is None:
                 raise request_errors.invalid(f'Serving signature name: "{name}" not found in signature def')
-            inputs, in_rows = await self._run(is_large, json_requests.inputs_of, document, signature.inputs)
+            inputs, in_rows = await _run(is_large, json_requests.inputs_of, document, signature.inputs)
             del content, document  # large ones are not to be kept while the model runs
             outputs = await self._outputs(servable, name, inputs, deadline, body)
         finally:
@@ -131,7 +111,7 @@ class Api:
         if self._request_log is not None:
             self._request_log.offer(servable, lambda: request_log_lib.of_tensors(name, inputs))
         is_large = sum(array.size for array in outputs.values()) > _LARGE_ANSWER
-        return await self._run(is_large, json_answers.answer, outputs, in_rows)
+        return await _run(is_large, json_answers.answer, outputs, in_rows)
 
     async def _outputs(
         self,
@@ -150,7 +130,7 @@ class Api:
             if answer.done():
                 return answer.result()
             if gone.done():
-                raise bodies.GoneError
+                raise bodies.gone()
             line = f"Timed out: no answer within {self._timeout_s:g} s"
             raise request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, line)
         finally:

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -15,8 +14,6 @@ from longtail.serving.model_server.rest import bodies
 from longtail.serving.model_server.rest import json_answers
 from longtail.serving.model_server.rest import paths
 from longtail.serving.model_server.runtime import request_errors
-
-log = logging.getLogger("longtail")
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -44,10 +41,6 @@ class _Reply:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def _failed(error: request_errors.RequestError) -> _Reply:
-    return _Reply(json_answers.dump({"error": error.message}), error.http_status)
-
-
 class Application:
     """The ASGI application. Metrics are nowhere where `metrics_path` is empty."""
 
@@ -55,7 +48,7 @@ class Application:
         self,
         api: api_lib.Api,
         limits: bodies.Limits,
-        tokens: auth.Tokens | auth.Anyone = auth.ANYONE,
+        tokens: auth.Tokens | None = None,
         metrics_path: str = metrics.PATH,
     ):
         self._api = api
@@ -64,14 +57,6 @@ class Application:
         self._metrics_path = metrics_path
         self._bodies = bodies.Bodies(limits)
         self._in_flight = 0
-        self._ungauge = metrics.gauge(
-            "longtail_serving_rest_in_flight", "REST requests under way.", lambda: self._in_flight
-        )
-
-    def close(self) -> None:
-        """Ends its threads."""
-        self._ungauge()
-        self._api.close()
 
     async def __call__(self, scope: Mapping[str, Any], receive: bodies.Receive, send: Send) -> None:
         """Answers a request."""
@@ -83,10 +68,9 @@ class Application:
         body = bodies.Body(self._bodies, receive)
         self._in_flight += 1
         try:
-            reply = await self._reply(scope, path, body)
-            await reply.send(send)
-        except bodies.GoneError:
-            return
+            with metrics.REST.track_inprogress():
+                reply = await self._reply(scope, path, body)
+                await reply.send(send)
         finally:
             self._in_flight -= 1
             body.close()
@@ -94,21 +78,18 @@ class Application:
     async def _reply(self, scope: Mapping[str, Any], path: str, body: bodies.Body) -> _Reply:
         try:
             headers = dict(scope["headers"])
-            self._tokens.check(headers.get(b"authorization"))
+            if self._tokens is not None:
+                self._tokens.check(headers.get(b"authorization"))
             # What is only looked at has as many again: somebody looks after a server that is full.
             if self._in_flight > self._limits.max_in_flight * (1 if scope["method"] == "POST" else 2):
                 metrics.refused("too_many")
                 raise request_errors.exhausted("Too many requests are under way")
             return await self._route(scope, path, headers, body)
-        except request_errors.RequestError as error:
-            return _failed(error)
         except asyncio.CancelledError:  # the grace is over
-            return _failed(request_errors.stopping())
-        except bodies.GoneError:
-            raise
-        except Exception:  # whatever it was, this request alone fails
-            log.exception("%s %s failed", scope["method"], path)
-            return _failed(request_errors.internal())
+            failure = request_errors.stopping()
+        except Exception as error:  # whatever it was, this request alone fails
+            failure = request_errors.of(error)
+        return _Reply(json_answers.dump({"error": failure.message}), failure.http_status)
 
     async def _route(
         self, scope: Mapping[str, Any], path: str, headers: Mapping[bytes, bytes], body: bodies.Body
@@ -116,7 +97,7 @@ class Application:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if self._metrics_path and path == self._metrics_path and method == "GET":
             return _Reply(metrics.page(), kind=metrics.CONTENT_TYPE.encode())
-        if not paths.is_api(path):
+        if not path.startswith(paths.API):
             return _Reply(json_answers.dump({"error": "Not Found"}), 404)
         if method == "OPTIONS":  # no page of another site may ask: there are no headers of CORS, as in TF Serving
             if headers.get(b"origin", b"").startswith((b"http://", b"https://")):

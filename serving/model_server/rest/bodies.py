@@ -27,8 +27,9 @@ class Limits:
     keep_alive_s: int = 75  # how long a connection without a request is kept
 
 
-class GoneError(Exception):
+def gone() -> request_errors.RequestError:
     """The client hung up; nobody waits for an answer."""
+    return request_errors.RequestError(grpc.StatusCode.CANCELLED, "The client hung up")
 
 
 class Bodies:
@@ -44,16 +45,16 @@ class Body:
 
     def __init__(self, bodies: Bodies, receive: Receive):
         self._bodies = bodies
+        self._limits = bodies.limits
         self._receive = receive
         self._held = 0
 
     def _check(self, size: int) -> None:
-        limits = self._bodies.limits
-        if size > limits.max_body_bytes:
+        if size > self._limits.max_body_bytes:
             metrics.refused("too_large")
-            line = f"The request's body is larger than {limits.max_body_bytes} bytes; send less at a time"
+            line = f"The request's body is larger than {self._limits.max_body_bytes} bytes; send less at a time"
             raise request_errors.RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, line, 413)
-        if self._bodies.held > 8 * limits.max_body_bytes:
+        if self._bodies.held > 8 * self._limits.max_body_bytes:
             metrics.refused("too_many")
             raise request_errors.exhausted("The requests under way hold too much memory")
 
@@ -63,22 +64,21 @@ class Body:
 
     async def _piece(self) -> Mapping[str, Any]:
         try:
-            message = await asyncio.wait_for(self._receive(), self._bodies.limits.timeout_s)
+            message = await asyncio.wait_for(self._receive(), self._limits.timeout_s)
         except asyncio.TimeoutError:
             metrics.refused("too_slow")
             line = "The request's body did not come in time"
             raise request_errors.RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, line, 408) from None
         if message["type"] == "http.disconnect":
-            raise GoneError
+            raise gone()
         return message
 
     async def read(self, headers: Mapping[bytes, bytes]) -> bytes:
         """All of it, unpacked where it is packed.
 
         Raises:
-          RequestError: it is too large (413), too slow (408), or no gzip though it says so (400); or all bodies
-            together are too large (429).
-          GoneError: the client hung up.
+          RequestError: it is too large (413), too slow (408), or no gzip though it says so (400); all bodies
+            together are too large (429); or the client hung up.
         """
         if b"upgrade" in headers:  # the HTTP parser takes what follows for another protocol
             raise request_errors.invalid(
@@ -87,17 +87,17 @@ class Body:
         length = headers.get(b"content-length", b"")
         self._check(int(length) if length.isdigit() else 0)
         pieces: list[bytes] = []
-        while True:
+        is_more = True
+        while is_more:
             message = await self._piece()
             pieces.append(message.get("body", b""))
             self._keep(len(pieces[-1]))
             self._check(self._held)
-            if not message.get("more_body"):
-                break
+            is_more = message.get("more_body", False)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if b"gzip" not in headers.get(b"content-encoding", b""):
             return body
-        found = await asyncio.get_running_loop().run_in_executor(None, self._unpack, body)
+        found = await asyncio.to_thread(self._unpack, body)
         self._keep(len(found))
         self._check(len(found))
         return found
@@ -106,10 +106,10 @@ class Body:
         """No further than a byte beyond the bound."""
         unpacker = zlib.decompressobj(wbits=31)
         try:
-            found = unpacker.decompress(body, self._bodies.limits.max_body_bytes + 1)
+            found = unpacker.decompress(body, self._limits.max_body_bytes + 1)
         except zlib.error as error:
             raise request_errors.invalid(f"Failed to uncompress the gzipped body: {error}") from error
-        if not unpacker.eof and len(found) <= self._bodies.limits.max_body_bytes:
+        if not unpacker.eof and len(found) <= self._limits.max_body_bytes:
             raise request_errors.invalid("Failed to uncompress the gzipped body: it is cut off")
         return found
 

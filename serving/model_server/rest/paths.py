@@ -8,12 +8,11 @@ import urllib.parse
 from longtail.models.export import versions
 from longtail.serving.model_server.runtime import request_errors
 
-_ROOT = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
-_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_FLAGS = re.ASCII | re.IGNORECASE
-_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", _FLAGS)
-_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?", _FLAGS)
-_METHODS = ("classify", "regress", "predict", "metadata")
+API = "/v1/"  # begins every path of it, known or malformed
+
+_WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)", re.ASCII)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<method>metadata))?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +32,6 @@ class Target:
     label: str = ""
 
 
-def is_api(path: str) -> bool:
-    """Whether TF Serving takes a path for one of its API, known or malformed."""
-    return _ROOT.fullmatch(path) is not None
-
-
 @functools.lru_cache(1024)
 def parse(method: str, path: str) -> Target:
     """What is asked for.
@@ -53,20 +47,10 @@ def parse(method: str, path: str) -> Target:
     found = pattern.fullmatch(path) if pattern is not None else None
     if found is None:
         raise request_errors.invalid(f"Malformed request: {method} {path}")
-    version = None
-    if found["version"] is not None:
-        version = versions.parse(found["version"])
-        if version is None:
-            raise request_errors.invalid(f"Failed to convert version: {found['version']} to numeric.")
+    version = None if found["version"] is None else versions.parse(found["version"])
+    if found["version"] is not None and version is None:
+        raise request_errors.invalid(f"Failed to convert version: {found['version']} to numeric.")
     if not found["name"]:
         raise request_errors.invalid("Missing model name in request.")
-    asked = found["method"] or ""
-    if asked not in _METHODS:  # in other letters: the pattern takes it, and what is behind the pattern does not
-        if method == "POST":
-            raise request_errors.invalid(f"Malformed request: {method} {path}")
-        asked = ""
-    return Target(asked, _plain(found["name"]), version, _plain(found["label"] or ""))
-
-
-def _plain(text: str) -> str:
-    return urllib.parse.unquote(text, errors="replace") if "%" in text else text
+    name, label = (urllib.parse.unquote(found[part] or "", errors="replace") for part in ("name", "label"))
+    return Target(found["method"] or "", name, version, label)

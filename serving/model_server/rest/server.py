@@ -21,7 +21,6 @@ class RestServer:
         self._listener = listener
         self._limits = limits
         self._tls = tls
-        self._application: application_lib.Application | None = None
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -32,7 +31,6 @@ class RestServer:
 
     async def start(self, application: application_lib.Application, grace_s: float) -> None:
         """Takes requests from now on; `stop` waits `grace_s` seconds for them. WorkError if uvicorn fails to start."""
-        self._application = application
         self._server = uvicorn.Server(self._config(application, grace_s))
         self._serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))
         while not self._server.started and not self._serving.done():
@@ -70,7 +68,4 @@ class RestServer:
         self.begin_stop()
         if self._serving is not None:
             await self._serving
-        if self._application is not None:
-            self._application.close()
-            self._application = None
         self._listener.close()

@@ -33,7 +33,7 @@ def response_of(
     spec.name, spec.signature_name = servable.name, signature_name or servable_lib.DEFAULT_SIGNATURE
     spec.version.value = servable.version
     for alias, array in outputs.items():
-        response.outputs[alias].CopyFrom(tensors.to_proto(array, as_content))
+        tensors.fill_proto(response.outputs[alias], array, as_content)
     return response
 
 

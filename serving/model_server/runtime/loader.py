@@ -257,13 +257,6 @@ class ModelSource:
         """What became of every version ever seen, of none where none was; latest first."""
         return self._states.all()
 
-    def states(self, version: int | None = None) -> list[version_states.VersionState]:
-        """What became of every version, or of one; latest first. NOT_FOUND where nothing is known."""
-        found = [state for state in self._states.all() if version in (None, state.version)]
-        if not found:
-            raise request_errors.no_states(self.name, version)
-        return found
-
     def wait_for(self, version: int, state: int, timeout_s: float) -> bool:
         """Blocks until `version` is in `state`; False where that takes longer than `timeout_s` seconds."""
         return self._states.wait_for(version, state, timeout_s)

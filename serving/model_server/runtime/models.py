@@ -41,22 +41,11 @@ def _policy(config: model_server_config_pb2.ModelConfig) -> loader.Policy:
 
 
 def _check_platform(config: model_server_config_pb2.ModelConfig, is_new: bool) -> None:
-    platform, old_way = config.model_platform, config.model_type
-    if old_way and platform:
+    is_old_way = config.model_type == model_server_config_pb2.TENSORFLOW  # deprecated
+    platform = config.model_platform or (PLATFORM if is_old_way else "")
+    if platform != PLATFORM:
         raise request_errors.invalid(
-            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
-            f"model name is {config.name}"
-        )
-    if old_way not in (model_server_config_pb2.MODEL_TYPE_UNSPECIFIED, model_server_config_pb2.TENSORFLOW):
-        raise request_errors.invalid(f"ModelServerConfig::model_type choice {old_way} not supported.")
-    if not platform and not old_way:
-        raise request_errors.invalid(
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-            f"ModelServerConfig::model_platform, model name is {config.name}"
-        )
-    if platform not in ("", PLATFORM):
-        raise request_errors.invalid(
-            f"Model {config.name} requests unsupported platform {platform}"
+            f"Model {config.name} requests unsupported platform {platform}; set model_platform: \"{PLATFORM}\""
             if is_new
             else f"Illegal to change a model's platform. For model {config.name} platform was {PLATFORM} and new "
             f"platform requested is {platform}"
@@ -81,18 +70,17 @@ def _check(configs: Collection[model_server_config_pb2.ModelConfig], served: Col
 
 def _unavailable(sources: Collection[loader.ModelSource]) -> request_errors.RequestError:
     """What TF Serving's server_core.cc says of models that did not load."""
-    failed: list[str] = []
+    failed = ""
     for source in sources:
-        states = source.known()
-        if not states:
-            why = f" due to error: NOT_FOUND: no version folder in {source.folder}"
-            failed.append(f"{{{{name: {source.name}}}{why}}}, ")
-        for state in states:
-            why = f" due to error: {request_errors.code_name(state.error_code)}: {state.error_message}"
-            failed.append(f"{{{{name: {source.name} version: {state.version}}}{why}}}, ")
-    return request_errors.RequestError(
-        grpc.StatusCode.UNKNOWN, f"{len(sources)} model(s) did not become available: {{{''.join(failed)}}}"
-    )
+        whys = [
+            f" version: {state.version}}} due to error: {request_errors.code_name(state.error_code)}: "
+            f"{state.error_message}"
+            for state in source.known()
+        ]
+        for why in whys or [f"}} due to error: NOT_FOUND: no version folder in {source.folder}"]:
+            failed += f"{{{{name: {source.name}{why}}}, "
+    line = f"{len(sources)} model(s) did not become available: {{{failed}}}"
+    return request_errors.RequestError(grpc.StatusCode.UNKNOWN, line)
 
 
 class Models:
@@ -218,7 +206,10 @@ class Models:
 
     def states(self, name: str, version: int | None = None) -> list[version_states.VersionState]:
         """What became of every version of a model, also of one taken out, or of one; latest first; NOT_FOUND."""
-        return self._known(name, version).states(version)
+        found = [state for state in self._known(name, version).known() if version in (None, state.version)]
+        if not found:
+            raise request_errors.no_states(name, version)
+        return found
 
     def _known(self, name: str, version: int | None) -> loader.ModelSource:
         source = self._sources.get(name) or self._removed.get(name)

@@ -1,9 +1,12 @@
 """What a client is told when its request fails: a code of gRPC's and one line, the same over gRPC and REST."""
 
+import logging
 import re
 
 import grpc
 import tensorflow as tf
+
+log = logging.getLogger("longtail")
 
 # As ToHTTPStatusCode of TF Serving's model_servers/http_server.cc; what is not here is 500.
 HTTP_STATUS = {
@@ -73,11 +76,6 @@ def stopping() -> RequestError:
     return RequestError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
 
 
-def internal() -> RequestError:
-    """A fault of the server's own. What happened stands in its log, not in the answer."""
-    return RequestError(grpc.StatusCode.INTERNAL, "Internal error; the server's log says more")
-
-
 def first_line(error: BaseException) -> str:
     """The one line of an exception's text that says what was wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line and not _FRAME.match(line)]
@@ -87,6 +85,14 @@ def first_line(error: BaseException) -> str:
 def from_tensorflow(error: tf.errors.OpError) -> RequestError:
     """The model's own failure, its code kept, its graph and stack left out."""
     return RequestError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error))
+
+
+def of(error: Exception) -> RequestError:
+    """What a client is told of `error`: of a fault of the server's own no more than that; its log says the rest."""
+    if isinstance(error, RequestError):
+        return error
+    log.error("a request failed: %s", first_line(error), exc_info=error)
+    return RequestError(grpc.StatusCode.INTERNAL, "Internal error; the server's log says more")
 
 
 def code_name(number: int) -> str:

@@ -97,15 +97,10 @@ class Signature:
         missing, extra = required - sent - set(self.defaults), sent - required
         if not missing and not extra:
             return
-        if len(sent) > len(required) or (len(sent) < len(required) and not self.defaults):
+        if len(sent) != len(required) or extra and not missing:
             raise request_errors.invalid(
                 f"input size does not match signature: {len(sent)}!={len(required)} len({_braced(sent)}) != "
                 f"len({_braced(required)}). Sent extra: {_braced(extra)}. Missing but required: {_braced(missing)}."
-            )
-        if not missing:
-            raise request_errors.invalid(
-                f"Inputs contains invalid name. Used request inputs: {','.join(sorted(sent - extra))}, request input: "
-                f"{','.join(sorted(sent))}"
             )
         alias = min(missing)
         raise request_errors.invalid(

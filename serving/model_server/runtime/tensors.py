@@ -113,19 +113,17 @@ def _varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorProto:
-    """`array` as a proto: numbers in the field of their type, as TF Serving does by default, or as raw bytes."""
-    number = types_pb2.DT_STRING if array.dtype == np.object_ else tf.as_dtype(array.dtype).as_datatype_enum
-    proto = tensor_pb2.TensorProto(dtype=number)
+def fill_proto(proto: tensor_pb2.TensorProto, array: np.ndarray, as_content: bool = False) -> None:
+    """Puts `array` into an empty proto: numbers in the field of their type, as TF Serving does, or as raw bytes."""
+    proto.dtype = types_pb2.DT_STRING if array.dtype == np.object_ else tf.as_dtype(array.dtype).as_datatype_enum
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    if as_content and number != types_pb2.DT_STRING:
+    if as_content and proto.dtype != types_pb2.DT_STRING:
         proto.tensor_content = array.tobytes()
-    elif number in _PACKED:
+    elif proto.dtype in _PACKED:
         content = array.tobytes()
-        proto.MergeFromString(_PACKED[number] + _varint(len(content)) + content)
+        proto.MergeFromString(_PACKED[proto.dtype] + _varint(len(content)) + content)
     else:
-        field = _FIELDS.get(number, "int_val")
+        field = _FIELDS.get(proto.dtype, "int_val")
         values = array.ravel().view(np.uint16) if field == "half_val" else array.ravel()
         getattr(proto, field).extend(values.tolist())
-    return proto

@@ -303,7 +303,7 @@ def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_lay
     from longtail.pipeline import recipe as recipe_lib
 
     few = ["training.epochs=1", "training.batch=2", "training.images_per_class=0", "leap.start_epoch=0"]
-    loaded = recipe_lib.load(recipe, few)
+    loaded = recipe_lib.load(recipe, [*few, "model.image=[32,32,3]"])
     rng = np.random.default_rng(0)
     for name in MADE_FILES[recipe]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -143,7 +143,7 @@ def test_stopping_drains_while_a_version_is_being_loaded_and_does_not_wait_for_i
     poll = server.models.poll
 
     def slow_poll():
-        if threading.current_thread().name != "version-watcher":
+        if threading.current_thread().name != "watcher":
             return poll()
         loading.set()
         may_end.wait()
@@ -227,6 +227,16 @@ def test_all_addresses_of_ipv6_are_those_of_ipv4_too_on_both_ports(model_folder)
         for host in ("127.0.0.1", "::1"):
             for port in ports:
                 socket.create_connection((host, port), timeout=60).close()
+
+
+def test_servers_at_once_and_one_after_another_share_one_event_loop(model_folder, caplog):
+    with server_lib.ModelServer(options(model_folder)) as first:
+        for _ in range(3):
+            with server_lib.ModelServer(options(model_folder)) as other:
+                assert [ask_over_grpc(other), ask_over_rest(other)] == [[0], [0]]
+                assert [ask_over_grpc(first), ask_over_rest(first)] == [[0], [0]]
+    assert [thread.name for thread in threading.enumerate()].count("event-loop") == 1
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_a_stopped_server_is_out_of_reach(model_folder):

@@ -137,30 +137,12 @@ def test_a_larger_request_runs_alone(start):
     assert rows(answers) == [[2], [9] * 9, [2]]
 
 
-def test_a_batch_is_padded_to_an_allowed_size_which_no_answer_shows(start):
-    run = start(max_batch_size=8, allowed_batch_sizes=(4, 8), batch_timeout_micros=0)
-    run.hold()
-    answers = [run.submit([[1.0]] * 2), run.submit([[2.0]] * 3)]
-    run.may_go.set()
-    assert rows(answers) == [[8] * 2, [8] * 3]
-    assert [answer.result()["y"].ravel().tolist() for answer in answers] == [[2.0] * 2, [4.0] * 3]
-
-
 def test_requests_of_other_shapes_do_not_meet(start):
     run = start(batch_timeout_micros=0)
     run.hold()
     answers = [run.submit([[1.0]]), run.submit([[1.0, 2.0]])]
     run.may_go.set()
     assert rows(answers) == [[1], [1]]
-
-
-def test_requests_of_other_shapes_are_padded_where_that_is_wanted(start):
-    run = start(batch_timeout_micros=0, pad_variable_length_inputs=True)
-    run.hold()
-    answers = [run.submit([[1.0]]), run.submit([[3.0, 4.0, 5.0]])]
-    run.may_go.set()
-    # As TF Serving does: with the first value of the request, and the answer is as wide as the batch was.
-    assert [answer.result(60)["y"].tolist() for answer in answers] == [[[2.0, 2.0, 2.0]], [[6.0, 8.0, 10.0]]]
 
 
 def test_requests_for_different_outputs_share_a_batch_and_get_what_they_asked_for(start):
@@ -339,11 +321,6 @@ def test_a_signature_whose_outputs_turn_out_to_have_other_rows_runs_each_request
     assert not servable.signatures["distinct"].has_rows
 
 
-def test_a_request_that_was_padded_for_outputs_of_other_rows_is_run_again_without(start):
-    run = start(signature="distinct", max_batch_size=4, allowed_batch_sizes=(4,))
-    assert run.submit([2.0, 3.0]).result(60)["distinct"].tolist() == [2.0, 3.0]
-
-
 def test_inputs_of_different_rows_run_alone(start):
     run = start(signature="outer")
     inputs = {"x": np.array([1.0, 2.0], np.float32), "y": np.array([3.0], np.float32)}
@@ -403,7 +380,7 @@ def test_an_answer_that_cannot_be_given_leaves_the_others(start):
 
 
 def test_many_clients_at_once_each_get_their_own_answers(start):
-    run = start(num_batch_threads=3, max_batch_size=16, allowed_batch_sizes=(2, 8, 16), batch_timeout_micros=500)
+    run = start(num_batch_threads=3, max_batch_size=16, batch_timeout_micros=500)
 
     def ask(seed):
         random = np.random.default_rng(seed)
@@ -422,8 +399,6 @@ def test_many_clients_at_once_each_get_their_own_answers(start):
         ({"max_batch_size": 0}, "max_batch_size must be at least 1"),
         ({"num_batch_threads": 0}, "num_batch_threads must be at least 1"),
         ({"batch_timeout_micros": -1}, "batch_timeout_micros must not be below 0"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (4, 2, 8)}, "must rise"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (2, 4)}, "end with max_batch_size, 8. Received: 2, 4"),
     ],
 )
 def test_options_that_cannot_be_are_bad(options, said):

@@ -42,7 +42,7 @@ def test_base64_is_read_padded_or_not_and_in_lines(text, found):
     assert inputs["x"].tolist() == [found]
 
 
-@pytest.mark.parametrize("text", ["Q", "QQ=", "=", "====", "QQ=QQ", "QQ==QQ==", "Q-__", "QQ=Q", 4 * "\u00e4"])
+@pytest.mark.parametrize("text", ["Q", "QQ=QQ", "QQ==QQ==", "Q-__", "QQ=Q", 4 * "\u00e4"])
 def test_what_is_no_base64_is_refused(text):
     with pytest.raises(request_errors.RequestError, match="Unable to base64 decode"):
         json_requests.inputs_of({"inputs": [{"b64": text}]}, {"x": tf.TensorSpec([None], tf.string)})
@@ -61,7 +61,7 @@ def test_any_bytes_survive_base64(data, is_padded):
     [
         (2**63, tf.int64, "is not of expected type: int64"),
         (-1, tf.uint64, "is not of expected type: uint64"),
-        (True, tf.int32, "JSON Value: true Type: True is not of expected type: int32"),
+        (True, tf.int32, "JSON Value: True is not of expected type: int32"),
         (True, tf.float32, "is not of expected type: float"),
         (1, tf.bool, "is not of expected type: bool"),
         (10**400, tf.float64, "too big"),

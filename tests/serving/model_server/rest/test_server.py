@@ -45,11 +45,9 @@ def serve(models):
             server = rest_server.RestServer(listener, bounds)
             scheduler = scheduler or started.enter_context(stopped(batching.Scheduler()))
             answers = api.Api(served, asking.Asker(scheduler), bounds.timeout_s)
-            loop = event_loop.EventLoop()
-            loop.call(server.start(rest.Application(answers, bounds), grace_s=1.0))
-            servers.append((loop, server))
-            started.callback(loop.close)
-            started.callback(lambda: loop.call(server.stop()))
+            event_loop.call(server.start(rest.Application(answers, bounds), grace_s=1.0))
+            servers.append(server)
+            started.callback(lambda: event_loop.call(server.stop()))
             return server.port
 
         start.servers = servers
@@ -227,8 +225,8 @@ def test_a_request_that_outlasts_the_grace_is_told_so(serve, models):
     with busy(models) as (scheduler, _), connected(serve(scheduler=scheduler)) as connection:
         connection.sendall(head(len(BODY)) + BODY)
         wait_until(scheduler.waiting)
-        [(loop, server)] = serve.servers
-        loop.call(server.stop())
+        [server] = serve.servers
+        event_loop.call(server.stop())
         assert (status(connection), scheduler.waiting()) == (503, 0)
 
 

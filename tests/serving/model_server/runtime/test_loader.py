@@ -35,7 +35,7 @@ def source(model_folder):
 
 
 def states(source):
-    return {state.version: state.state for state in source.states()}
+    return {state.version: state.state for state in source.known()}
 
 
 def test_the_latest_version_serves(source):
@@ -59,7 +59,7 @@ def test_a_broken_version_is_told_and_the_old_one_serves_on(source, model_folder
     conftest.push_broken(model_folder, 2)
     source.poll()
     assert source.get().version == 1
-    [broken] = source.states(2)
+    [broken] = [state for state in source.known() if state.version == 2]
     assert broken.state == STATE.END and broken.error_code != 0 and f"{model_folder}/2" in broken.error_message
 
 
@@ -155,7 +155,7 @@ def test_whatever_is_broken_is_told_with_code_and_line_and_the_old_version_serve
     break_it(half)
     half.rename(model_folder / "2")
     source.poll()
-    [broken] = source.states(2)
+    [broken] = [state for state in source.known() if state.version == 2]
     assert (broken.state, broken.error_code) == (STATE.END, code.value[0])
     assert said in broken.error_message and "\n" not in broken.error_message
     assert source.get().version == 1
@@ -218,7 +218,7 @@ def test_a_dangling_link_in_a_version_is_a_failed_load_which_is_told(source, mod
     (model_folder / "3" / "saved_model.pb").symlink_to("nowhere")
     source.poll()
     assert source.get().version == 1
-    [broken] = source.states(3)
+    [broken] = [state for state in source.known() if state.version == 3]
     assert broken.state == STATE.END and "Could not find SavedModel" in broken.error_message
 
 

@@ -137,9 +137,8 @@ def test_one_model_whose_folder_is_out_of_reach_keeps_no_other_from_its_new_vers
     ("text", "said"),
     [
         ("", "Illegal to list a model without a name"),
-        ('name: "a" base_path: "/x"', "Illegal setting neither ModelServerConfig::model_type"),
-        ('name: "a" base_path: "/x" model_platform: "tensorflow" model_type: TENSORFLOW', "Illegal setting both"),
-        ('name: "a" base_path: "/x" model_type: OTHER', "model_type choice 2 not supported"),
+        ('name: "a" base_path: "/x"', 'set model_platform: "tensorflow"'),
+        ('name: "a" base_path: "/x" model_type: OTHER', 'set model_platform: "tensorflow"'),
         ('name: "a" base_path: "/x" model_platform: "x"', "Model a requests unsupported platform x"),
         ('name: "a" base_path: "x" model_platform: "tensorflow"', "to have an absolute path or URI; got base_path()=x"),
     ],

@@ -69,7 +69,7 @@ def test_codes_become_the_http_status_that_tf_serving_gives_them(code, status):
 
 
 def test_what_has_no_http_status_of_its_own_is_500():
-    assert request_errors.internal().http_status == 500
+    assert request_errors.of(ValueError("a")).http_status == 500
 
 
 def test_a_message_is_cut_where_tf_serving_cuts_it():
