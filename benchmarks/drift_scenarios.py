@@ -132,8 +132,8 @@ class Pool:
             item = sources.Item(f"{shot.identity}/{shot.number}.png", shot.identity, camera, side)
             data = self._encoded(shot)
             checked = images.check(data, _MAX_PIXELS)
-            example = steps.to_example(item, checked, hashlib.sha256(data).hexdigest())
-            self._found[shot] = steps.with_split(example.SerializeToString(deterministic=True), side.encode())
+            found = steps.features_of(item, checked, hashlib.sha256(data).hexdigest())
+            self._found[shot] = steps.with_split(found, side.encode())
         return self._found[shot]
 
     def _encoded(self, shot: Shot) -> bytes:

@@ -10,6 +10,10 @@ ENVIRONMENT = "LONGTAIL_BEAM_PIPELINE_ARGS"
 
 # The last one keeps TFX from packing itself up for workers that are this very process.
 _IN_THIS_PROCESS = ("--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none")
+# Workers that are there already, with this project installed, need no package of TFX sent to them, which building takes
+# seconds a step. The job server is waited for while other steps' jobs keep it busy.
+_INSTALLED = ("EXTERNAL", "LOOPBACK", "PROCESS")
+_AT_HAND = ("--sdk_container_image=none", "--job_server_timeout=400")
 
 
 def split(given: Sequence[str]) -> list[str]:
@@ -50,9 +54,15 @@ def check(given: Sequence[str]) -> None:
 def arguments(given: Sequence[str]) -> list[str]:
     """What a step gets: Beam within its own process, unless `given` says otherwise; the last word counts."""
     runners = _runners(given)
-    direct = not runners or runners[-1].lower() in ("direct", "directrunner")
-    return [*(_IN_THIS_PROCESS if direct else ()), *given]
+    if not runners or runners[-1].lower() in ("direct", "directrunner"):
+        return [*_IN_THIS_PROCESS, *given]
+    environments = _values("--environment_type", given)
+    return [*(_AT_HAND if environments and environments[-1] in _INSTALLED else ()), *given]
 
 
 def _runners(given: Sequence[str]) -> list[str]:
-    return [word.partition("=")[2] for word in given if word.startswith("--runner=")]
+    return _values("--runner", given)
+
+
+def _values(option: str, given: Sequence[str]) -> list[str]:
+    return [word.partition("=")[2] for word in given if word.startswith(f"{option}=")]

@@ -1,28 +1,39 @@
 """One importable root: whatever is installed, whatever lies in the working folder, `longtail` alone is imported."""
 
+import contextlib
+import dataclasses
 import functools
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
 
+import grpc
 import pytest
 import tensorflow as tf
 import yaml
+from tfx.types import standard_artifacts
 
 import longtail
+from longtail.components import artifacts
+from longtail.components import config
 from longtail.components.data import features
+from longtail.components.rebalancer import executor
 from longtail.models.export import signatures
+from longtail.pipeline import beam
 from longtail.pipeline import recipe
 from longtail.pipeline.kubeflow import ir
 from longtail.pipeline.kubeflow.rehearse import image
 from tests import install
+from tests.components import examples
 from tests.components import ingestion
 from tests.pipeline.kubeflow.compile import summary
 from tests.serving import conftest as serving
 
 SOURCE = "glyphs:identities=12,head=3,head_images=5,tail_images=2,size=16"
 FUNCTIONS = ("run_fn", "preprocessing_fn")
-MULTI_PROCESSING = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--sdk_container_image=none"]
 
 
 @pytest.fixture(scope="module")
@@ -152,23 +163,63 @@ def test_a_step_of_a_tfjob_runs_beside_foreign_modules(run, compiled, tmp_path):
     assert (tmp_path / "made" / "schema" / "schema.pbtxt").read_text()
 
 
-def test_beam_workers_in_other_processes_find_it_and_make_the_same_examples(run, tmp_path):
-    script = (
-        "import dataclasses, json, sys\n"
-        "from tfx.types import standard_artifacts\n"
-        "from longtail.components import artifacts, config\n"
-        "from longtail.components.image_example_gen import component, executor\n"
-        "root, source, beam = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])\n"
-        "outputs = {'examples': standard_artifacts.Examples(), 'quarantine': artifacts.Quarantine()}\n"
-        "for name, artifact in outputs.items(): artifact.uri = f'{root}/{name}'\n"
-        "context = executor.Executor.Context(beam_pipeline_args=beam, tmp_dir=f'{root}/tmp')\n"
-        "settings = dataclasses.asdict(config.Data(source=source))\n"
-        "given = component.ImageExampleGen(**settings, span=1, fingerprint='').exec_properties\n"
-        "executor.Executor(context).Do({}, {name: [one] for name, one in outputs.items()}, given)\n"
-    )
-    (tmp_path / "ingest.py").write_text(script)
-    run("python", tmp_path / "ingest.py", tmp_path / "apart", SOURCE, json.dumps(MULTI_PROCESSING))
-    assert ingestion.Ingested(tmp_path / "apart").files() == ingestion.ingest(tmp_path / "here", SOURCE).files()
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def engine(executables, tmp_path):
+    """Arguments for Beam's portable job service and a pool of workers: processes of that environment, beside foreign
+    modules, whose workers are processes in turn.
+    """
+    folder = install.foreign_folder(tmp_path / "engine")
+    environment = image.environment(str(executables), str(folder))
+    job_port, pool_port = free_port(), free_port()
+    commands = {
+        job_port: ["portability.local_job_service_main", f"--job_port={job_port}"],
+        pool_port: ["worker.worker_pool_main", f"--service_port={pool_port}"],
+    }
+    with contextlib.ExitStack() as ended:
+        for name, words in commands.items():
+            log = ended.enter_context(open(tmp_path / f"{name}.log", "w"))
+            words = [executables / "python", "-m", f"apache_beam.runners.{words[0]}", words[1]]
+            process = subprocess.Popen(
+                words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+            ended.callback(process.wait)
+            ended.callback(os.killpg, process.pid, signal.SIGKILL)  # its workers too
+        for port in commands:
+            with grpc.insecure_channel(f"localhost:{port}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=120)
+        given = [f"--job_endpoint=localhost:{job_port}", f"--environment_config=localhost:{pool_port}"]
+        yield beam.arguments(["--runner=PortableRunner", "--environment_type=EXTERNAL", *given])
+
+
+def rebalanced(folder, ingested, beam_args):
+    """Every file that a rebalancing of ingested examples makes."""
+    outputs = {
+        executor.REBALANCED_EXAMPLES_KEY: examples.artifact(standard_artifacts.Examples, folder / "rebalanced"),
+        executor.CENSUS_KEY: examples.artifact(artifacts.ClassCensus, folder / "census"),
+    }
+    settings = {**dataclasses.asdict(config.Rebalance(strategy="repeat", repeat_to=4)), "leap_variant": "none"}
+    context = executor.Executor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(folder / "tmp"))
+    given = {executor.EXAMPLES_KEY: [ingested.examples]}
+    executor.Executor(context).Do(given, outputs, {**settings, "head_threshold": 10})
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for output in ("rebalanced", "census")
+        for path in (folder / output).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_another_engine_with_workers_in_other_processes_makes_the_same_examples(engine, tmp_path):
+    apart = ingestion.ingest(tmp_path / "apart", SOURCE, engine)
+    here = ingestion.ingest(tmp_path / "here", SOURCE)
+    assert apart.files() == here.files()
+    assert rebalanced(tmp_path / "apart", apart, engine) == rebalanced(tmp_path / "here", here, ingestion.BEAM)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -48,7 +47,8 @@ REPEATED_FILE = "repeated.jsonl"
 
 _SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
 _IMAGES_A_SHARD = 1000
-_ITEMS_A_FILE = 2000
+_ITEMS_A_FILE = 500  # so many are judged by one worker in one go
+_ROWS_A_BUCKET = 4096  # about: of rows that are shuffled together
 _REASONS_SHOWN = 3
 
 log = logging.getLogger("longtail")
@@ -62,6 +62,7 @@ class _Plan:
     listing: sources.Listing
     held_out: frozenset[str]
     shards: Mapping[str, int]  # number of files of each split
+    buckets: int  # into which rows are gathered by content, and by identity
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -115,16 +116,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 pipeline
                 | "Listed" >> beam.Create(listed)
                 | "Spread" >> beam.Reshuffle()
-                | "Items" >> beam.FlatMap(steps.read_items)
                 | "Check" >> _check_images(plan, exec_properties[MAX_PIXELS_KEY], partial)
             )
             judged = (
                 checked.rows
-                | "Content" >> beam.Map(lambda row: (row.sha256, row))
                 | "ByContent" >> beam.GroupByKey()
-                | "Copies" >> _judge_copies(exec_properties[CONTRADICTIONS_KEY])
+                | "Copies" >> _judge_copies(exec_properties[CONTRADICTIONS_KEY], plan.buckets)
             )
-            rows = _divide(judged.rows, plan, exec_properties)
+            divide = steps.DivideIdentities(
+                exec_properties[QUERY_FRACTION_KEY], exec_properties[SEED_KEY], plan.shards
+            )
+            rows = judged.rows | "ByIdentity" >> beam.GroupByKey() | "Divide" >> beam.ParDo(divide)
             _write_rows(rows, plan.shards, folders, counts_file, partial)
             bad = (checked[steps.BAD], judged[steps.BAD])
             _write_quarantine(pipeline, bad, plan.listing, quarantine_file, partial)
@@ -151,11 +153,11 @@ def _plan(exec_properties: dict[str, Any]) -> _Plan:
     if lacking := splits.lacking(listing.items, held_out):
         raise errors.UsageError(f"{exec_properties[SOURCE_KEY]}: {lacking}")
     shards = {split: -(-images[split] // _IMAGES_A_SHARD) for split in _SPLITS}
-    return _Plan(source, listing, held_out, shards)
+    return _Plan(source, listing, held_out, shards, -(-len(listing.items) // _ROWS_A_BUCKET))
 
 
 def _write_listing(items: tuple[sources.Item, ...], partial: str) -> list[str]:
-    """Writes the items to files of some thousand, so that the pipeline's description holds their names alone."""
+    """Writes the items to files of some hundred, so that the pipeline's description holds their names alone."""
     paths = []
     for begin in range(0, len(items), _ITEMS_A_FILE):
         paths.append(os.path.join(partial, f"items-{begin:09d}.jsonl"))
@@ -165,33 +167,12 @@ def _write_listing(items: tuple[sources.Item, ...], partial: str) -> list[str]:
 
 
 def _check_images(plan: _Plan, max_pixels: int, partial: str) -> beam.PTransform:
-    check = steps.CheckImages(plan.source, plan.held_out, max_pixels, partial)
+    check = steps.CheckImages(plan.source, plan.held_out, max_pixels, partial, plan.buckets)
     return beam.ParDo(check).with_outputs(steps.BAD, main="rows")
 
 
-def _judge_copies(contradictions: str) -> beam.PTransform:
-    return beam.ParDo(steps.JudgeCopies(contradictions)).with_outputs(steps.BAD, steps.REPEATED, main="rows")
-
-
-def _divide(
-    rows: beam.PCollection, plan: _Plan, exec_properties: dict[str, Any]
-) -> beam.PCollection:
-    """Gives every row its `split`; held-out identities are gathered to be divided as a whole."""
-    train, evaluation = rows | "Sides" >> beam.Partition(_Side(), len(_SPLITS))
-    if plan.held_out:
-        divide = steps.DivideIdentity(exec_properties[QUERY_FRACTION_KEY], exec_properties[SEED_KEY])
-        evaluation = (
-            evaluation
-            | "Identity" >> beam.Map(lambda row: (row.identity, row))
-            | "ByIdentity" >> beam.GroupByKey()
-            | "Divide" >> beam.ParDo(divide)
-        )
-    return (train, evaluation) | beam.Flatten()
-
-
-class _Side(beam.PartitionFn):
-    def partition_for(self, element: Any, num_partitions: int, *args, **kwargs) -> int:
-        return _SPLITS.index(element.split)
+def _judge_copies(contradictions: str, buckets: int) -> beam.PTransform:
+    return beam.ParDo(steps.JudgeCopies(contradictions, buckets)).with_outputs(steps.BAD, steps.REPEATED, main="rows")
 
 
 def _write_rows(
@@ -199,7 +180,6 @@ def _write_rows(
 ) -> None:
     _ = (
         rows
-        | "Shard" >> beam.Map(functools.partial(steps.shard_key, shards=shards))
         | "ByShard" >> beam.GroupByKey()
         | "Write" >> beam.ParDo(steps.WriteShard(folders, shards, partial))
         | "GatherCounts" >> beam.combiners.ToList()

@@ -3,8 +3,11 @@
 import collections
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import zlib
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -50,18 +53,22 @@ class Row(NamedTuple):
 
 
 class CheckImages(beam.DoFn):
-    """Reads and judges files: `sources.Item` -> Row, or a quarantine row under the tag BAD.
+    """Reads and judges files: the name of a file of the listing -> packs of Rows by content, and quarantine rows under
+    the tag BAD.
 
-    A worker holds one file and what it decodes to; the example goes to a spool at once.
+    A worker holds one image and what it decodes to; the example goes to a spool at once.
     """
 
-    def __init__(self, source: sources.Source, held_out: frozenset[str], max_pixels: int, partial: str):
+    def __init__(
+        self, source: sources.Source, held_out: frozenset[str], max_pixels: int, partial: str, buckets: int
+    ):
         """Takes the identities of eval (an item that states a split goes by that instead), and where to spool."""
         self._source = source
         self._held_out = held_out
         self._max_pixels = max_pixels
         self._max_bytes = pictures.max_bytes(max_pixels)
         self._partial = partial
+        self._buckets = buckets
         self._spool: spool.Writer | None = None
 
     def start_bundle(self) -> None:
@@ -72,49 +79,76 @@ class CheckImages(beam.DoFn):
         self._spool.close()
         self._spool = None
 
-    def process(self, item: sources.Item) -> Iterator[Any]:
+    def process(self, listed: str) -> Iterator[Any]:
+        rows = []
+        for item in read_items(listed):
+            found = self._judge(item)
+            if isinstance(found, Row):
+                rows.append(found)
+            else:
+                yield beam.pvalue.TaggedOutput(BAD, found)
+        yield from packs(rows, lambda row: bucket(row.sha256, self._buckets))
+
+    def _judge(self, item: sources.Item) -> Row | dict:
         size = None
         try:
             data = self._source.read(item, self._max_bytes)
             size = len(data)
             image = images.check(data, self._max_pixels)
         except (sources.ReadError, images.BadImage) as error:
-            yield beam.pvalue.TaggedOutput(BAD, quarantine_row(item.path, str(error), size))
-            return
+            return quarantine_row(item.path, str(error), size)
         sha256 = hashlib.sha256(data).hexdigest()
         split = splits.output_split(item, self._held_out)
         side = features.TRAIN if split == features.TRAIN_SPLIT else (item.split or "").encode()
-        example = to_example(item, image, sha256)
         assert self._spool is not None
-        place = self._spool.write(example.SerializeToString(deterministic=True))
-        yield Row(split, item.identity, item.path, sha256, side, place)
+        place = self._spool.write(features_of(item, image, sha256))
+        return Row(split, item.identity, item.path, sha256, side, place)
+
+
+def bucket(key: str, buckets: int) -> int:
+    """A number below `buckets` that hangs on the key alone."""
+    return zlib.crc32(key.encode()) % buckets
+
+
+def packs(rows: Iterable[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """The rows of each key, together: a runner spends as much on an element as a worker does on an image."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    yield from found.items()
+
+
+def unpacked(gathered: Iterable[list[Any]]) -> list[Any]:
+    """All rows of the packs that were gathered under one key."""
+    return list(itertools.chain.from_iterable(gathered))
 
 
 class JudgeCopies(beam.DoFn):
-    """Says which files are the same: (sha256, its Rows) -> Rows, and under the tag REPEATED a row for each file there
-    is more than once.
+    """Says which files are the same: (bucket, packs of Rows) -> packs of Rows by identity, and under the tag REPEATED a
+    row for each file there is more than once.
 
     The same file under two identities is a contradiction, and a leak where one of them is trained on and the other
     scored. All of such files are set aside where that is asked for: nobody knows whose they are.
     """
 
-    def __init__(self, contradictions: str):
+    def __init__(self, contradictions: str, buckets: int):
         """Takes `data.contradictions`."""
         self._set_aside = contradictions == config.SET_ASIDE
+        self._buckets = buckets
 
-    def process(self, element: tuple[str, Iterable[Row]]) -> Iterator[Any]:
-        sha256, rows = element
-        rows = sorted(rows, key=lambda row: row.path)
-        identities = sorted({row.identity for row in rows})
-        if len(rows) > 1:
-            yield beam.pvalue.TaggedOutput(REPEATED, repeated_row(sha256, rows))
-        if len(identities) == 1 or not self._set_aside:
-            yield from rows
-            return
-        for row in rows:
-            other = next(each for each in rows if each.identity != row.identity)
-            reason = f"{SET_ASIDE}{other.path}, of another identity"
-            yield beam.pvalue.TaggedOutput(BAD, quarantine_row(row.path, reason, None))
+    def process(self, element: tuple[int, Iterable[list[Row]]]) -> Iterator[Any]:
+        kept = []
+        for sha256, rows in packs(sorted(unpacked(element[1]), key=lambda row: row.path), lambda row: row.sha256):
+            if len(rows) > 1:
+                yield beam.pvalue.TaggedOutput(REPEATED, repeated_row(sha256, rows))
+            if not self._set_aside or len({row.identity for row in rows}) == 1:
+                kept += rows
+                continue
+            for row in rows:
+                other = next(each for each in rows if each.identity != row.identity)
+                reason = f"{SET_ASIDE}{other.path}, of another identity"
+                yield beam.pvalue.TaggedOutput(BAD, quarantine_row(row.path, reason, None))
+        yield from packs(kept, lambda row: bucket(row.identity, self._buckets))
 
 
 def repeated_row(sha256: str, rows: list[Row]) -> dict[str, Any]:
@@ -142,61 +176,72 @@ def quarantine_row(path: str, reason: str, size: int | None = None) -> dict:
     return {"path": path, "reason": reason, "bytes": size}
 
 
-def to_example(item: sources.Item, image: images.CheckedImage, sha256: str) -> tf.train.Example:
-    """The features of longtail.components.data.features, but for `split`, which is not known yet."""
+def features_of(item: sources.Item, image: images.CheckedImage, sha256: str) -> bytes:
+    """The serialised tf.train.Features of an example, but for `split`, which is not known yet."""
     height, width, _ = image.pixels.shape
-    values: dict[str, bytes | int | float] = {
+    found = tf.train.Features()
+    words = {
         features.ENCODED: image.encoded,
         features.FORMAT: image.format,
-        features.HEIGHT: height,
-        features.WIDTH: width,
         features.PATH: item.path.encode(),
         features.SHA256: sha256.encode(),
         features.IDENTITY: item.identity.encode(),
-        features.CAMERA: item.camera,
-        **images.scalars(image),
     }
-    return tf.train.Example(
-        features=tf.train.Features(feature={key: _feature(value) for key, value in values.items()})
-    )
+    for key, word in words.items():
+        found.feature[key].bytes_list.value.append(word)
+    for key, whole in {features.HEIGHT: height, features.WIDTH: width, features.CAMERA: item.camera}.items():
+        found.feature[key].int64_list.value.append(whole)
+    for key, number in images.scalars(image).items():
+        found.feature[key].float_list.value.append(number)
+    return found.SerializeToString(deterministic=True)
 
 
-def _feature(value: bytes | int | float) -> tf.train.Feature:
-    if isinstance(value, bytes):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    if isinstance(value, int):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-    return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+class DivideIdentities(beam.DoFn):
+    """Says which images of an identity ask and which answer, where the layout does not, and places every image:
+    (bucket, packs of Rows) -> ((split, shard), pack of (place in the shard, Row)).
+    """
 
-
-class DivideIdentity(beam.DoFn):
-    """Says which images of an identity ask and which answer, where the layout does not: (identity, Rows) -> Rows."""
-
-    def __init__(self, query_fraction: float, seed: int):
-        """See splits.queries."""
+    def __init__(self, query_fraction: float, seed: int, shards: Mapping[str, int]):
+        """See splits.queries and shard_of."""
         self._query_fraction = query_fraction
         self._seed = seed
+        self._shards = shards
 
-    def process(self, element: tuple[str, Iterable[Row]]) -> Iterator[Any]:
-        _, rows = element
-        rows = list(rows)
+    def process(self, element: tuple[int, Iterable[list[Row]]]) -> Iterator[Any]:
+        placed = []
+        for _, rows in packs(unpacked(element[1]), lambda row: row.identity):
+            for row in self._divided(rows):
+                place = place_of(row.path)
+                placed.append(((row.split, place % self._shards[row.split]), (place, row)))
+        for shard, found in packs(placed, lambda pair: pair[0]):
+            yield shard, [record for _, record in found]
+
+    def _divided(self, rows: list[Row]) -> Iterator[Row]:
         found = [(row.path, row.sha256) for row in rows if not row.side]
         asking = splits.queries(found, self._query_fraction, self._seed) if found else set()
         for row in rows:
             yield row if row.side else row._replace(side=features.QUERY if row.path in asking else features.GALLERY)
 
 
-def with_split(serialized: bytes, side: bytes) -> bytes:
-    """The serialised tf.Example with its `split` set."""
-    example = tf.train.Example.FromString(serialized)
-    example.features.feature[features.SPLIT].bytes_list.value[:] = [side]
-    return example.SerializeToString(deterministic=True)
+def place_of(path: str) -> int:
+    """A hash of the path, of 63 bits: it says which shard an image is in, and where in it."""
+    return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def shard_key(row: Any, shards: Mapping[str, int]) -> tuple[tuple[str, int], tuple[int, Any]]:
-    """((split, shard), (place in the shard, row)): both by a hash of the path."""
-    place = int.from_bytes(hashlib.blake2b(row.path.encode(), digest_size=8).digest(), "big") >> 1
-    return (row.split, place % shards[row.split]), (place, row)
+def with_split(found: bytes, side: bytes) -> bytes:
+    """The serialised tf.Example of serialised features, with its `split` set.
+
+    An example holds nothing but its features, in the order of their keys, of which `split` is the last: so it is put
+    together here as protobuf would write it, and no image passes through its parser again.
+    """
+    last = tf.train.Features()
+    last.feature[features.SPLIT].bytes_list.value.append(side)
+    found += last.SerializeToString()
+    rest, length = len(found), bytearray()
+    while rest > 127:
+        length.append(rest & 127 | 128)
+        rest >>= 7
+    return b"\n" + bytes([*length, rest]) + found
 
 
 class WriteShard(beam.DoFn):
@@ -208,10 +253,10 @@ class WriteShard(beam.DoFn):
         self._shards = shards
         self._partial = partial
 
-    def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[tuple[str, int]]:
+    def process(self, element: tuple[tuple[str, int], Iterable[list[Any]]]) -> Iterator[tuple[str, int]]:
         """Yields (split, number of records written)."""
-        (split, shard), records = element
-        records = sorted(records, key=lambda record: (record[0], record[1].path))
+        (split, shard), gathered = element
+        records = sorted(unpacked(gathered), key=lambda record: (record[0], record[1].path))
         name = f"data_tfrecord-{shard:05d}-of-{self._shards[split]:05d}.gz"
         path = os.path.join(self._folders[split], name)
         # Workers die and are doubled: the file appears under its name complete or not at all.

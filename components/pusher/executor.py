@@ -1,10 +1,12 @@
 """Pusher's work: TFX's own, but that a version folder appears by rename."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +19,7 @@ from tfx.types import standard_component_specs
 from tfx.utils import io_utils
 from tfx.utils import proto_utils
 
+import longtail
 from longtail.components import runtime
 from longtail.components.retrieval_evaluator import executor as evaluator
 from longtail.models import errors
@@ -43,8 +46,10 @@ class Executor(executor.Executor):
     ) -> None:
         """Pushes the model if it is blessed, else marks the artifact as not pushed.
 
-        A version that holds the very same model already is taken for this push: one that was killed
-        before the metadata store heard of it, for the most part. Finding out reads the model once.
+        A version of the very same training, which is named by its data and settings, is taken for this push: one that
+        was killed before the metadata store heard of it, or whose artifacts were deleted and made again. The artifact
+        is then a copy of that version, since a training that is repeated need not come to the same bits. A model whose
+        card names no training is known by its files.
 
         Raises:
           errors.UsageError: the destination is not a folder to be versioned by time, or its last version the last one.
@@ -62,12 +67,17 @@ class Executor(executor.Executor):
         if not versions.is_complete(model_path):
             raise errors.WorkError(f"{model_path}: no SavedModel to push; train and export it anew")
         base = _base_directory(exec_properties)
+        mark = _mark(model_path)
+        with _told(base):
+            destination = _find(base, mark)
         # The archived copy first: nothing is served that the metadata store could not give back.
-        io_utils.copy_dir(model_path, pushed.uri)
-        thresholds = _thresholds(input_dict)
-        if thresholds is not None:
-            io_utils.write_bytes_file(os.path.join(pushed.uri, signatures.THRESHOLDS_FILE), thresholds)
-        destination = _push(model_path, base, thresholds)
+        io_utils.copy_dir(destination or model_path, pushed.uri)
+        if destination is None:
+            thresholds = _thresholds(input_dict)
+            if thresholds is not None:
+                io_utils.write_bytes_file(os.path.join(pushed.uri, signatures.THRESHOLDS_FILE), thresholds)
+            with _told(base):
+                destination = _push(pushed.uri, base, mark)
         version = os.path.basename(destination)
         self._MarkPushed(pushed, pushed_destination=destination, pushed_version=version)
         log.info("pushed to %s", destination)
@@ -92,30 +102,40 @@ def _thresholds(input_dict: dict[str, list[types.Artifact]]) -> bytes | None:
     return io_utils.read_bytes_file(path) if fileio.exists(path) else None
 
 
-def _push(model_path: str, base: str, thresholds: bytes | None) -> str:
+def _push(model_path: str, base: str, mark: bytes) -> str:
     """Copies the model beside its destination, then renames it into place. Returns its folder."""
-    digest = _digest(model_path)
     # Named after the model, so that trying again clears away what a killed push of it has left.
-    unfinished = os.path.join(base, f".pushing-{digest[:16]}")
-    mark = json.dumps({"sha256": digest}).encode()
+    unfinished = os.path.join(base, f".pushing-{hashlib.sha256(mark).hexdigest()[:16]}")
     try:
         io_utils.delete_dir(unfinished)
-        pushed = _find(base, mark)
-        if pushed is not None:
-            return pushed
         fileio.makedirs(base)
         io_utils.copy_dir(model_path, unfinished)
         io_utils.write_bytes_file(os.path.join(unfinished, MARK_FILE), mark)
-        if thresholds is not None:
-            io_utils.write_bytes_file(os.path.join(unfinished, signatures.THRESHOLDS_FILE), thresholds)
         destination = os.path.join(base, str(_next_version(base)))
         fileio.rename(unfinished, destination)
-    except (OSError, tf.errors.OpError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise errors.WorkError(f"{base}: the model cannot be pushed here: {line}") from error
     finally:
         io_utils.delete_dir(unfinished)
     return destination
+
+
+@contextlib.contextmanager
+def _told(base: str) -> Iterator[None]:
+    """Names the folder that cannot be pushed to."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise errors.WorkError(f"{base}: the model cannot be pushed here: {line}") from error
+
+
+def _mark(model_path: str) -> bytes:
+    """Says which model it is: of which training, by which release, on which span; or, of which files."""
+    path = os.path.join(model_path, signatures.MODEL_CARD_FILE)
+    card = json.loads(io_utils.read_bytes_file(path)) if fileio.exists(path) else {}
+    if "training" in card:
+        named = {"training": card["training"], "span": card.get("span"), "longtail": longtail.__version__}
+        return json.dumps(named).encode()
+    return json.dumps({"sha256": _digest(model_path)}).encode()
 
 
 def _find(base: str, mark: bytes) -> str | None:

@@ -102,8 +102,13 @@ def _eval_files(examples: list[types.Artifact]) -> list[str]:
 def _records(files: list[str]) -> Iterator[tf.train.Example]:
     for path in files:
         compression = "GZIP" if path.endswith(".gz") else ""
-        for record in tf.data.TFRecordDataset(path, compression).as_numpy_iterator():
-            yield tf.train.Example.FromString(record)
+        try:
+            for record in tf.data.TFRecordDataset(path, compression).as_numpy_iterator():
+                yield tf.train.Example.FromString(record)
+        except tf.errors.DataLossError as error:
+            raise errors.WorkError(
+                f"{path}: damaged or cut short; put it back, or run again with another --root"
+            ) from error
 
 
 def _read_rows(files: list[str]) -> scoring.EvalRows:

@@ -217,9 +217,10 @@ def run_fn(fn_args: Any) -> None:
     data, _ = training_data.hold_out(training_data.read_training_set(fn_args.train_files, census), config)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
-    checkpoints = os.path.join(custom["checkpoints"], _digest(custom["config"], data))
+    digest = _digest(custom["config"], data)
+    checkpoints = os.path.join(custom["checkpoints"], digest)
     log.info("%d images of %d classes", len(data.encoded), len(data.counts))
-    card = json.loads(custom.get("card", "{}"))
+    card = {**json.loads(custom.get("card", "{}")), "training": digest}
     places = (checkpoints, fn_args.serving_model_dir)
     names = [entry["identity"] for entry in census["classes"]]
     train_and_export(config, data, preprocess, *places, strategy, card, fn_args.model_run_dir, names)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 from PIL import Image
@@ -57,12 +58,12 @@ def _row(record: bytes) -> dict:
     return {key: getattr(value, value.WhichOneof("kind")).value[0] for key, value in found.items()}
 
 
-def ingest(root: pathlib.Path, source: str, **parameters) -> Ingested:
+def ingest(root: pathlib.Path, source: str, beam_args: Sequence[str] = BEAM, **parameters) -> Ingested:
     """Runs the executor alone, with what the component would give it, into folders below `root`."""
     defaults = {**dataclasses.asdict(config.Data(source=source)), "span": 1, "fingerprint": ""}
     made = component.ImageExampleGen(**{**defaults, **parameters})
     ingested = Ingested(root)
-    context = executor.Executor.Context(beam_pipeline_args=BEAM, tmp_dir=str(root / "tmp"))
+    context = executor.Executor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(root / "tmp"))
     executor.Executor(context).Do(
         {},
         {"examples": [ingested.examples], "quarantine": [ingested.quarantine]},

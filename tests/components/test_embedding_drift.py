@@ -47,8 +47,7 @@ def sample(folder, span, change=lambda data: data, glyph_set=GLYPHS):
                 data = change(glyphs.draw(glyph_set, span, identity, number))
                 item = sources.Item(f"{identity}/{number}.png", identity)
                 digest = hashlib.sha256(data).hexdigest()
-                example = steps.to_example(item, images.check(data, 10**6), digest)
-                writer.write(steps.with_split(example.SerializeToString(), b"query"))
+                writer.write(steps.with_split(steps.features_of(item, images.check(data, 10**6), digest), b"query"))
     samples.draw([], [path], str(folder / "sample"), 2000)
     return examples.artifact(artifacts.SpanSample, folder / "sample")
 

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import pathlib
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2
@@ -16,9 +17,11 @@ from tfx.proto import example_gen_pb2
 
 from longtail.components import config
 from longtail.components.data import features
+from longtail.components.data import images
 from longtail.components.data import sources
 from longtail.components.image_example_gen import component
 from longtail.components.image_example_gen import executor
+from longtail.components.image_example_gen import steps
 from tests.components import ingestion
 
 
@@ -199,3 +202,12 @@ def test_the_layouts_own_splits_are_used_and_its_junk_is_no_bad_file(tmp_path):
     assert {row[features.CAMERA] for row in ingested.rows("train")} == {1, 2}
     assert ingested.bad() == {list(names)[-1]: "junk by its name: identity -1"}
     assert (ingested.count("quarantined"), ingested.count("dropped")) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 200)])
+def test_an_example_that_is_put_together_is_as_protobuf_writes_it(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    image = images.check(tf.io.encode_png(noise).numpy(), 10**6)
+    made = steps.with_split(steps.features_of(sources.Item("a/1.png", "a"), image, "0" * 64), b"query")
+    assert made == tf.train.Example.FromString(made).SerializeToString(deterministic=True)
+    assert tf.train.Example.FromString(made).features.feature["split"].bytes_list.value[:] == [b"query"]

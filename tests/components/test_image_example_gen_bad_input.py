@@ -113,8 +113,8 @@ def test_too_little_to_train_on_or_to_score_by_is_refused_before_an_image_is_rea
 
 def test_images_that_are_lost_on_the_way_stop_the_run(tmp_path, monkeypatch):
     folder = ingestion.folder(tmp_path / "data", {"a": 3, "b": 3, "c": 3, "d": 3})
-    monkeypatch.setattr(steps.DivideIdentity, "process", lambda self, element: list(element[1])[1:])
-    with pytest.raises(errors.WorkError, match=r"split 'eval' should have (\d+) images, but \d+ were written"):
+    monkeypatch.setattr(steps.DivideIdentities, "_divided", lambda self, rows: rows[1:])
+    with pytest.raises(errors.WorkError, match=r"split 'train' should have (\d+) images, but \d+ were written"):
         ingestion.ingest(tmp_path, str(folder))
 
 

@@ -1,6 +1,8 @@
 """Pusher: what TFX's own promises, and that a version folder appears complete."""
 
+import json
 import os
+import pathlib
 
 import pytest
 from tfx.proto import pusher_pb2
@@ -9,6 +11,7 @@ from tfx.utils import proto_utils
 
 from longtail.components.pusher import executor
 from longtail.models import errors
+from longtail.models.export import signatures
 
 MODEL_FILES = ["saved_model.pb", "variables/variables.index"]
 
@@ -22,7 +25,7 @@ def push(tmp_path):
     served = tmp_path / "served"
     runs = []
 
-    def run(blessed=1, number=None, thresholds=""):
+    def run(blessed=1, number=None, thresholds="", card=None):
         number = len(runs) if number is None else number
         model = standard_artifacts.Model()
         model.uri = str(tmp_path / f"model{number}")
@@ -31,6 +34,10 @@ def push(tmp_path):
         for name in ("saved_model.pb", "variables/variables.index"):
             with open(os.path.join(folder, name), "w") as file:
                 file.write(f"{name} of model {number}")
+        if card:
+            os.makedirs(os.path.join(folder, "assets.extra"))
+            with open(os.path.join(folder, signatures.MODEL_CARD_FILE), "w") as file:
+                json.dump(card, file)
         blessing = standard_artifacts.ModelBlessing()
         blessing.set_int_custom_property("blessed", blessed)
         pushed = standard_artifacts.PushedModel()
@@ -173,6 +180,21 @@ def test_a_model_that_is_there_already_keeps_its_version(push):
     destinations = [push(number=0).get_string_custom_property("pushed_destination") for _ in range(2)]
     assert destinations[0] == destinations[1]
     assert [str(push.served / name) for name in os.listdir(push.served)] == destinations[:1]
+
+
+def test_a_training_that_was_done_again_is_no_second_version_and_the_artifact_is_what_is_served(push):
+    trained = {"training": "of these data and settings", "span": 1}
+    first, again = push(card=trained), push(card=trained)  # other files, as an export never repeats its graph's bytes
+    [version] = os.listdir(push.served)
+    assert again.get_string_custom_property("pushed_version") == version
+    folders = (first.uri, again.uri, push.served / version)
+    assert len({pathlib.Path(folder, "saved_model.pb").read_text() for folder in folders}) == 1
+
+
+def test_another_span_or_training_is_another_version(push):
+    for training, span in (("a", 1), ("a", 2), ("b", 2)):
+        push(card={"training": training, "span": span})
+    assert len(os.listdir(push.served)) == 3
 
 
 def test_a_model_whose_version_is_not_whole_is_pushed_again(push):

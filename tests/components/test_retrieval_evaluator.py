@@ -221,6 +221,14 @@ def test_an_empty_eval_split_is_an_error(evaluate):
         evaluate([])
 
 
+def test_a_shard_that_was_cut_short_is_named(evaluate, tmp_path):
+    evaluate(SEPARATED)
+    [shard] = tmp_path.glob("examples/*/*.gz")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(errors.WorkError, match=r"00000-of-00001\.gz: damaged or cut short"):
+        list(executor._records([str(shard)]))
+
+
 def test_queries_without_any_match_are_an_error(evaluate):
     with pytest.raises(errors.WorkError, match="none of 1 queries has a match"):
         evaluate([(b"1,0", "a", "query"), (b"0,1", "b", "gallery")])

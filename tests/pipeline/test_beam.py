@@ -48,6 +48,11 @@ def test_what_is_given_counts_over_what_is_there_without():
     assert (direct.direct_running_mode, direct.direct_num_workers) == ("multi_processing", 2)
 
 
+def test_workers_that_are_there_are_sent_no_package_of_tfx():
+    given = ["--runner=PortableRunner", "--environment_type=EXTERNAL"]
+    assert beam.arguments(given) == ["--sdk_container_image=none", "--job_server_timeout=400", *given]
+
+
 def test_another_runner_gets_nothing_but_what_is_given():
     assert beam.arguments(["--runner=FlinkRunner"]) == ["--runner=FlinkRunner"]
     assert all(len(beam.arguments([f"--runner={name}"])) == 4 for name in ("DirectRunner", "direct"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 
 import pytest
@@ -66,6 +67,12 @@ def test_other_beam_arguments_are_answered_from_the_cache_and_other_settings_are
     run(["--direct_num_workers=1"])
     assert run(["--direct_num_workers=2"]) == (True, run([])[1])
     assert not run(["--direct_num_workers=2"], text="other")[0]
+
+
+def test_an_artifact_that_was_deleted_is_made_again(run, tmp_path):
+    run([])
+    shutil.rmtree(tmp_path / "root" / "Component" / "report")
+    assert not run([])[0] and run([])[0]
 
 
 def test_a_store_of_types_by_other_names_is_run_cold(run, tmp_path):

@@ -1,0 +1,123 @@
+"""Kills a run at random moments, on a folder with every fault: each must end in the same metrics and one version.
+
+    python -m tests.load.kill --kills 20
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unicodedata
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from longtail.components.data import glyph_source
+from longtail.components.data import glyphs
+
+_RECIPE = pathlib.Path(__file__).parents[1] / "e2e" / "small.yaml"
+_SETTINGS = ("training.epochs=4", "data.max_quarantine_fraction=0.2", "evaluation.floor_map=0")
+_FORMATS = ("webp", "bmp", "gif", "tiff", "ppm", "jpg")
+
+
+def write_folder(folder: pathlib.Path) -> None:
+    """60 glyph identities of 4 to 12 images, and each kind of fault that ingestion judges."""
+    glyph_source.write_folder(glyphs.GlyphSet(60, 20, 12, 4, 24, 0), 1, str(folder))
+    found = sorted(folder.rglob("*.png"))
+    for number, suffix in enumerate(_FORMATS):
+        Image.open(found[number]).save(found[number].with_suffix(f".{suffix}"))
+        found[number].unlink()
+    rest = found[len(_FORMATS) :]
+    people, sound = sorted({path.parent for path in rest}), rest[0].read_bytes()
+    _mark_pictures(rest[1], rest[2])
+    damaged = {"empty.jpg": b"", "cut.png": sound[:-40], "script.jpg": b"%!PS-Adobe\n", "text.png": b"no image"}
+    ignored = {"notes.txt": b"words", ".hidden.png": sound, "@eaDir/thumb.png": sound, "__MACOSX/x.png": sound}
+    for name, data in {**damaged, **ignored, "no-suffix": rest[3].read_bytes()}.items():
+        (people[0] / name).parent.mkdir(exist_ok=True)
+        (people[0] / name).write_bytes(data)
+    os.mkfifo(people[1] / "pipe.png")
+    (people[1] / "device.png").symlink_to("/dev/zero")
+    (people[1] / "nowhere.png").symlink_to("missing.png")
+    shutil.copy(rest[4], rest[4].with_name("copy.png"))  # within an identity
+    shutil.copy(rest[5], people[-1] / "of-another.png")  # a contradiction
+    for form, number in (("NFC", 20), ("NFD", 30)):
+        path = folder / unicodedata.normalize(form, "José") / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(rest[number], path)
+        shutil.copy(rest[number + 1], path.with_name(f"{number + 1}.png"))
+
+
+def _mark_pictures(turned: pathlib.Path, transparent: pathlib.Path) -> None:
+    picture = Image.open(turned)
+    tags = picture.getexif()
+    tags[0x0112] = 6
+    picture.save(turned, exif=tags)
+    layer = Image.open(transparent).convert("RGBA")
+    layer.putalpha(Image.fromarray(np.tile(np.arange(layer.width, dtype=np.uint8), (layer.height, 1))))
+    layer.save(transparent)
+
+
+def _start(data: pathlib.Path, root: pathlib.Path) -> subprocess.Popen:
+    words = [sys.executable, "-m", "longtail.pipeline.cli", "run", "--json", "--recipe", _RECIPE, "--data", data]
+    words += ["--root", root, *(word for setting in _SETTINGS for word in ("--set", setting))]
+    log = open(root.with_suffix(".log"), "a")  # noqa: SIM115 - the process keeps it
+    return subprocess.Popen(list(map(str, words)), stdout=log, stderr=log, start_new_session=True)
+
+
+def _outcome(root: pathlib.Path, status: int) -> dict[str, Any]:
+    """What a run came to, as far as it must not hang on how often it was killed."""
+    if status:
+        return {"status": status, "log": root.with_suffix(".log").read_text().splitlines()[-1:]}
+    summary = json.loads((root / "summary.json").read_text())
+    [models] = (root / "models").iterdir()
+    kept = {name: summary[name] for name in ("metrics", "examples", "classes", "blessed")}
+    lists = pathlib.Path(summary["artifacts"]["quarantine"])
+    files = {path.name: path.read_text() for path in sorted(lists.glob("*.jsonl"))}
+    return {"status": 0, **kept, **files, "versions": len(list(models.iterdir()))}
+
+
+def kill_and_resume(data: pathlib.Path, root: pathlib.Path, seconds: float) -> tuple[bool, dict[str, Any]]:
+    """Kills a run after some seconds and runs it again: whether it was killed, and what it came to."""
+    process = _start(data, root)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return process.returncode == -signal.SIGKILL, _outcome(root, _start(data, root).wait())
+
+
+def main() -> int:
+    """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="longtail-kill-") as name:
+        folder, draw = pathlib.Path(name), random.Random(given.seed)
+        write_folder(folder / "data")
+        begun = time.monotonic()
+        wanted = _outcome(folder / "alone", _start(folder / "data", folder / "alone").wait())
+        whole = time.monotonic() - begun
+        print(f"left alone: {whole:.0f} s, {wanted}"[:600], flush=True)
+        wrong = wanted["status"] != 0 or wanted["versions"] != 1
+        for number in range(given.kills if not wrong else 0):
+            after = draw.uniform(0.0, whole)
+            killed, found = kill_and_resume(folder / "data", folder / f"root-{number}", after)
+            same = found == wanted
+            wrong |= not same
+            what = "" if same else found
+            print(f"{number + 1}: killed after {after:.1f} s: {killed}; same: {same}", what, flush=True)
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
