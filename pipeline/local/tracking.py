@@ -41,7 +41,7 @@ def track(root: str, page: str) -> None:
     summary = run.summary
     if "MLFLOW_EXPERIMENT_NAME" not in os.environ:
         mlflow.set_experiment(run.pipeline)
-    with mlflow.start_run(run_name=f"span {run.about['span']}"):
+    with mlflow.start_run(run_name=f"span {run.about['span']}") as logged:
         mlflow.log_params({key: str(value)[:_LONGEST] for key, value in run_view.flat(run.about["recipe"]).items()})
         mlflow.set_tags({"root": root, "run_id": run.about["run_id"], "stopped": run.about["stopped"] or ""})
         if os.path.exists(page):
@@ -52,7 +52,7 @@ def track(root: str, page: str) -> None:
             if summary["pushed_model"]:
                 mlflow.log_artifacts(summary["pushed_model"], "model")
     if summary is None:
-        mlflow.MlflowClient().set_terminated(mlflow.last_active_run().info.run_id, "FAILED")
+        mlflow.MlflowClient().set_terminated(logged.info.run_id, "FAILED")
 
 
 def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
