@@ -76,6 +76,26 @@ def write_json(path: str, value: Any, indent: int | None = 1, unfinished: str = 
     write(path, f"{json.dumps(value, indent=indent)}\n", unfinished)
 
 
+def check_place(option: str, path: str) -> None:
+    """Raises errors.UsageError where `write` could make no local file: before the work whose outcome goes there.
+
+    Args:
+      option: what named the file, such as `--output`.
+      path: the file; of a URI nothing is known before it is written.
+    """
+    if "://" in path:
+        return
+    if os.path.isdir(path):
+        raise errors.UsageError(f"{option} {path}: cannot be written (it is a folder); name a file in it")
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise errors.UsageError(f"{option} {path}: cannot be written ({above} is no folder); name another file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise errors.UsageError(f"{option} {path}: cannot be written (nor anything in {above}); name another file")
+
+
 def _file_system(path: str) -> _FileSystem:
     """Python's own, which loads no TensorFlow; for a URI, TensorFlow's."""
     if "://" not in path:

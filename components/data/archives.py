@@ -57,7 +57,7 @@ class _Archive(file_sources.FileSource):
     def read(self, item: base.Item, max_bytes: int = base.MAX_BYTES) -> bytes:
         size = self._size(self._entry(item.path)[1])
         if size > max_bytes:
-            raise base.ReadError(f"{size} bytes, more than {max_bytes}")
+            raise base.ReadError(f"{size} bytes, more than {max_bytes}", base.TOO_LARGE)
         return super().read(item, max_bytes)
 
     def _found(self, marks: bool) -> Iterator[file_sources.Found]:

@@ -6,12 +6,22 @@ from typing import NamedTuple
 
 from longtail.models import config
 from longtail.models import pictures
+from longtail.models.export import signatures
 
 MAX_BYTES = pictures.max_bytes(config.MAX_PIXELS)
+TOO_LARGE = signatures.STATUS_TOO_LARGE
 
 
 class ReadError(Exception):
-    """One image cannot be read; its message is the reason. The others may be fine."""
+    """One image cannot be read; its message is the reason. The others may be fine.
+
+    Attributes:
+      status: as a served model would answer, see `longtail.models.export.signatures.STATUS_MEANING`.
+    """
+
+    def __init__(self, reason: str, status: int = signatures.STATUS_UNDECODABLE):
+        super().__init__(reason)
+        self.status = status
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ class FileSource(base.Source):
     def read(self, item: base.Item, max_bytes: int = base.MAX_BYTES) -> bytes:
         data = self._read(item.path, max_bytes + 1)
         if len(data) > max_bytes:
-            raise base.ReadError(f"more than {max_bytes} bytes")
+            raise base.ReadError(f"more than {max_bytes} bytes", base.TOO_LARGE)
         return data
 
     def fingerprint(self) -> str:

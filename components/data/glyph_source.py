@@ -34,7 +34,7 @@ class GlyphSource(base.Source):
         index = int(os.path.basename(item.path)[:4])
         png = glyphs.draw(self._glyphs, self._span, item.identity, index)
         if max_bytes is not None and len(png) > max_bytes:
-            raise base.ReadError(f"{len(png)} bytes, more than {max_bytes}")
+            raise base.ReadError(f"{len(png)} bytes, more than {max_bytes}", base.TOO_LARGE)
         return png
 
     def fingerprint(self) -> str:

@@ -48,7 +48,7 @@ class ManifestSource(base.Source):
     def read(self, item: base.Item, max_bytes: int = base.MAX_BYTES) -> bytes:
         data = self._read(item.path, max_bytes + 1)
         if len(data) > max_bytes:
-            raise base.ReadError(f"more than {max_bytes} bytes")
+            raise base.ReadError(f"more than {max_bytes} bytes", base.TOO_LARGE)
         return data
 
     def _read(self, path: str, most: int) -> bytes:

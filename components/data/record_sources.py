@@ -48,7 +48,7 @@ class _RecordSource(base.Source):
         name, _, place = item.path.rpartition("@")
         begin, length = map(int, place.split("+"))
         if length > max_bytes + 2**16:
-            raise base.ReadError(f"{length} bytes, more than {max_bytes}")
+            raise base.ReadError(f"{length} bytes, more than {max_bytes}", base.TOO_LARGE)
         try:
             with tf.io.gfile.GFile(posixpath.join(posixpath.dirname(self._files()[0]), name), "rb") as file:
                 file.seek(begin)
@@ -56,7 +56,7 @@ class _RecordSource(base.Source):
         except tf.errors.OpError as error:
             raise base.ReadError(f"cannot be read: {error.message}") from error
         if len(image) > max_bytes:
-            raise base.ReadError(f"more than {max_bytes} bytes")
+            raise base.ReadError(f"more than {max_bytes} bytes", base.TOO_LARGE)
         return image
 
     def fingerprint(self) -> str:

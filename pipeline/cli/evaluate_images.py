@@ -34,13 +34,27 @@ class Image(NamedTuple):
     item: "sources.Item"
 
 
+class File(NamedTuple):
+    """What reading an image's file gave.
+
+    Attributes:
+      encoded: JPEG or PNG as ingestion would hand it on; empty where the file is no usable picture.
+      digest: SHA-256 of the file in hex; "" where it could not be read.
+      status: why `encoded` is empty, see `longtail.models.export.signatures.STATUS_MEANING`; 0 where it is not.
+    """
+
+    encoded: bytes
+    digest: str
+    status: int
+
+
 class Answers(NamedTuple):
     """What a model made of N images.
 
     Attributes:
       vectors: float32 [N, d], zeros where an image could not be embedded.
       usable: bool [N], whether it could.
-      digests: str [N], SHA-256 of each file in hex; "" where it could not be read.
+      digests: str [N], SHA-256 of each file in hex; "" where it is no usable picture.
     """
 
     vectors: "np.ndarray"
@@ -166,16 +180,18 @@ def embed(model: "embedding_lib.Embedder", images: Sequence[Image], flip: bool =
     return Answers(vectors, status == signatures.STATUS_OK, digests)
 
 
-def read_ahead(images: Iterable[Image]) -> Iterator[tuple[bytes, str]]:
-    """Yields JPEG or PNG and the file's digest of each image, in order, while threads read the next ones.
+def read_ahead(images: Iterable[Image], ahead: int = _READ_AHEAD) -> Iterator[File]:
+    """Yields each image's file, in order, while threads read the next ones; what is no usable picture is named.
 
-    Both are empty where an image cannot be read; it is named.
+    Args:
+      images: what to read.
+      ahead: how many are held at once, at most.
     """
-    pending: collections.deque[concurrent.futures.Future[tuple[bytes, str]]] = collections.deque()
+    pending: collections.deque[concurrent.futures.Future[File]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for count, image in enumerate(images, start=1):
-            pending.append(pool.submit(_encoded, image))
-            if len(pending) == _READ_AHEAD:
+            pending.append(pool.submit(_read, image))
+            if len(pending) == ahead:
                 yield pending.popleft().result()
             if count % _REPORT_EVERY == 0:
                 log.info("%d images read", count)
@@ -183,26 +199,28 @@ def read_ahead(images: Iterable[Image]) -> Iterator[tuple[bytes, str]]:
             yield pending.popleft().result()
 
 
-def _encoded(image: Image) -> tuple[bytes, str]:
-    """JPEG or PNG as ingestion would hand it on, and the file's digest; both empty where it cannot."""
+def _read(image: Image) -> File:
     from longtail.components.data import sources
     from longtail.models import pictures
+    from longtail.models.export import signatures
 
+    digest = ""
     try:
         file = image.source.read(image.item)
-        return pictures.read(file).encoded, hashlib.sha256(file).hexdigest()
+        digest = hashlib.sha256(file).hexdigest()
+        return File(pictures.read(file).encoded, digest, signatures.STATUS_OK)
     except (sources.ReadError, pictures.BadImage) as error:
         log.warning("left out: %s: %s", image.item.path, error)
-        return b"", ""
+        return File(b"", digest, error.status)
 
 
-def _noted(encoded: Iterable[tuple[bytes, str]], digests: list[str], flip: bool) -> Iterator[bytes]:
-    """Passes images on, each followed by its mirror image where `flip` is, and notes the digest of each file."""
-    for data, digest in encoded:
-        digests.append(digest)
-        yield data
+def _noted(files: Iterable[File], digests: list[str], flip: bool) -> Iterator[bytes]:
+    """Passes images on, each followed by its mirror image where `flip` is, and notes the digest of each picture."""
+    for file in files:
+        digests.append(file.digest if file.encoded else "")
+        yield file.encoded
         if flip:
-            yield _mirrored(data)
+            yield _mirrored(file.encoded)
 
 
 def _mirrored(encoded: bytes) -> bytes:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from longtail.models.export import portable
 
 _BATCH = 64
+_CELLS = 1 << 22  # similarities held at once, 16 MiB
 _SAMPLE = 200  # images that int8's ranges are measured on
 _BOUND = 1e-4  # of 1 - cosine to the original's embedding, of the worst image
 _BOUND_INT8 = 0.1
@@ -62,6 +63,7 @@ def export(
     """
     if int8 and format_ is not Format.tflite:
         raise errors.UsageError(f"--int8 is for --format {Format.tflite.value}")
+    files_lib.check_place("--output", output)
     import numpy as np
 
     from longtail.models.export import portable
@@ -74,8 +76,7 @@ def export(
         original = portable.Embedder(evaluate_images.model_folder(model))
         listed = evaluate_images.listed(data, layout)
         evaluate_images.check_identities(listed)
-        step = max(1, len(listed) // images)
-        pixels, identities = _pixels(original, listed[::step][:images])
+        pixels, identities = _pixels(original, [listed[place] for place in spread(len(listed), images)])
         if len(pixels) < 2:
             raise errors.WorkError(f"{data}: {len(pixels)} images can be decoded; two at least are needed to check")
         log.info("converting to %s", format_.value)
@@ -91,6 +92,13 @@ def export(
     _print({"output": output, "bytes": len(converted), **figures}, as_json)
 
 
+def spread(count: int, most: int) -> "np.ndarray":
+    """Places of `most` of `count` things, int [min(count, most)], from the first to the last at even distances."""
+    import numpy as np
+
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
 def _pixels(model: "portable.Embedder", images: Sequence) -> tuple["np.ndarray", list[str]]:
     """Images as the model sees them, uint8 [N, h, w, c], and whose they are; what cannot be decoded is named."""
     import numpy as np
@@ -98,11 +106,11 @@ def _pixels(model: "portable.Embedder", images: Sequence) -> tuple["np.ndarray",
     from longtail.pipeline.cli import evaluate_images
 
     found, identities = [], []
-    for image, (encoded, _) in zip(images, evaluate_images.read_ahead(images), strict=True):
-        if not encoded:
+    for image, file in zip(images, evaluate_images.read_ahead(images), strict=True):
+        if not file.encoded:
             continue
         try:
-            found.append(model.pixels(encoded))
+            found.append(model.pixels(file.encoded))
         except ValueError as error:
             log.warning("left out: %s: %s", image.item.path, str(error).splitlines()[0])
             continue
@@ -118,7 +126,7 @@ def _convert(
     if format_ is Format.onnx:
         converted = portable.to_onnx(original)
         return converted, portable.run_onnx(converted)
-    some = None if sample is None else sample[:: max(1, len(sample) // _SAMPLE)][:_SAMPLE]
+    some = None if sample is None else sample[spread(len(sample), _SAMPLE)]
     converted = portable.to_tflite(original, some)
     return converted, portable.run_tflite(converted)
 
@@ -129,6 +137,19 @@ def _embed(run: "portable.Run", pixels: "np.ndarray") -> "np.ndarray":
     return np.concatenate([run(pixels[begin : begin + _BATCH]) for begin in range(0, len(pixels), _BATCH)])
 
 
+def nearest(vectors: "np.ndarray") -> "np.ndarray":
+    """The row of each row's nearest other one by the dot product, int [N], of float [N, d]; holds 16 MiB or a row."""
+    import numpy as np
+
+    rows, found = max(1, _CELLS // len(vectors)), []
+    for begin in range(0, len(vectors), rows):
+        similarity = vectors[begin : begin + rows] @ vectors.T
+        row = np.arange(len(similarity))
+        similarity[row, begin + row] = -np.inf
+        found.append(similarity.argmax(axis=1))
+    return np.concatenate(found)
+
+
 def _compare(original: "np.ndarray", converted: "np.ndarray", identities: "np.ndarray") -> dict[str, Any]:
     """How far two embeddings of the same images are from each other.
 
@@ -137,11 +158,6 @@ def _compare(original: "np.ndarray", converted: "np.ndarray", identities: "np.nd
     import numpy as np
 
     from longtail.models.metrics import retrieval
-
-    def nearest(vectors: np.ndarray) -> np.ndarray:
-        similarity = vectors @ vectors.T
-        np.fill_diagonal(similarity, -np.inf)
-        return similarity.argmax(axis=1)
 
     def rank1(vectors: np.ndarray) -> float | None:
         scores = retrieval.score_queries(vectors, identities, vectors, identities, exclude_self=True)

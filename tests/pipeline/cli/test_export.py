@@ -13,6 +13,7 @@ from longtail.models import errors
 from longtail.models.export import portable
 from longtail.models.export import signatures
 from longtail.pipeline.cli import app as cli
+from longtail.pipeline.cli import export as export_lib
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,25 @@ def test_a_broken_image_is_left_out_of_the_check(tiny_saved_model, images, tmp_p
             (tmp_path / person / f"{number}.png").write_bytes((images / person / f"{number}.png").read_bytes())
     (tmp_path / "a" / "cut.png").write_bytes((images / "a" / "2.png").read_bytes()[:60])
     assert export(tiny_saved_model, tmp_path, tmp_path / "m.tflite", "--format", "tflite")["images"] == 4
+
+
+def test_images_are_drawn_from_the_first_to_the_last_at_even_distances():
+    places = export_lib.spread(1999, 1000)
+    assert (len(places), places[0], places[-1]) == (1000, 0, 1998)
+    assert set(np.diff(places)) == {2}
+    assert export_lib.spread(3, 1000).tolist() == [0, 1, 2]
+
+
+def test_the_nearest_are_found_in_chunks_as_at_once(monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -np.inf)
+    monkeypatch.setattr(export_lib, "_CELLS", 14)
+    np.testing.assert_array_equal(export_lib.nearest(vectors), similarity.argmax(axis=1))
+
+
+@pytest.mark.parametrize(("name", "said"), [(".", "it is a folder"), ("file/m.tflite", "file is no folder")])
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_loaded(tmp_path, name, said):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.UsageError, match=f"--output .* cannot be written .*{said}"):
+        export(tmp_path / "no-model", tmp_path / "no-data", tmp_path / name, "--format", "tflite")
