@@ -202,6 +202,21 @@ def _mates(probes: np.ndarray, probe_ids: Sequence | np.ndarray) -> tuple[np.nda
     return np.concatenate(seekers), np.concatenate(similarities)
 
 
+def opened(path: str) -> np.ndarray:
+    """An array [any, d] of one of NumPy's files, of which no more than the header is read.
+
+    Raises:
+      errors.UsageError: the file cannot be read as an array of two axes.
+    """
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise errors.UsageError(f"{path}: cannot be read as a NumPy array: {error}") from error
+    if array.ndim != 2:
+        raise errors.UsageError(f"{path}: an array [images, d] is needed; its shape is {list(array.shape)}")
+    return array
+
+
 def blocks(files: Iterable[str], rows: int = 65536) -> Iterator[np.ndarray]:
     """Reads arrays [any, d] from NumPy's files, `rows` rows at a time.
 
@@ -218,11 +233,6 @@ def blocks(files: Iterable[str], rows: int = 65536) -> Iterator[np.ndarray]:
     []
     """
     for path in files:
-        try:
-            array = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise errors.UsageError(f"{path}: cannot be read as a NumPy array: {error}") from error
-        if array.ndim != 2:
-            raise errors.UsageError(f"{path}: an array [images, d] is needed; its shape is {list(array.shape)}")
+        array = opened(path)
         for begin in range(0, len(array), rows):
             yield np.asarray(array[begin : begin + rows], np.float32)

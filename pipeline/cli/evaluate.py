@@ -75,6 +75,8 @@ def evaluate(
         raise errors.UsageError(f"--threshold and --fmr are for --protocol {protocols.IDENTIFICATION.name}")
     with console.lines():
         embedder = evaluate_images.embedder(model)
+        if distractors:
+            evaluate_ranked.check_width(distractors, embedder.dimension)
         calibrated = [] if fmr is None else thresholds.of_model(embedder.uri)
         bar = answers.chosen(threshold, fmr, calibrated, embedder.uri)
         task = evaluate_task.choose(data, query, gallery, layout, camera_pattern, asked)

@@ -63,8 +63,26 @@ def check(asked: protocols.Protocol | None, options: Options) -> None:
         raise errors.UsageError(f"{', '.join(given)}: for protocols that rank, not for --protocol {asked.name}")
     if options.rerank and options.expansion:
         raise errors.UsageError("--rerank expands queries by itself; give it or --query-expansion")
+    if options.per_query:
+        files.check_place("--per-query", options.per_query)
     if options.distractors and not _arrays(options.distractors):
         evaluate_images.listed(options.distractors)
+
+
+def check_width(distractors: str, dimension: int | None) -> None:
+    """Raises errors.UsageError where an array of distractors cannot be read or its rows are no embeddings of the model.
+
+    Args:
+      distractors: as in `Options`; images are of any model.
+      dimension: d of the model's embeddings; None where it does not say.
+    """
+    for path in _arrays(distractors):
+        width = identification.opened(path).shape[1]
+        if dimension not in (None, width):
+            raise errors.UsageError(
+                f"--distractors {path}: embeddings of {width} numbers, the model's have {dimension}; embed "
+                "them with this model"
+            )
 
 
 def figures(
@@ -155,13 +173,8 @@ def _crowd(options: Options, model: "embedding_lib.Embedder", dimension: int) ->
             found = evaluate_images.embed(model, images[begin : begin + _BLOCK], options.flip)
             yield found.vectors[found.usable]
         return
-    for block in identification.blocks(arrays):
-        if block.shape[1] != dimension:
-            raise errors.UsageError(
-                f"--distractors {path}: embeddings of {block.shape[1]} numbers, the model's have {dimension}; embed "
-                "them with this model"
-            )
-        yield block
+    check_width(path, dimension)  # of a model that did not say it before
+    yield from identification.blocks(arrays)
 
 
 def _arrays(path: str) -> list[str]:

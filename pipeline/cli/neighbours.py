@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from longtail.models import errors
+from longtail.models import files
 
 
 def neighbours(
@@ -28,8 +29,8 @@ def neighbours(
     folder = os.path.dirname(os.path.abspath(output))
     if not os.path.isdir(folder):
         raise errors.UsageError(f"--output {output}: there is no folder {folder}; make it, or name another file")
+    files.check_place("--output", output)
     # Here, since TensorFlow takes seconds to import.
-    from longtail.models import files
     from longtail.models.metrics import neighbours as neighbours_lib
     from longtail.pipeline import console
     from longtail.pipeline.report import neighbours_page
