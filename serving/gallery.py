@@ -12,6 +12,7 @@ import tensorflow as tf
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.models.export import versions
+from longtail.serving import similarity as similarity_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +110,12 @@ class Gallery:
                 f"gallery {self.path} holds {self.dimension}-d embeddings of model {self.model_name} version "
                 f"{self.model_version}, the query's shape is {list(queries.shape)}; embed it with that model"
             )
-        if not np.isfinite(queries).all():
-            raise errors.UsageError("an embedding holds values that are not finite; nothing is near it")
         if not len(queries):
             return []
-        length = np.linalg.norm(queries, axis=1, keepdims=True)
-        similarity, rows = self.index.search(queries / np.maximum(length, 1e-12), min(k, self.count))
+        similarities, rows = self.index.search(similarity_lib.unit(queries), min(k, self.count))
         return [
             [self._match(row, value) for row, value in zip(*query, strict=True)]
-            for query in zip(rows, similarity, strict=True)
+            for query in zip(rows, similarities, strict=True)
         ]
 
     def nearest(self, embeddings: np.ndarray) -> list[Nearest]:

@@ -13,6 +13,7 @@ from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
+from longtail.serving import similarity as similarity_lib
 from longtail.serving import thresholds
 from longtail.serving.model_server import request_log as request_log_lib
 from longtail.serving.model_server.rest import json_requests
@@ -200,7 +201,10 @@ class Retrieval:
             raise request_errors.invalid("'instances' must be two images")
         (one, other), status = self._embed(pair, document)
         usable = status == [signatures.STATUS_OK] * 2
-        similarity = float(one @ other) if usable else None
+        try:
+            similarity = similarity_lib.cosine(one, other) if usable else None
+        except errors.UsageError as error:  # not finite
+            raise request_errors.RequestError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
         return {
             "status": status,
             "verdict": bar.judge(similarity) if similarity is not None else None,

@@ -23,6 +23,7 @@ import longtail
 from longtail.components import runtime
 from longtail.components.retrieval_evaluator import executor as evaluator
 from longtail.models import errors
+from longtail.models import files
 from longtail.models.export import signatures
 from longtail.models.export import versions
 
@@ -48,7 +49,8 @@ class Executor(executor.Executor):
 
         A version of the very same training, which is named by its data and settings, is taken for this push: one that
         was killed before the metadata store heard of it, or whose artifacts were deleted and made again. The artifact
-        is then a copy of that version, since a training that is repeated need not come to the same bits. A model whose
+        is then a copy of that version, since a training that is repeated need not come to the same bits. Its thresholds
+        alone are the evaluator's of this run, there and, replaced by rename, in the version's folder. A model whose
         card names no training is known by its files.
 
         Raises:
@@ -67,17 +69,18 @@ class Executor(executor.Executor):
         if not versions.is_complete(model_path):
             raise errors.WorkError(f"{model_path}: no SavedModel to push; train and export it anew")
         base = _base_directory(exec_properties)
-        mark = _mark(model_path)
+        mark, thresholds = _mark(model_path), _thresholds(input_dict)
         with _told(base):
             destination = _find(base, mark)
         # The archived copy first: nothing is served that the metadata store could not give back.
         io_utils.copy_dir(destination or model_path, pushed.uri)
-        if destination is None:
-            thresholds = _thresholds(input_dict)
-            if thresholds is not None:
-                io_utils.write_bytes_file(os.path.join(pushed.uri, signatures.THRESHOLDS_FILE), thresholds)
-            with _told(base):
+        if thresholds is not None:
+            io_utils.write_bytes_file(os.path.join(pushed.uri, signatures.THRESHOLDS_FILE), thresholds)
+        with _told(base):
+            if destination is None:
                 destination = _push(pushed.uri, base, mark)
+            elif thresholds is not None:
+                files.write(os.path.join(destination, signatures.THRESHOLDS_FILE), thresholds)
         version = os.path.basename(destination)
         self._MarkPushed(pushed, pushed_destination=destination, pushed_version=version)
         log.info("pushed to %s", destination)
@@ -150,9 +153,9 @@ def _find(base: str, mark: bytes) -> str | None:
 def _digest(folder: str) -> str:
     """Hex digest of a folder's files and of their names."""
     walked = ((os.fsdecode(parent), map(os.fsdecode, names)) for parent, _, names in fileio.walk(folder))
-    files = (os.path.join(parent, name) for parent, names in walked for name in names)
+    paths = (os.path.join(parent, name) for parent, names in walked for name in names)
     digest = hashlib.sha256()
-    for path in sorted(files):
+    for path in sorted(paths):
         content = hashlib.sha256()
         with fileio.open(path, "rb") as file:
             while chunk := file.read(1 << 20):

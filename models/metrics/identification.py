@@ -136,6 +136,7 @@ def among_distractors(
       probes: float [P, d].
       probe_ids: [P] identities.
       distractors: blocks, float [any, d], such as `blocks` reads from files; nobody in them is among the probes.
+        Rows of zeros, which stand for images that could not be embedded, are left out.
       sizes: how many distractors, the first ones of what is given; None: 10, 100, ... to a million as far as there are
         so many, and all of them.
 
@@ -160,6 +161,7 @@ def among_distractors(
     seen, left = 0, sorted(CROWDS if sizes is None else sizes)
     for block in distractors:
         crowd = retrieval.unit("distractors", block, block)
+        crowd = crowd[crowd.any(axis=1)]
         if crowd.shape[1] != probes.shape[1]:
             raise ValueError(f"`distractors` must be [any, {probes.shape[1]}]. Received: shape {crowd.shape}")
         while left and len(crowd):
@@ -207,6 +209,14 @@ def opened(path: str) -> np.ndarray:
 
     Raises:
       errors.UsageError: the file cannot be read as an array of two axes.
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+    ...     np.save(file.name, np.zeros([3, 2], np.float32))
+    ...     identification.opened(file.name).shape
+    (3, 2)
     """
     try:
         array = np.load(path, mmap_mode="r")

@@ -13,7 +13,12 @@ _CHUNK_CELLS = 1 << 22
 
 
 def expand(
-    query: np.ndarray, gallery: np.ndarray, count: int, alpha: float = 3.0, exclude_self: bool = False
+    query: np.ndarray,
+    gallery: np.ndarray,
+    count: int,
+    alpha: float = 3.0,
+    exclude_self: bool = False,
+    apart: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> np.ndarray:
     """Alpha query expansion: each query moves towards what it finds (Radenovic et al., Fine-tuning CNN Image Retrieval
     with No Human Annotation, 2018).
@@ -27,6 +32,8 @@ def expand(
         negative, to the power of `alpha`; the query itself has the weight 1.
       alpha: 0 is the plain mean (average query expansion).
       exclude_self: gallery and queries are the same images in the same order; none is added to itself.
+      apart: pairs of labels, [Q] and [G]; a gallery image with the query's label is not added to it. Such as who and
+        which file, or who and which camera, where `retrieval.score_queries` leaves these out.
 
     Returns:
       float32 [Q, d], at length 1.
@@ -50,8 +57,11 @@ def expand(
         similarity = query[part] @ gallery.T
         if exclude_self:
             similarity[np.arange(len(similarity)), np.arange(part.start, part.stop)] = -np.inf
+        for own, theirs in apart:
+            similarity[own[part, None] == theirs] = -np.inf
         nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        weight = np.maximum(np.take_along_axis(similarity, nearest, axis=1), 0) ** np.float32(alpha)
+        near = np.take_along_axis(similarity, nearest, axis=1)
+        weight = np.where(np.isfinite(near), np.maximum(near, 0) ** np.float32(alpha), np.float32(0))
         expanded[part] += np.einsum("qn,qnd->qd", weight, gallery[nearest])
     return retrieval.unit("query", expanded, expanded)
 
@@ -63,6 +73,8 @@ class KReciprocal:
     It is given to `retrieval.score_queries` as `ranking`. All images, queries and gallery, may be neighbours; where the
     queries are the gallery (`exclude_self`), once each. Nothing of the size images x images is ever held: memory is the
     embeddings, the `k1` nearest of each image, its neighbours' weights, and chunks of similarities of 16 MiB.
+    Images that `retrieval.score_queries` leaves out of a query's gallery, copies of its file and its own camera's, are
+    neighbours like any other, as in the paper's own code.
 
     Args:
       k1: neighbours that may be reciprocal.
@@ -99,6 +111,8 @@ class KReciprocal:
           gallery: float32 [G, d], at length 1.
           exclude_self: gallery and queries are the same images in the same order.
         """
+        if not len(query) or not len(gallery):
+            return
         images = gallery if exclude_self else np.concatenate([query, gallery])
         nearest, farthest = _neighbours(images, max(self.k1 + 1, self.k2))
         weights = self._weights(images, nearest, farthest)

@@ -63,6 +63,7 @@ def check(asked: protocols.Protocol | None, options: Options) -> None:
         raise errors.UsageError(f"{', '.join(given)}: for protocols that rank, not for --protocol {asked.name}")
     if options.rerank and options.expansion:
         raise errors.UsageError("--rerank expands queries by itself; give it or --query-expansion")
+    _check_crowd(options)
     if options.per_query:
         files.check_place("--per-query", options.per_query)
     if options.distractors and not _arrays(options.distractors):
@@ -85,6 +86,12 @@ def check_width(distractors: str, dimension: int | None) -> None:
             )
 
 
+def _check_crowd(options: Options) -> None:
+    better = {"--rerank": options.rerank, "--query-expansion": options.expansion}
+    if options.distractors and (given := [word for word, value in better.items() if value]):
+        raise errors.UsageError(f"--distractors are ranked by the cosine alone; give them or {given[0]}, not both")
+
+
 def figures(
     task: evaluate_task.Task,
     found: evaluate_images.Answers,
@@ -101,8 +108,10 @@ def figures(
 
     Raises:
       errors.UsageError: the distractors or the file to write are none.
-      errors.WorkError: no query has a match.
+      errors.WorkError: no image could be embedded, or no query has a match.
     """
+    if not found.usable.any():
+        raise errors.WorkError(f"{model.uri}: cannot embed any of {len(task.images)} images; the warnings say why")
     identity = np.array([image.item.identity for image in task.images])
     sides = _sides(task, found, identity)
     scores = _scores(task, found, identity, sides, options)
@@ -112,6 +121,7 @@ def figures(
     told["bins"] = {name: one for name, one in averages["slices"].items() if one["queries"]}
     if options.distractors:
         probes = sides.query | sides.gallery
+        probes[probes] = retrieval.distinct(identity[probes], np.array(found.digests)[probes])
         crowd = _crowd(options, model, found.vectors.shape[1])
         told["distractors"] = identification.among_distractors(found.vectors[probes], identity[probes], crowd)
     if options.per_query:
@@ -148,7 +158,9 @@ def _scores(
     query, gallery, digests = found.vectors[sides.query], found.vectors[sides.gallery], np.array(found.digests)
     exclude_self = task.gallery is None
     if options.expansion and len(query):
-        query = reranking.expand(query, gallery, options.expansion, exclude_self=exclude_self)
+        kept_apart = [digests] if camera is None else [digests, camera]
+        apart = [_of_whom(labels, identity, sides) for labels in kept_apart]
+        query = reranking.expand(query, gallery, options.expansion, exclude_self=exclude_self, apart=apart)
     return retrieval.score_queries(
         query,
         identity[sides.query],
@@ -161,6 +173,13 @@ def _scores(
         exclude_self=exclude_self,
         ranking=reranking.KReciprocal() if options.rerank else None,
     )
+
+
+def _of_whom(labels: np.ndarray, identity: np.ndarray, sides: _Sides) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and gallery by identity and label, each pair of the two a number."""
+    both = np.stack([np.unique(one, return_inverse=True)[1] for one in (identity, labels)], axis=1)
+    codes = np.unique(both, axis=0, return_inverse=True)[1]
+    return codes[sides.query], codes[sides.gallery]
 
 
 def _crowd(options: Options, model: "embedding_lib.Embedder", dimension: int) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ def report(
     """Write one HTML page of the last run in a root: data, gate, training, scores, cost, lineage, model card.
 
     Every run writes it when it ends, also one that was stopped.
-    The page of the drift gate, which it links, is written into ROOT/drift.
+    The page of the drift gate, which it links, is written into the folder drift beside it.
     """
     from longtail.pipeline.local import root_folder
     from longtail.pipeline.report import run_page

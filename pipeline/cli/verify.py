@@ -54,6 +54,7 @@ def verify(
     """
     from longtail.serving import client
     from longtail.serving import gallery as gallery_lib
+    from longtail.serving import similarity as similarity_lib
 
     _check(model, gallery, threshold)
     people = gallery_lib.load(gallery) if gallery else None
@@ -72,7 +73,7 @@ def verify(
     calibrated, where = _calibrated(people, model, embedded.model_version, threshold)
     bar = answers.chosen(threshold, 0.001 if threshold is None and fmr is None else fmr, calibrated, where)
     assert bar is not None  # one of the two is given
-    similarity = float(embedded.embedding[0] @ embedded.embedding[1])
+    similarity = similarity_lib.cosine(*embedded.embedding)
     verdict = bar.judge(similarity)
     if as_json:
         about = {"model_name": name, "model_version": embedded.model_version, "threshold": dataclasses.asdict(bar)}

@@ -34,11 +34,7 @@ def told(recipe: recipe_lib.Recipe, root: str, **about: Any) -> Iterator[None]:
       recipe: in effect.
       root: the run's folder; `run.json` and `report.html` are written there.
       about: what else the run was told: `run_id`, `source`, `span`, `accept_drift`.
-
-    Raises:
-      errors.UsageError: MLflow is asked for and not there.
     """
-    tracking.check()
     path = os.path.join(root, root_folder.RUN_FILE)
     content = {
         **about,

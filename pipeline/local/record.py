@@ -27,7 +27,7 @@ class Record:
     """
 
     def __init__(self, root: str, run_id: str, where: graph.Places, span: int, fingerprint: str):
-        self._path = os.path.join(root, "records", f"{run_id}.json")
+        self._path = os.path.join(root, root_folder.RECORDS, f"{run_id}.json")
         content = root_folder.read_json(self._path)
         if content is None or not content["accepted"]:
             content = {

@@ -15,6 +15,7 @@ from longtail.models import errors
 REGISTRY = "registry"  # folder of a root: below it a folder for each recipe, with what its drift gate keeps
 ARTIFACTS = "artifacts"  # folder of a root: what the steps of its runs made
 STORE = "metadata.sqlite"  # of a root: ML Metadata's, which says what `ARTIFACTS` holds
+RECORDS = "records"  # folder of a root: what each run pinned and has spent, by its id
 SUMMARY_FILE = "summary.json"
 RUN_FILE = "run.json"  # what the last run was told, and why it stopped if it did
 REPORT_FILE = "report.html"

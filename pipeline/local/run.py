@@ -30,6 +30,7 @@ from longtail.pipeline.local import outcome
 from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import root_folder
 from longtail.pipeline.local import runner
+from longtail.pipeline.local import tracking
 
 log = logging.getLogger("longtail")
 
@@ -80,9 +81,10 @@ def run(
       The summary, as written to `<root>/summary.json`.
 
     Raises:
-      errors.UsageError: data or request log missing or unusable.
+      errors.UsageError: data or request log missing or unusable, or MLflow is asked for and not there.
       errors.WorkError: stopped by the gate, or a component failed.
     """
+    tracking.check()  # before anything of the root is touched
     # One folder by two names, such as a link to it, is one root: artifacts are known by their paths.
     return _run(recipe, os.path.realpath(root), source, span, accept_drift, console, request_log, beam_args)
 

@@ -18,7 +18,7 @@ _CARD = {"use": "Use", "limits": "Limits", "data_licence": "Licence of the data"
 
 
 def write(root: str, output: str) -> run_view.Run:
-    """Writes the page of the last run in a root, and beside it that of its drift gate, which it links.
+    """Writes the page of the last run in a root, and in `drift` beside it that of its drift gate, which it links.
 
     Args:
       root: of the run.
@@ -72,7 +72,7 @@ def verdict(run: run_view.Run) -> dict[str, str]:
 
 
 def _gate(run: run_view.Run, output: str) -> dict[str, Any] | None:
-    """What the gate said of the span, and a link to its own page; None where it did not come to judge."""
+    """What the gate said of the span, and a link to its own page; None where it did not judge in this run."""
     if "DriftGate" not in run.steps or not run.about:
         return None
     try:
@@ -80,9 +80,10 @@ def _gate(run: run_view.Run, output: str) -> dict[str, Any] | None:
         view = drift_view.load(place)
     except errors.UsageError:
         return None  # it failed before it judged
-    page = os.path.join(os.path.abspath(run.root), "drift", f"{place.recipe}-span-{place.span}.html")
-    files.write(page, drift_page.render(view))
-    link = os.path.relpath(page, os.path.dirname(os.path.abspath(output)))
+    if not _is_of(run, view.report):
+        return None
+    link = os.path.join("drift", f"{place.recipe}-span-{place.span}.html")
+    files.write(os.path.join(os.path.dirname(os.path.abspath(output)), link), drift_page.render(view))
     far = [row for row in view.report["features"] if row["verdict"] != "ok"]
     return {
         "verdict": view.report["verdict"],
@@ -91,6 +92,14 @@ def _gate(run: run_view.Run, output: str) -> dict[str, Any] | None:
         "compared": len(view.report["features"]),
         "link": urllib.parse.quote(os.fsencode(link)),
     }
+
+
+def _is_of(run: run_view.Run, report: dict[str, Any]) -> bool:
+    """Whether the registry's report on the span, which the last judgement of any run replaces, is this run's."""
+    blessing = run.read("DriftGate", "blessing", "blessing.json")
+    if blessing is None:
+        return report["verdict"] == "refused" and "stopped by the drift gate" in (run.about.get("stopped") or "")
+    return all(report.get(key) == blessing.get(key) for key in ("kept", "verdict", "baseline_span", "features"))
 
 
 def _cost(run: run_view.Run) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Step:
     Attributes:
       name: of the component.
       state: complete, cached, failed, or what else ML Metadata has.
-      seconds: it took; of one that the cache answered, what it had taken when it ran.
+      seconds: it took, as the run's own table has them.
       outputs: key -> artifact.
     """
 
@@ -97,17 +97,19 @@ def load(root: str) -> Run:
         raise errors.UsageError(f"{root}: no run began there yet; `longtail run --root {root}` begins one")
     last = max(runs, key=lambda context: (context.create_time_since_epoch, context.id))
     [pipeline] = [one for one in store.get_parent_contexts_by_context(last.id) if one.type == "pipeline"] or [last]
+    about = root_folder.read_json(os.path.join(root, root_folder.RUN_FILE)) or {}
+    summary = root_folder.read_json(os.path.join(root, root_folder.SUMMARY_FILE))
     return Run(
         root,
         pipeline.name,
         datetime.datetime.fromtimestamp(last.create_time_since_epoch / 1000),
-        _steps(store, last.id, root),
-        root_folder.read_json(os.path.join(root, root_folder.RUN_FILE)) or {},
-        root_folder.read_json(os.path.join(root, root_folder.SUMMARY_FILE)),
+        _steps(store, last.id, root, _spent(root, about, summary)),
+        about,
+        summary,
     )
 
 
-def _steps(store: metadata_store.MetadataStore, run: int, root: str) -> dict[str, Step]:
+def _steps(store: metadata_store.MetadataStore, run: int, root: str, spent: Mapping[str, float]) -> dict[str, Step]:
     executions = sorted(store.get_executions_by_context(run), key=lambda one: one.id)
     found = {}
     for execution in executions:  # a component that was tried twice counts as it went last
@@ -116,18 +118,20 @@ def _steps(store: metadata_store.MetadataStore, run: int, root: str) -> dict[str
         keys = {one.artifact_id: one.path.steps[0].key for one in events if one.type == one.OUTPUT and one.path.steps}
         artifacts = store.get_artifacts_by_id(list(keys))
         state = _STATES.Name(execution.last_known_state).lower()
-        maker = _maker(store, artifacts) if state == "cached" else execution
-        took = maker.last_update_time_since_epoch - maker.create_time_since_epoch if maker else 0
+        took = execution.last_update_time_since_epoch - execution.create_time_since_epoch
         outputs = {keys[one.id]: _artifact(one, root) for one in artifacts}
-        found[name] = Step(name, state, took / 1000, outputs)
+        found[name] = Step(name, state, spent.get(name, took / 1000), outputs)
     return found
 
 
-def _maker(store: metadata_store.MetadataStore, artifacts: list[Any]) -> Any:
-    """The execution that made what the cache answered with."""
-    events = store.get_events_by_artifact_ids([one.id for one in artifacts[:1]])
-    makers = store.get_executions_by_id(sorted(one.execution_id for one in events if one.type == one.OUTPUT))
-    return next((one for one in makers if one.last_known_state == metadata_store_pb2.Execution.COMPLETE), None)
+def _spent(root: str, about: Mapping[str, Any], summary: Mapping[str, Any] | None) -> dict[str, float]:
+    """Seconds by component as the run itself counts them, those of interrupted sessions too; {} where it did not."""
+    if summary is not None:
+        return summary["seconds"]
+    if "run_id" not in about:
+        return {}
+    record = root_folder.read_json(os.path.join(root, root_folder.RECORDS, f"{about['run_id']}.json")) or {}
+    return record.get("seconds", {})
 
 
 def _artifact(found: Any, root: str) -> Artifact:

@@ -50,7 +50,7 @@ def push(tmp_path):
         if thresholds:
             evaluation = standard_artifacts.ModelEvaluation()
             evaluation.uri = str(tmp_path / "evaluation")
-            os.makedirs(evaluation.uri)
+            os.makedirs(evaluation.uri, exist_ok=True)
             with open(os.path.join(evaluation.uri, "thresholds.json"), "w") as file:
                 file.write(thresholds)
             inputs["evaluation"] = [evaluation]
@@ -207,3 +207,14 @@ def test_a_model_whose_version_is_not_whole_is_pushed_again(push):
 def test_a_name_of_other_digits_is_no_version(push):
     (push.served / "²").mkdir(parents=True)
     assert push().get_int_custom_property("pushed") == 1
+
+
+def test_a_version_that_is_there_already_takes_the_new_thresholds_and_keeps_its_model(push):
+    trained = {"training": "of these data and settings", "span": 1}
+    first, again = (push(card=trained, thresholds=text) for text in ('{"thresholds": []}', '{"thresholds": [1]}'))
+    served = again.get_string_custom_property("pushed_destination")
+    assert served == first.get_string_custom_property("pushed_destination")
+    for folder in (again.uri, served):
+        assert pathlib.Path(folder, signatures.THRESHOLDS_FILE).read_text() == '{"thresholds": [1]}'
+        assert pathlib.Path(folder, "saved_model.pb").read_text() == "saved_model.pb of model 0"
+    assert not [name for name in _files(served) if ".writing-" in name]

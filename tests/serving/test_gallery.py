@@ -9,6 +9,7 @@ import pytest
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.serving import gallery
+from longtail.serving import similarity
 from tests.serving import conftest
 
 
@@ -145,3 +146,13 @@ def test_in_a_gallery_of_one_there_is_no_second(tmp_path):
 
 def test_a_gallery_of_a_former_release_has_no_thresholds(folder):
     assert gallery.load(str(folder)).thresholds == ()
+
+
+def test_embeddings_of_any_length_have_the_cosine_of_their_angle():
+    assert similarity.cosine(np.array([3.0, 0.0]), np.array([3.0, 4.0])) == pytest.approx(0.6)
+    assert similarity.cosine(np.zeros(2), np.ones(2)) == 0
+
+
+def test_an_embedding_that_is_not_finite_is_like_none():
+    with pytest.raises(errors.UsageError, match="not finite"):
+        similarity.cosine(np.array([1.0, np.nan]), np.ones(2))

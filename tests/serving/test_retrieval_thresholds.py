@@ -123,3 +123,15 @@ def test_a_gallery_of_before_there_were_thresholds_is_refused_by_rate_and_answer
     assert told["predictions"][0]["answer"] == {
         "identity": "person 0", "nearest": "person 0", "similarity": pytest.approx(1.0), "second": None, "margin": None
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("scale", "similarity"), [(3.0, 1.0), (float("nan"), None)])
+def test_verify_normalises_what_a_model_made_and_refuses_what_is_not_finite(served, monkeypatch, scale, similarity):
+    embed = served._embed
+    monkeypatch.setattr(served, "_embed", lambda *asked: (scale * embed(*asked)[0], embed(*asked)[1]))
+    asked = {**instances(conftest.encode(0), conftest.encode(0)), "fmr": 0.01}
+    if similarity is None:
+        with pytest.raises(request_errors.RequestError, match="not finite"):
+            served.verify(asked)
+    else:
+        assert served.verify(asked)["similarity"] == pytest.approx(similarity)

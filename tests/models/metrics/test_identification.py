@@ -112,3 +112,9 @@ def test_a_file_that_is_no_array_is_bad_usage(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"no array")
     with pytest.raises(errors.UsageError, match="a.npy: cannot be read as a NumPy array"):
         list(identification.blocks([str(tmp_path / "a.npy")]))
+
+
+def test_distractors_that_could_not_be_embedded_do_not_count():
+    crowd = [np.array([[0.0, 0.0], [0.0, 1.0]]), np.zeros((3, 2))]
+    [row] = identification.among_distractors([[1.0, 0.0], [1.0, 0.1]], [0, 0], crowd)
+    assert (row["distractors"], row["rank1"]) == (1, 1.0)

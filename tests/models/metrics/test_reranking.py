@@ -113,3 +113,20 @@ def test_more_neighbours_than_the_gallery_has_are_all_of_it():
 def test_what_cannot_be_reranked_with_is_refused(wrong):
     with pytest.raises(ValueError, match="must be at least 1, `weight` in"):
         reranking.KReciprocal(**wrong)
+
+
+def test_without_queries_nothing_is_ranked_with_or_without_reranking():
+    images, names = people(seed=5, images=4)
+    for ranking in (None, reranking.KReciprocal()):
+        assert not len(retrieval.score_queries(images[:0], names[:0], images, names, ranking=ranking).matches)
+        nobody = retrieval.score_queries(np.zeros((0, 6)), names[:0], np.zeros((0, 6)), names[:0], ranking=ranking)
+        assert not len(nobody.matches)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+def test_what_is_kept_apart_from_a_query_is_not_added_to_it(alpha):
+    query, gallery = unit([[1.0, 0.1], [0.1, 1.0]]), unit([[1.0, 0.1], [1.0, 1.0]])
+    apart = [(np.array([7, 8]), np.array([7, 9]))]
+    expanded = reranking.expand(query, gallery, 2, alpha, apart=apart)
+    np.testing.assert_allclose(expanded[:1], reranking.expand(query[:1], gallery[1:], 2, alpha), atol=1e-6)
+    np.testing.assert_allclose(expanded[1:], reranking.expand(query[1:], gallery, 2, alpha), atol=1e-6)

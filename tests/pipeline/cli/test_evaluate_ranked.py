@@ -138,6 +138,8 @@ def test_identities_are_told_apart_by_how_many_images_they_have(run, people, tmp
         (("--distractors", "/nowhere"), "/nowhere"),
         (("--distractors", "/nowhere.npy"), "/nowhere.npy: cannot be read"),
         (("--per-query", "/"), "--per-query /: cannot be written"),
+        (("--distractors", "/nowhere", "--rerank"), "give them or --rerank, not both"),
+        (("--distractors", "/nowhere", "--query-expansion", "3"), "give them or --query-expansion, not both"),
     ],
 )
 def test_options_that_cannot_be_are_bad_usage_before_an_image_is_embedded(run, people, words, message, monkeypatch):
@@ -151,3 +153,50 @@ def test_distractors_of_another_length_are_bad_usage_before_an_image_is_embedded
     np.save(tmp_path / "other.npy", np.eye(5))
     with pytest.raises(errors.UsageError, match="embeddings of 5 numbers, the model's have 8"):
         run("--data", people, "--distractors", tmp_path / "other.npy")
+
+
+def copied_sides(people, folder):
+    """Queries, and a gallery of other images of the same people and of a byte copy of each query."""
+    for person in range(PEOPLE):
+        for side, numbers in (("query", [0]), ("gallery", [1, 2]), ("copies", [0, 1, 2])):
+            (folder / side / f"P{person}").mkdir(parents=True)
+            for number in numbers:
+                shutil.copy(people / f"P{person}" / f"{number}.png", folder / side / f"P{person}" / f"{number}.png")
+
+
+def test_a_copy_in_the_gallery_is_no_mate_among_distractors(run, people, embedded, tmp_path):
+    copied_sides(people, tmp_path)
+    np.save(tmp_path / "crowd.npy", embedded.vectors[:5])
+    plain, copied = (
+        run("--query", tmp_path / "query", "--gallery", tmp_path / side, "--distractors", tmp_path / "crowd.npy")
+        for side in ("gallery", "copies")
+    )
+    assert copied["distractors"] == plain["distractors"] and plain["distractors"][0]["pairs"] == PEOPLE * 6
+
+
+def test_a_query_is_not_expanded_by_a_copy_of_its_own_file(run, people, embedded, tmp_path):
+    copied_sides(people, tmp_path)
+    of_query, of_gallery = np.arange(PEOPLE) * IMAGES, np.flatnonzero(np.arange(PEOPLE * IMAGES) % IMAGES < 3)
+    query, gallery = embedded.vectors[of_query], embedded.vectors[of_gallery]
+    names, files = embedded.identities, embedded.digests
+
+    def precision(apart):
+        scores = retrieval.score_queries(
+            reranking.expand(query, gallery, 1, apart=apart), names[of_query], gallery, names[of_gallery],
+            query_files=files[of_query], gallery_files=files[of_gallery],
+        )  # fmt: skip
+        return scores.average_precision.mean()
+
+    expected = precision([(files[of_query], files[of_gallery])])
+    found = run("--query", tmp_path / "query", "--gallery", tmp_path / "copies", "--query-expansion", 1)
+    assert found["mAP"] == pytest.approx(expected) and expected != pytest.approx(precision([]))
+
+
+@pytest.mark.parametrize("words", [(), ("--rerank",)])
+def test_a_folder_of_which_nothing_decodes_is_failed_work_in_a_line(run, tmp_path, words):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(b"no image")
+        (tmp_path / name / "1.png").write_bytes(b"no image either")
+    with pytest.raises(errors.WorkError, match="cannot embed any of 4 images"):
+        run("--data", tmp_path, *words)

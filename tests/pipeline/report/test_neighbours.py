@@ -121,3 +121,16 @@ def test_bad_usage_is_one_line_and_status_2(longtail, tmp_path, words, said):
     status, out, err = longtail(*(word.replace("EMPTY", str(tmp_path / "empty")) for word in words))
     lines = [line for line in err.splitlines() if line.startswith("longtail: error: ")]
     assert (status, out) == (2, "") and len(lines) == 1 and said in lines[0]
+
+
+def test_a_hostile_name_is_shown_as_text_without_control_characters(longtail, images, tmp_path):
+    name = "<img src=x onerror=alert(1)>\x1b[31m"
+    asked = images / "query" / "stranger"
+    shutil.copytree(asked, images / "query" / name)
+    try:
+        assert longtail()[0] == 0
+    finally:
+        shutil.rmtree(images / "query" / name)
+    shown = page(tmp_path)
+    assert "<img src=x onerror=alert(1)>" in shown.text and "\x1b" not in (tmp_path / "page.html").read_text()
+    assert not any("onerror" in one for one in shown.all("img"))
