@@ -206,7 +206,7 @@ def _go_on(
     version: int | None,
     parts: str,
     about: dict[str, Any],
-) -> tuple[list[str], int]:
+) -> tuple[list[str], int | None]:
     """Embeds what is not in the parts yet; returns all parts and the version that made them."""
     done = sum(len(np.load(name)["status"]) for name in names)
     if names and done < len(images):
