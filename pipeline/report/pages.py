@@ -26,4 +26,3 @@ def render(template: str, **values: object) -> str:
     """
     text = _TEMPLATES.get_template(template).render(values).encode(errors="replace").decode()
     return _CONTROL.sub("\ufffd", text)
-

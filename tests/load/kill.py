@@ -96,7 +96,7 @@ def kill_and_resume(data: pathlib.Path, root: pathlib.Path, seconds: float) -> t
 
 
 def main() -> int:
-    """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone."""
+    """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone, or none was killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -108,15 +108,17 @@ def main() -> int:
         wanted = _outcome(folder / "alone", _start(folder / "data", folder / "alone").wait())
         whole = time.monotonic() - begun
         print(f"left alone: {whole:.0f} s, {wanted}"[:600], flush=True)
-        wrong = wanted["status"] != 0 or wanted["versions"] != 1
+        wrong, kills = wanted["status"] != 0 or wanted["versions"] != 1, 0
         for number in range(given.kills if not wrong else 0):
             after = draw.uniform(0.0, whole)
             killed, found = kill_and_resume(folder / "data", folder / f"root-{number}", after)
             same = found == wanted
             wrong |= not same
+            kills += killed
             what = "" if same else found
             print(f"{number + 1}: killed after {after:.1f} s: {killed}; same: {same}", what, flush=True)
-    return int(wrong)
+        print(f"{kills} of {given.kills} runs were killed")
+    return int(wrong or not kills)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,11 @@
 """`longtail evaluate` by verification and identification, on real images, through the command's own parser."""
 
-import json
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
-from typer import testing
 
 from longtail.models import errors
-from longtail.pipeline.cli import evaluate
 
 PEOPLE, IMAGES = 8, 4
 
@@ -26,21 +22,6 @@ def faces(tmp_path_factory):
             pixels = (base + random.integers(0, 20, (20, 20))).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{name}_{number:04d}.png")
     return root
-
-
-@pytest.fixture
-def run(tiny_saved_model):
-    """Returns f(*arguments) -> the figures; raises what the command raises."""
-    app = typer.Typer()
-    app.command()(evaluate.evaluate)
-
-    def invoke(*arguments, as_json=True):
-        line = ["--model", str(tiny_saved_model), *map(str, arguments), *(["--json"] if as_json else [])]
-        result = testing.CliRunner().invoke(app, line, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout) if as_json else result.stdout
-
-    return invoke
 
 
 def test_all_pairs_of_a_folder_are_compared(run, faces):

@@ -1,23 +1,19 @@
 """`longtail evaluate` with what ranks better, a crowd of strangers and a row a query, through the command's parser."""
 
 import csv
-import json
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import typer
 from PIL import Image
 from PIL import ImageOps
-from typer import testing
 
 from longtail.models import errors
 from longtail.models.export import signatures
 from longtail.models.metrics import metric
 from longtail.models.metrics import reranking
 from longtail.models.metrics import retrieval
-from longtail.pipeline.cli import evaluate
 from longtail.pipeline.cli import evaluate_images
 
 PEOPLE, IMAGES = 6, 4
@@ -39,21 +35,6 @@ def people(tmp_path_factory):
 @pytest.fixture(scope="module")
 def embedded(people, tiny_saved_model):
     return evaluate_images.embed_data(str(tiny_saved_model), str(people), "folder")
-
-
-@pytest.fixture
-def run(tiny_saved_model):
-    """Returns f(*arguments) -> the figures; raises what the command raises."""
-    app = typer.Typer()
-    app.command()(evaluate.evaluate)
-
-    def invoke(*arguments, as_json=True):
-        line = ["--model", str(tiny_saved_model), *map(str, arguments), *(["--json"] if as_json else [])]
-        result = testing.CliRunner().invoke(app, line, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout) if as_json else result.stdout
-
-    return invoke
 
 
 def test_reranking_is_that_of_the_metrics(run, people, embedded):

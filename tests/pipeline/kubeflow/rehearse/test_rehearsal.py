@@ -63,7 +63,7 @@ def test_artifacts_pass_from_step_to_step_and_the_record_says_how(rehearse):
     [given] = record["steps"]["B"]["executor_input"]["inputs"]["artifacts"]["given"]["artifacts"]
     [made] = record["steps"]["A"]["outputs"]["artifacts"]["made"]
     assert given == made and made["metadata"]["display_name"] == "made"
-    written = root_folder.read_json(f"{rehearse.folder}/root/rehearsals/{record['run_id']}/run.json")
+    written = root_folder.read_json(os.path.join(rehearse.folder, "root", "rehearsals", record["run_id"], "run.json"))
     assert written == record and os.path.exists(record["steps"]["A"]["log"])
 
 
@@ -151,7 +151,7 @@ def test_the_bucket_of_the_pipeline_root_is_a_folder_here(rehearse):
     steps = {"A": specs.step(command, parameters=parameters | {"text": ("STRING", "{{text}}")})}
     given = ("--param", "text=gs://bucket/root/x")
     _, record, said = rehearse(steps, *given, parameters=TEXT, defaultPipelineRoot="gs://bucket/root")
-    store = f"{rehearse.folder}/root/store"
+    store = os.path.join(rehearse.folder, "root", "store")
     assert f"gs://bucket/root is {store} here" in said
     assert pathlib.Path(record["steps"]["A"]["log"]).read_text() == f"{store}/registry gs://bucket/roots {store}/x\n"
 
