@@ -101,7 +101,7 @@ def _ingestion(source: str, out: str) -> None:
     from longtail.components.image_example_gen import component
     from longtail.components.image_example_gen import executor
 
-    parameters = {**dataclasses.asdict(config.Data(source=source)), "span": 1, "fingerprint": "-"}
+    parameters = {**dataclasses.asdict(config.Reading(source=source)), "span": 1, "fingerprint": "-"}
     made = component.ImageExampleGen(**parameters)
     examples, quarantine = standard_artifacts.Examples(), artifacts.Quarantine()
     examples.uri, quarantine.uri = os.path.join(out, "examples"), os.path.join(out, "quarantine")

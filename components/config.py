@@ -16,7 +16,7 @@ MARGIN_ENDS = ("worst", "middle", "best")
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Reading:
     """Where images come from and how they are divided."""
 
     source: str = settings.text("", "where images are, unless --data says so")
@@ -30,6 +30,21 @@ class Data:
     max_pixels: int = settings.number(config.MAX_PIXELS, 1, config.LARGE, "larger images are set aside")
     contradictions: str = settings.choice(KEEP, CONTRADICTIONS, "what becomes of a file that two identities share")
     max_quarantine_fraction: float = settings.number(0.05, 0, 1, "more set aside than this stops the run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(Reading):
+    """What is read of a delivery, and which deliveries are trained on."""
+
+    window: str = settings.setting(
+        "all",
+        settings.Text("all, one or last N, with N from 1", r"all|one|last [1-9][0-9]{0,8}"),
+        "which accepted spans a run trains on, up to its own",
+    )
+
+    def reading(self) -> dict[str, Any]:
+        """The part that decides what is read, by key."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +95,9 @@ class Evaluation:
     )
     max_undecodable: float = settings.number(0.05, 0, 1, "which share of held-out images it may refuse")
     beat_pixels: bool = settings.flag(True, "a model no better than an image's own pixels is not blessed")
+    earlier_images: int = settings.number(
+        2000, 1, config.LARGE, "images of each earlier span of the window that are scored by, in whole identities"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,8 @@
 `<registry>/drift/span-NNNNNNNN/<kept>/` with what was judged: the span's statistics, `Split-<name>/FeatureStats.pb`,
 and its sample, as `longtail.components.data.samples` writes it.
 `<registry>/baselines/span-NNNNNNNN/accepted.json` names, by its own `kept`, what was accepted of a span, and holds the
-digests of the statistics and of the data. A span is accepted once that file is there. Both files are replaced by
+digests of the statistics and of the data, and where the span's Examples lie, which are never copied. A span is accepted
+once that file is there, until it is withdrawn: then `withdrawn.json` lies beside it. All of these files are replaced by
 rename, and what they name is complete before, so a reader sees the old entry or the new one, whole, on object stores
 too.
 """
@@ -13,7 +14,9 @@ import hashlib
 import json
 import os
 import re
+import types
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -23,6 +26,7 @@ from longtail.models import errors
 from longtail.models import files
 
 ACCEPTED_FILE = "accepted.json"
+WITHDRAWN_FILE = "withdrawn.json"
 STATISTICS_FILE = "FeatureStats.pb"
 
 _SPAN_FOLDER = re.compile(r"span-(\d{8,})$")
@@ -44,13 +48,42 @@ def kept_folder(registry: str, span: int, kept: str) -> str:
 
 
 def accepted_spans(registry: str) -> list[int]:
-    """Returns the accepted spans, ascending; none where there is no registry yet."""
+    """Returns the accepted spans that are not withdrawn, ascending; none where there is no registry yet."""
+    return [span for span in entered_spans(registry) if withdrawn_reason(registry, span) is None]
+
+
+def entered_spans(registry: str) -> list[int]:
+    """Returns all spans that were ever accepted, ascending."""
     folder = os.path.join(registry, "baselines")
     if not tf.io.gfile.isdir(folder):
         return []
     found = (_SPAN_FOLDER.match(name.rstrip("/")) for name in tf.io.gfile.listdir(folder))
     spans = sorted(int(match.group(1)) for match in found if match)
     return [s for s in spans if _exists(os.path.join(baseline_folder(registry, s), ACCEPTED_FILE))]
+
+
+def withdrawn_reason(registry: str, span: int) -> str | None:
+    """Returns why a span was withdrawn; None of one that is not."""
+    path = os.path.join(baseline_folder(registry, span), WITHDRAWN_FILE)
+    return json.loads(_read(path))["reason"] if _exists(path) else None
+
+
+def withdraw(registry: str, span: int, reason: str) -> None:
+    """Takes an accepted span out of what later runs train on, score by and compare with; its entry stays."""
+    files.write_json(os.path.join(baseline_folder(registry, span), WITHDRAWN_FILE), {"span": span, "reason": reason})
+
+
+def check_not_withdrawn(registry: str, span: int) -> None:
+    """Refuses a withdrawn span that is run again.
+
+    Raises:
+      errors.UsageError: why it was withdrawn.
+    """
+    reason = withdrawn_reason(registry, span)
+    if reason is not None:
+        raise errors.UsageError(
+            f"span {span} is withdrawn ({reason}): nothing is trained on it any more; give other data another number"
+        )
 
 
 def last_accepted(registry: str, span: int, fingerprint: str = "") -> int | None:
@@ -78,7 +111,7 @@ def last_accepted(registry: str, span: int, fingerprint: str = "") -> int | None
         return below[-1] if below else others[0]
     if not accepted:
         return None
-    entry = _entry(registry, span)
+    entry = accepted_entry(registry, span)
     return None if fingerprint and fingerprint in (entry.get("data"), entry.get("fingerprint")) else span
 
 
@@ -94,7 +127,7 @@ def accepted_folder(registry: str, span: int) -> str:
             f"span {span} is no accepted baseline: {path} is missing; accepted are "
             f"{accepted_spans(registry) or 'none'}; run again to be compared with what is there now"
         )
-    return kept_folder(registry, span, _entry(registry, span)["kept"])
+    return kept_folder(registry, span, accepted_entry(registry, span)["kept"])
 
 
 def accepted_fingerprint(registry: str, span: int) -> str:
@@ -103,7 +136,7 @@ def accepted_fingerprint(registry: str, span: int) -> str:
     Raises:
       errors.WorkError: the span's entry cannot be read.
     """
-    return str(_entry(registry, span).get("fingerprint", ""))
+    return str(accepted_entry(registry, span).get("fingerprint", ""))
 
 
 def unreadable(path: str, registry: str, span: int) -> errors.WorkError:
@@ -160,11 +193,19 @@ def accepted_reason(registry: str, span: int, data: str) -> str:
     """Returns the reason for which this very data was accepted under this number although it had drifted, or ""."""
     if not data or not _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
         return ""
-    entry = _entry(registry, span)
+    entry = accepted_entry(registry, span)
     return str(entry.get("accept_drift", "")) if entry.get("data") == data else ""
 
 
-def accept(registry: str, span: int, kept: str, baseline: int, data: str = "", reason: str = "") -> str:
+def accept(
+    registry: str,
+    span: int,
+    kept: str,
+    baseline: int,
+    data: str = "",
+    reason: str = "",
+    about: Mapping[str, Any] = types.MappingProxyType({}),
+) -> str:
     """Makes what was kept of a span a baseline; an entry of the same span is replaced.
 
     Args:
@@ -174,15 +215,16 @@ def accept(registry: str, span: int, kept: str, baseline: int, data: str = "", r
       baseline: the span it was compared with, -1 where there was none.
       data: fingerprint of the data it is of, "" where unknown.
       reason: why it was accepted although it had drifted, "" where it had not.
+      about: what else its entry says: `examples`, the folder of its Examples, and counts.
 
     Returns:
       What the replaced entry named, "" where there was none.
     """
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
-    replaced = _entry(registry, span)["kept"] if _exists(path) else ""
+    replaced = accepted_entry(registry, span)["kept"] if _exists(path) else ""
     mark = kept.partition("-")[0]
     entry = {"span": span, "fingerprint": mark, "data": data, "baseline_span": baseline, "kept": kept}
-    files.write_json(path, {**entry, "accept_drift": reason})
+    files.write_json(path, {**entry, "accept_drift": reason, **about})
     return replaced
 
 
@@ -202,15 +244,19 @@ def report(registry: str, span: int, content: dict[str, Any], replaced: str = ""
     files.write_json(path, content)
     named = {content["kept"], ""}
     if _exists(os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)):
-        named.add(_entry(registry, span)["kept"])
+        named.add(accepted_entry(registry, span)["kept"])
     for name in {before, replaced} - named:
         folder = kept_folder(registry, span, name)
         if tf.io.gfile.isdir(folder):
             tf.io.gfile.rmtree(folder)
 
 
-def _entry(registry: str, span: int) -> dict[str, Any]:
-    """Returns what an accepted span's file says."""
+def accepted_entry(registry: str, span: int) -> dict[str, Any]:
+    """Returns what an accepted span's file says: what `accept` wrote.
+
+    Raises:
+      errors.WorkError: it cannot be read.
+    """
     path = os.path.join(baseline_folder(registry, span), ACCEPTED_FILE)
     try:
         entry = json.loads(_read(path))

@@ -4,9 +4,12 @@ Both are decided by hashes, so that data that grows keeps everyone where they we
 """
 
 import collections
+import dataclasses
 import hashlib
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from longtail.components.data import base
 from longtail.components.data import features
@@ -41,6 +44,46 @@ def held_out_of(items: Iterable[base.Item], eval_fraction: float, seed: int) -> 
     """Likewise, of images: only those whose layout does not say on which side they are."""
     undecided = {item.identity for item in items if item.split is None}
     return held_out(undecided, eval_fraction, seed) if undecided else frozenset()
+
+
+class Division(NamedTuple):
+    """Images with their sides settled.
+
+    Attributes:
+      items: the images; what a layout says of a side that an earlier span overrules is changed.
+      held_out: the identities of eval, of images whose layout does not say on which side they are.
+      overruled: the images that stay where an earlier span had their identity, and would be elsewhere without it.
+    """
+
+    items: tuple[base.Item, ...]
+    held_out: frozenset[str]
+    overruled: tuple[base.Item, ...]
+
+
+def divide(items: Sequence[base.Item], eval_fraction: float, seed: int, known: Mapping[str, bool]) -> Division:
+    """Settles sides: of an identity met before as it was, of any other as the layout says, else by its hash.
+
+    Args:
+      items: all images.
+      eval_fraction: as `held_out` takes it.
+      seed: likewise.
+      known: identity -> whether it was held out, of earlier spans.
+    """
+    chosen = held_out_of(items, eval_fraction, seed)
+    met = {item.identity for item in items}
+    kept = {identity for identity in chosen if known.get(identity, True)}
+    kept |= {identity for identity in met if known.get(identity, False)}
+    settled = tuple(_settled(item, known.get(item.identity)) for item in items)
+    pairs = zip(items, settled, strict=True)
+    overruled = tuple(new for old, new in pairs if output_split(old, chosen) != output_split(new, kept))
+    return Division(settled, frozenset(kept), overruled)
+
+
+def _settled(item: base.Item, is_held_out: bool | None) -> base.Item:
+    """The item as its identity's side has it; which held-out images ask is then decided as where no layout says it."""
+    if is_held_out is None or item.split is None or (item.split != features.TRAIN.decode()) == is_held_out:
+        return item
+    return dataclasses.replace(item, split=None if is_held_out else features.TRAIN.decode())
 
 
 def output_split(item: base.Item, held_out: frozenset[str]) -> str:

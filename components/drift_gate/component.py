@@ -18,8 +18,9 @@ class DriftGate(base_component.BaseComponent):
     sample, is kept beside it (see `registry`), whatever the verdict. Only an accepted span becomes a
     baseline: a refused one must never become what the next is compared with. Other
     data under the number of an accepted span is compared like any other, and takes its place only
-    when accepted. A gate that is answered from the cache judges and archives nothing: the very same
-    data was accepted here before, and the registry keeps what was accepted last.
+    when accepted. Who is in an accepted span, and on which side, goes into the ledger (see `ledger`). A
+    gate that is answered from the cache judges and archives nothing: the very same data was accepted
+    here before, and the registry keeps what was accepted last.
 
     Outputs:
       blessing: `blessing.json`, the report. Custom properties `blessed` (1), `span`,
@@ -34,6 +35,7 @@ class DriftGate(base_component.BaseComponent):
             executor.MODEL_NAME_KEY: str,
         },
         inputs={
+            executor.EXAMPLES_KEY: standard_artifacts.Examples,
             executor.STATISTICS_KEY: standard_artifacts.ExampleStatistics,
             executor.BASELINE_STATISTICS_KEY: standard_artifacts.ExampleStatistics,
             executor.SCHEMA_ANOMALIES_KEY: standard_artifacts.ExampleAnomalies,
@@ -47,6 +49,7 @@ class DriftGate(base_component.BaseComponent):
 
     def __init__(
         self,
+        examples: channel.BaseChannel,
         statistics: channel.BaseChannel,
         baseline_statistics: channel.BaseChannel,
         schema_anomalies: channel.BaseChannel,
@@ -61,6 +64,7 @@ class DriftGate(base_component.BaseComponent):
         """Makes the component.
 
         Args:
+          examples: ImageExampleGen's, of the span: where it lies and who is in it is remembered of an accepted one.
           statistics: of the span.
           baseline_statistics: BaselineFinder's, which know the span they come from.
           schema_anomalies: ExampleValidator's.
@@ -75,6 +79,7 @@ class DriftGate(base_component.BaseComponent):
           **reports: DriftReports of more distances to judge, by the names in `executor.REPORT_KEYS`.
         """
         spec = self.SPEC_CLASS(
+            examples=examples,
             statistics=statistics,
             baseline_statistics=baseline_statistics,
             schema_anomalies=schema_anomalies,

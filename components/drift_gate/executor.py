@@ -1,5 +1,6 @@
 """Stops a span that breaks the schema or drifted; makes any other a baseline."""
 
+import datetime
 import logging
 import os
 from typing import Any
@@ -9,15 +10,18 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from longtail.components import drift_report
+from longtail.components import ledger
 from longtail.components import registry as registry_lib
 from longtail.components import runtime
 from longtail.components.baseline_finder import executor as finder
+from longtail.components.data import identity_counts
 from longtail.components.data import samples
 from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import anomalies
 from longtail.models import errors
 from longtail.models import files
 
+EXAMPLES_KEY = "examples"
 STATISTICS_KEY = "statistics"
 BASELINE_STATISTICS_KEY = "baseline_statistics"
 SCHEMA_ANOMALIES_KEY = "schema_anomalies"
@@ -76,7 +80,8 @@ class Executor(base_executor.BaseExecutor):
             path = registry_lib.report_path(registry, span)
             raise errors.WorkError(f"{_refusal(report)}; look at {path}; {_CONSEQUENCE}")
         reason = report["accept_drift"] if report["verdict"] == OVERRIDDEN else ""
-        replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data, reason)
+        about = _remember(registry, span, artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY]))
+        replaced = registry_lib.accept(registry, span, report["kept"], report["baseline_span"], data, reason, about)
         registry_lib.report(registry, span, report, replaced)
         self._bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), report)
         log.info("%s", _acceptance(report))
@@ -125,6 +130,21 @@ class Executor(base_executor.BaseExecutor):
         blessing.set_int_custom_property(finder.BASELINE_SPAN_PROPERTY, report["baseline_span"])
         blessing.set_string_custom_property(VERDICT_PROPERTY, report["verdict"])
         blessing.set_string_custom_property(ACCEPT_DRIFT_PROPERTY, report["accept_drift"])
+
+
+def _remember(registry: str, span: int, examples: str) -> dict[str, Any]:
+    """Puts who is in a span into the ledger; returns what the span's entry says of where its images lie.
+
+    The ledger comes first: killed between the two, the gate finds the same identities there and adds nobody twice.
+    """
+    counts = identity_counts.read(examples)
+    ledger.append(registry, span, counts)
+    return {
+        "examples": examples,
+        "images": sum(sum(of_split.values()) for of_split in counts.values()),
+        "identities": len(set().union(*counts.values())),
+        "when": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
+    }
 
 
 def _rows(input_dict: dict[str, list[types.Artifact]]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -7,11 +7,15 @@ from tfx.types import standard_artifacts
 from longtail.components import artifacts
 from longtail.components import runtime
 from longtail.components import specs
+from longtail.components.image_example_gen import division
 from longtail.components.image_example_gen import executor
 
 
 class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads images per identity, checks each with the decoder that serves, and splits by identity.
+
+    An identity that an accepted span had stays on its side for ever, whatever layout, `eval_fraction` or `seed` say
+    now; nothing of a withdrawn one is read.
 
     Outputs:
       examples: gzipped TFRecord of tf.Example (see longtail.components.data.features) in splits `train` and
@@ -19,8 +23,8 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         identity has `gallery` images and, if it has two images or more, `query` images.
         The same data and parameters give the same files, byte for byte. Custom properties:
         fingerprint, images, identities, quarantined, dropped, ignored, copies, contradictions, leaks,
-        train_images, eval_images,
-        train_identities, eval_identities.
+        train_images, eval_images, train_identities, eval_identities, overruled (identities whose side an earlier
+        span decided), withdrawn (files left out). `identities.json` beside the splits says who is in them.
       quarantine: `quarantine.jsonl`: every file set aside, with the reason. `ignored.jsonl`: what is no image, and
         systems' own folders, likewise. `repeated.jsonl`: files that are there more than once, of one identity
         (copies) or of several (contradictions).
@@ -45,6 +49,9 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             executor.MAX_PIXELS_KEY: int,
             executor.CONTRADICTIONS_KEY: str,
             executor.MAX_QUARANTINE_FRACTION_KEY: float,
+            executor.REGISTRY_KEY: str,
+            executor.MODEL_NAME_KEY: str,
+            executor.PINNED_SIDES_KEY: str,
         },
         outputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.QUARANTINE_KEY: artifacts.Quarantine},
     )
@@ -63,6 +70,9 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         max_pixels: int,
         contradictions: str,
         max_quarantine_fraction: float,
+        registry: str = "",
+        model_name: str = "",
+        pinned_sides: str = division.AUTO,
     ):
         """Wires an ingestion; nothing is read before it runs.
 
@@ -83,6 +93,10 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
           max_pixels: larger images (height times width) are set aside.
           contradictions: `keep` lists files that two identities share, `set_aside` leaves them out too.
           max_quarantine_fraction: more bad files than this share stop the run.
+          registry: folder of accepted spans, whose identities keep their sides, and of who is withdrawn; "" for none.
+          model_name: stands where `{MODEL}` is in `registry`.
+          pinned_sides: of the cache alone: what `division.divide` says that the registry changes. With 'auto' switch
+            the cache off.
         """
         spec = self.SPEC_CLASS(
             source=source,
@@ -96,5 +110,8 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             max_pixels=max_pixels,
             contradictions=contradictions,
             max_quarantine_fraction=runtime.number(float, max_quarantine_fraction),
+            registry=registry,
+            model_name=model_name,
+            pinned_sides=pinned_sides,
         )
         super().__init__(spec=spec)

@@ -17,11 +17,15 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from longtail.components import config
+from longtail.components import registry as registry_lib
+from longtail.components import runtime
 from longtail.components.data import features
-from longtail.components.data import names
+from longtail.components.data import identity_counts
 from longtail.components.data import samples
 from longtail.components.data import sources
 from longtail.components.data import splits
+from longtail.components.image_example_gen import accounting
+from longtail.components.image_example_gen import division
 from longtail.components.image_example_gen import steps
 from longtail.models import errors
 from longtail.models import settings
@@ -40,6 +44,9 @@ SEED_KEY = "seed"
 MAX_PIXELS_KEY = "max_pixels"
 CONTRADICTIONS_KEY = "contradictions"
 MAX_QUARANTINE_FRACTION_KEY = "max_quarantine_fraction"
+REGISTRY_KEY = "registry"
+MODEL_NAME_KEY = "model_name"
+PINNED_SIDES_KEY = "pinned_sides"
 
 QUARANTINE_FILE = "quarantine.jsonl"
 IGNORED_FILE = "ignored.jsonl"
@@ -49,7 +56,6 @@ _SPLITS = (features.TRAIN_SPLIT, features.EVAL_SPLIT)
 _IMAGES_A_SHARD = 1000
 _ITEMS_A_FILE = 500  # so many are judged by one worker in one go
 _ROWS_A_BUCKET = 4096  # about: of rows that are shuffled together
-_REASONS_SHOWN = 3
 
 log = logging.getLogger("longtail")
 
@@ -59,10 +65,14 @@ class _Plan:
     """What is known before any image is read."""
 
     source: sources.Source
-    listing: sources.Listing
-    held_out: frozenset[str]
+    divided: division.Divided
     shards: Mapping[str, int]  # number of files of each split
     buckets: int  # into which rows are gathered by content, and by identity
+
+    @property
+    def listing(self) -> sources.Listing:
+        """What is to be read."""
+        return self.divided.listing
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -83,14 +93,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         quarantine = artifact_utils.get_single_instance(output_dict[QUARANTINE_KEY])
-        settings.check(settings.pick(config.Data, exec_properties), prefix="data.")
+        settings.check(settings.pick(config.Reading, exec_properties), prefix="data.")
         settings.check(settings.pick(config.Span, exec_properties))
-        plan = _plan(exec_properties)
+        registry = runtime.folder(exec_properties[REGISTRY_KEY], exec_properties[MODEL_NAME_KEY])
+        if registry:
+            registry_lib.check_not_withdrawn(registry, exec_properties[SPAN_KEY])
+        plan = _plan(exec_properties, registry)
         quarantine_file = os.path.join(quarantine.uri, QUARANTINE_FILE)
         written = self._ingest(plan, examples, quarantine_file, exec_properties)
-        counts = _account(plan, quarantine_file, written, exec_properties)
-        counts |= _account_for_copies(os.path.join(quarantine.uri, REPEATED_FILE))
+        most_bad = exec_properties[MAX_QUARANTINE_FRACTION_KEY]
+        counts, identities = accounting.account(
+            plan.divided, quarantine_file, written, exec_properties[SOURCE_KEY], most_bad
+        )
+        counts |= accounting.account_for_copies(os.path.join(quarantine.uri, REPEATED_FILE))
         fingerprint = exec_properties[FINGERPRINT_KEY] or plan.source.fingerprint()
+        identity_counts.write(examples.uri, identities)
         _describe(examples, exec_properties[SPAN_KEY], counts, fingerprint)
         quarantine.set_int_custom_property("quarantined", counts["quarantined"])
         quarantine.set_int_custom_property("dropped", counts["dropped"])
@@ -137,15 +154,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return written
 
 
-def _plan(exec_properties: dict[str, Any]) -> _Plan:
+def _plan(exec_properties: dict[str, Any], registry: str) -> _Plan:
     source = sources.open_source(
         exec_properties[SOURCE_KEY],
         exec_properties[LAYOUT_KEY],
         exec_properties[CAMERA_PATTERN_KEY],
         exec_properties[SPAN_KEY],
     )
-    listing = source.listing()
-    held_out = splits.held_out_of(listing.items, exec_properties[EVAL_FRACTION_KEY], exec_properties[SEED_KEY])
+    divided = division.divide(source, registry, exec_properties[EVAL_FRACTION_KEY], exec_properties[SEED_KEY])
+    listing, held_out = divided.listing, divided.held_out
     images = collections.Counter(splits.output_split(item, held_out) for item in listing.items)
     for split in _SPLITS:
         if not images[split]:
@@ -153,7 +170,7 @@ def _plan(exec_properties: dict[str, Any]) -> _Plan:
     if lacking := splits.lacking(listing.items, held_out):
         raise errors.UsageError(f"{exec_properties[SOURCE_KEY]}: {lacking}")
     shards = {split: -(-images[split] // _IMAGES_A_SHARD) for split in _SPLITS}
-    return _Plan(source, listing, held_out, shards, -(-len(listing.items) // _ROWS_A_BUCKET))
+    return _Plan(source, divided, shards, -(-len(listing.items) // _ROWS_A_BUCKET))
 
 
 def _write_listing(items: tuple[sources.Item, ...], partial: str) -> list[str]:
@@ -167,7 +184,7 @@ def _write_listing(items: tuple[sources.Item, ...], partial: str) -> list[str]:
 
 
 def _check_images(plan: _Plan, max_pixels: int, partial: str) -> beam.PTransform:
-    check = steps.CheckImages(plan.source, plan.held_out, max_pixels, partial, plan.buckets)
+    check = steps.CheckImages(plan.source, plan.divided.held_out, max_pixels, partial, plan.buckets)
     return beam.ParDo(check).with_outputs(steps.BAD, main="rows")
 
 
@@ -218,100 +235,6 @@ def _renew(folders: list[str]) -> None:
         if tf.io.gfile.exists(folder):
             tf.io.gfile.rmtree(folder)
         tf.io.gfile.makedirs(folder)
-
-
-def _account(
-    plan: _Plan, quarantine_file: str, written: Mapping[str, int], exec_properties: dict[str, Any]
-) -> dict[str, int]:
-    """Counts what went where, and checks that what was listed was either written or set aside.
-
-    Raises:
-      errors.WorkError: too much was set aside, or too little is left or was written.
-    """
-    listing, source = plan.listing, exec_properties[SOURCE_KEY]
-    dropped = set(listing.dropped)
-    misplaced = dropped.union(listing.rejected)
-    with tf.io.gfile.GFile(quarantine_file) as file:
-        rows = [json.loads(line) for line in file]
-    bad = [row for row in rows if (row["path"], row["reason"]) not in dropped]
-    damaged = [row for row in bad if not row["reason"].startswith(steps.SET_ASIDE)]
-    _stop_if_too_many(damaged, len(listing.items) + len(listing.rejected), exec_properties)
-    lost = {row["path"] for row in bad if (row["path"], row["reason"]) not in misplaced}
-    left = [item for item in listing.items if item.path not in lost]
-    counts = {"images": len(left), "identities": len({item.identity for item in left})}
-    for split in _SPLITS:
-        here = [item for item in left if splits.output_split(item, plan.held_out) == split]
-        if not here:
-            raise errors.WorkError(
-                f"{source}: {len(bad)} files were set aside and none is left for split '{split}';"
-                f" add identities or mend the files, first {bad[0]['path']}: {bad[0]['reason']}"
-            )
-        if written.get(split, 0) != len(here):
-            raise errors.WorkError(
-                f"{source}: split '{split}' should have {len(here)} images, but {written.get(split, 0)} were written;"
-                " see the log for what became of the others, and run again"
-            )
-        counts[f"{split}_images"] = len(here)
-        counts[f"{split}_identities"] = len({item.identity for item in here})
-    if lacking := splits.lacking(left, plan.held_out):
-        raise errors.WorkError(f"{source}: {lacking}; {len(bad)} files were set aside, first {bad[0]['path']}")
-    counts |= {"quarantined": len(bad), "dropped": len(listing.dropped), "ignored": len(listing.ignored)}
-    _log_line(source, counts)
-    for group in names.same_but_for_case(item.identity for item in left):
-        log.warning("identities that differ by letter case alone: %s; are they one?", ", ".join(group))
-    return counts
-
-
-def _account_for_copies(path: str) -> dict[str, int]:
-    """Counts the files that are there more than once, and says it."""
-    with tf.io.gfile.GFile(path) as file:
-        rows = [json.loads(line) for line in file]
-    contradictions = [row for row in rows if row["contradiction"]]
-    groups = [paths for row in rows for paths in row["paths"].values()]
-    counts = {
-        "copies": sum(len(paths) - 1 for paths in groups),
-        "contradictions": len(contradictions),
-        "leaks": sum(row["leak"] for row in contradictions),
-    }
-    if counts["copies"]:
-        log.info("%d files are copies of another of their identity, and count once", counts["copies"])
-    if contradictions:
-        shown = "; ".join(", ".join(min(paths) for paths in row["paths"].values()) for row in contradictions[:3])
-        log.warning(
-            "%d files lie under more than one identity, %d of them on both sides, trained on and scored by: %s; mend "
-            "that, or set data.contradictions to set_aside", len(contradictions), counts["leaks"], shown
-        )
-    return counts
-
-
-def _stop_if_too_many(bad: list[dict], files: int, exec_properties: dict[str, Any]) -> None:
-    share, most = len(bad) / files, exec_properties[MAX_QUARANTINE_FRACTION_KEY]
-    if share > most:
-        for row in bad:  # the artifact goes with a failed execution; the log stays
-            logging.warning("quarantined %s: %s", row["path"], row["reason"])
-        reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in bad[:_REASONS_SHOWN])
-        raise errors.WorkError(
-            f"{exec_properties[SOURCE_KEY]}: {len(bad)} of {files} files ({share:.1%}) are bad, more"
-            f" than {MAX_QUARANTINE_FRACTION_KEY}={most:g} allows: {reasons};"
-            " mend or remove them (the log lists all), or raise the limit"
-        )
-
-
-def _log_line(source: str, counts: Mapping[str, int]) -> None:
-    log.info(
-        "ingested %d images of %d identities: train %d of %d, eval %d of %d; "
-        "%d quarantined, %d left out by the layout, %d ignored (%s)",
-        counts["images"],
-        counts["identities"],
-        counts["train_images"],
-        counts["train_identities"],
-        counts["eval_images"],
-        counts["eval_identities"],
-        counts["quarantined"],
-        counts["dropped"],
-        counts["ignored"],
-        source,
-    )
 
 
 def _describe(

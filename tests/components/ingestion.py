@@ -60,7 +60,7 @@ def _row(record: bytes) -> dict:
 
 def ingest(root: pathlib.Path, source: str, beam_args: Sequence[str] = BEAM, **parameters) -> Ingested:
     """Runs the executor alone, with what the component would give it, into folders below `root`."""
-    defaults = {**dataclasses.asdict(config.Data(source=source)), "span": 1, "fingerprint": ""}
+    defaults = {**dataclasses.asdict(config.Reading(source=source)), "span": 1, "fingerprint": ""}
     made = component.ImageExampleGen(**{**defaults, **parameters})
     ingested = Ingested(root)
     context = executor.Executor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(root / "tmp"))

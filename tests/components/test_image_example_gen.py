@@ -86,8 +86,8 @@ def test_the_same_data_gives_the_same_files_byte_for_byte(glyphs, tmp_path):
     assert ingestion.ingest(tmp_path, ingestion.GLYPHS, span=4).files() == glyphs.files()
 
 
-def test_nothing_but_the_splits_is_left_behind(glyphs):
-    assert {path.split("/")[0] for path in glyphs.files()} == {"Split-train", "Split-eval"}
+def test_nothing_but_the_splits_and_who_is_in_them_is_left_behind(glyphs):
+    assert {path.split("/")[0] for path in glyphs.files()} == {"Split-train", "Split-eval", "identities.json"}
 
 
 def test_a_run_over_the_remains_of_another_leaves_none_of_them(tmp_path):
@@ -152,7 +152,7 @@ def test_tfx_finds_the_splits_by_its_own_means(glyphs):
 
 def _run_pipeline(root: pathlib.Path, source: str) -> list[int]:
     """Runs the component alone with a real MLMD; the states of all its executions so far."""
-    settings = dataclasses.asdict(config.Data(source=source))
+    settings = dataclasses.asdict(config.Reading(source=source))
     made = component.ImageExampleGen(span=1, fingerprint=sources.fingerprint(source, span=1), **settings)
     connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.db"))
     local_dag_runner.LocalDagRunner().run(
