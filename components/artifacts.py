@@ -21,6 +21,12 @@ class DataBlessing(types.Artifact):
     TYPE_NAME = "longtail.DataBlessing"
 
 
+class SpanWindow(types.Artifact):
+    """Which accepted spans a run trains on, by reference: `window.json`; and their identities: `numbers.json`."""
+
+    TYPE_NAME = "longtail.SpanWindow"
+
+
 class DriftReport(types.Artifact):
     """Distances that a component measured for the drift gate to judge: `drift.json`, {"features": [rows], "note"}."""
 

@@ -15,16 +15,20 @@ from longtail.components.drift_gate import component as drift_gate
 from longtail.components.embedding_drift import component as embedding_drift
 from longtail.components.gallery_builder import component as gallery_builder
 from longtail.components.image_example_gen import component as image_example_gen
+from longtail.components.image_example_gen import division
 from longtail.components.pusher import component as pusher_lib
 from longtail.components.rebalancer import component as rebalancer
 from longtail.components.retrieval_evaluator import component as retrieval_evaluator
 from longtail.components.serving_skew import component as serving_skew
 from longtail.components.span_sampler import component as span_sampler
+from longtail.components.span_window import component as span_window
 from longtail.components.trainer import component as trainer
 from longtail.pipeline import recipe as recipe_lib
 
 # Steps that read or write folders which are no inputs of theirs: no cache but one that pins those may answer for them.
-LOOK_OUTSIDE = ("ImageExampleGen", "BaselineFinder", "ServingSkew", "DriftGate", "Pusher", "GalleryBuilder")
+LOOK_OUTSIDE = (
+    "ImageExampleGen", "BaselineFinder", "ServingSkew", "DriftGate", "SpanWindow", "Pusher", "GalleryBuilder",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Places:
     """Folders that outlive a run. Any `tf.io.gfile` path.
 
     Attributes:
-      registry: accepted baselines and what the gate saw.
+      registry: accepted spans, who was in them, and what the gate saw.
       models: the pushed model; its versions are what is served.
       galleries: the pushed gallery, by model version.
       checkpoints: where a killed training finds its last epoch.
@@ -54,6 +58,8 @@ class Span:
       fingerprint: of the images, part of the cache key; "" lets the executor find it.
       pinned_span: accepted span to compare with: "auto", "none" or a number.
       pinned_version: model version to compare with: "auto", "none" or a number.
+      pinned_sides: what the registry changes of the data: "auto", "none" or a mark.
+      pinned_window: earlier spans to train on: "auto", "none" or their numbers.
       accept_drift: a reason to accept the span although it has drifted; "" for none.
       delivery: another number pushes the same model again.
       request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
@@ -65,6 +71,8 @@ class Span:
     fingerprint: str = ""
     pinned_span: str = "auto"
     pinned_version: str = "auto"
+    pinned_sides: str = "auto"
+    pinned_window: str = "auto"
     accept_drift: str = ""
     delivery: int = 0
     request_log: str = ""
@@ -78,14 +86,31 @@ def pipeline_name(recipe_name: str) -> str:
 
 def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str) -> list[base_node.BaseNode]:
     """Wires the components of a run, in the order an image meets them."""
-    reading = {**dataclasses.asdict(recipe.data), "source": span.source}
-    ingested = image_example_gen.ImageExampleGen(span=span.number, fingerprint=span.fingerprint, **reading)
+    reading = {**recipe.data.reading(), "source": span.source}
+    ingested = image_example_gen.ImageExampleGen(
+        span=span.number,
+        fingerprint=span.fingerprint,
+        # Data of which the registry changes nothing is the same data in every root.
+        registry="" if span.pinned_sides == division.NONE else places.registry,
+        model_name=model_name,
+        pinned_sides=span.pinned_sides,
+        **reading,
+    )
     examples = ingested.outputs["examples"]
     checked = _checks(recipe, places, span, examples, model_name)
     *_, schema, baseline, gate = checked
-    rebalanced = rebalancer.Rebalancer(
+    chosen = span_window.SpanWindow(
         examples=examples,
         blessing=gate.outputs["blessing"],
+        span=span.number,
+        registry=places.registry,
+        window=recipe.data.window,
+        pinned_window=span.pinned_window,
+        model_name=model_name,
+    )
+    window = chosen.outputs["window"]
+    rebalanced = rebalancer.Rebalancer(
+        window=window,
         leap_variant=recipe.leap.variant,
         head_threshold=recipe.leap.head_threshold,
         **dataclasses.asdict(recipe.rebalance),
@@ -108,8 +133,8 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
         card=json.dumps({"recipe": recipe.name}),
     )
     model = trained.outputs["model"]
-    delivered = _delivery(recipe, places, span, examples, model, baseline.outputs["baseline_model"], model_name)
-    return [ingested, *checked, rebalanced, transform, trained, *delivered]
+    delivered = _delivery(recipe, places, span, window, model, baseline.outputs["baseline_model"], model_name)
+    return [ingested, *checked, chosen, rebalanced, transform, trained, *delivered]
 
 
 def _checks(recipe, places, span, examples, model_name) -> list[base_node.BaseNode]:
@@ -158,6 +183,7 @@ def _checks(recipe, places, span, examples, model_name) -> list[base_node.BaseNo
         "skew_report": skew.outputs["report"],
     }
     gate = drift_gate.DriftGate(
+        examples=examples,
         statistics=statistics,
         baseline_statistics=baseline.outputs["baseline_statistics"],
         schema_anomalies=validator.outputs["anomalies"],
@@ -172,11 +198,11 @@ def _checks(recipe, places, span, examples, model_name) -> list[base_node.BaseNo
     return [statistics_gen, sampler, validator, drift, embeddings, skew, schema, baseline, gate]
 
 
-def _delivery(recipe, places, span, examples, model, baseline_model, model_name) -> list[base_node.BaseNode]:
+def _delivery(recipe, places, span, window, model, baseline_model, model_name) -> list[base_node.BaseNode]:
     """From a trained model to a served one: score, bless, push, build its gallery."""
     settings = recipe.evaluation
     evaluator = retrieval_evaluator.RetrievalEvaluator(
-        examples=examples,
+        window=window,
         model=model,
         baseline_model=baseline_model,
         protocol=settings.protocol,
@@ -186,6 +212,7 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         margin_end=settings.margin_end,
         max_undecodable=settings.max_undecodable,
         beat_pixels=settings.beat_pixels,
+        earlier_images=settings.earlier_images,
     )
     pusher = pusher_lib.Pusher(
         model=model,
@@ -198,7 +225,7 @@ def _delivery(recipe, places, span, examples, model, baseline_model, model_name)
         evaluation=evaluator.outputs["evaluation"],
     )
     gallery = gallery_builder.GalleryBuilder(
-        examples=examples,
+        window=window,
         pushed_model=pusher.outputs["pushed_model"],
         destination=places.galleries,
         model_name=model_name,

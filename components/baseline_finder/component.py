@@ -6,6 +6,7 @@ from tfx.types import channel
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import ledger
 from longtail.components import registry as registry_lib
 from longtail.components import specs
 from longtail.components.baseline_finder import executor
@@ -24,7 +25,7 @@ def pin_span(registry: str, span: int, fingerprint: str = "") -> str:
     """Returns the pin of what `last_accepted` finds, `<span>@<digest of its statistics>`.
 
     The digest is there for the cache alone, which must not answer with what a span's entry held
-    before it was replaced.
+    before it was replaced; and so is the number of withdrawn identities, which were taken out of it.
 
     Raises:
       errors.WorkError: the entry that is found cannot be read.
@@ -32,7 +33,8 @@ def pin_span(registry: str, span: int, fingerprint: str = "") -> str:
     found = registry_lib.last_accepted(registry, span, fingerprint)
     if found is None:
         return executor.NONE
-    return f"{found}@{registry_lib.accepted_fingerprint(registry, found)}"
+    withdrawn = len(ledger.read(registry).withdrawals.digests)
+    return f"{found}@{registry_lib.accepted_fingerprint(registry, found)}{f'-{withdrawn}' if withdrawn else ''}"
 
 
 class BaselineFinder(base_component.BaseComponent):

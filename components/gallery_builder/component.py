@@ -22,7 +22,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = specs.declare(
         parameters={executor.DESTINATION_KEY: str, executor.MODEL_NAME_KEY: str},
         inputs={
-            executor.EXAMPLES_KEY: standard_artifacts.Examples,
+            executor.WINDOW_KEY: artifacts.SpanWindow,
             executor.PUSHED_MODEL_KEY: standard_artifacts.PushedModel,
         },
         outputs={executor.GALLERY_KEY: artifacts.Gallery},
@@ -31,7 +31,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
 
     def __init__(
         self,
-        examples: types.BaseChannel,
+        window: types.BaseChannel,
         pushed_model: types.BaseChannel,
         destination: str,
         model_name: str,
@@ -39,7 +39,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         """Names what flows in.
 
         Args:
-          examples: Examples; the gallery rows of its split `eval` are embedded.
+          window: SpanWindow's; the gallery rows of its spans' splits `eval` are embedded.
           pushed_model: PushedModel, as Pusher marks it.
           destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
             `model_name`.
@@ -47,7 +47,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         """
         super().__init__(
             self.SPEC_CLASS(
-                examples=examples,
+                window=window,
                 pushed_model=pushed_model,
                 destination=destination,
                 model_name=model_name,

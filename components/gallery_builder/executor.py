@@ -11,19 +11,20 @@ import faiss
 import numpy as np
 import tensorflow as tf
 from tfx import types
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from longtail.components import ledger
 from longtail.components import runtime
 from longtail.components.data import features
 from longtail.components.gallery_builder import transforms
+from longtail.components.span_window import windows
 from longtail.models import errors
 from longtail.models.export import signatures
 
-EXAMPLES_KEY = "examples"
+WINDOW_KEY = "window"
 PUSHED_MODEL_KEY = "pushed_model"
 GALLERY_KEY = "gallery"
 DESTINATION_KEY = "destination"
@@ -64,7 +65,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             log.info("no gallery: no model was pushed")
             return
         version = int(pushed.get_string_custom_property(_PUSHED_VERSION_PROPERTY))
-        vectors, items, refused = self._embed(input_dict[EXAMPLES_KEY], pushed.uri, gallery.uri)
+        window = windows.read(artifact_utils.get_single_uri(input_dict[WINDOW_KEY]))
+        vectors, items, refused = self._embed(window, pushed.uri, gallery.uri)
         card = {
             "model_name": exec_properties[MODEL_NAME_KEY],
             "model_version": version,
@@ -81,21 +83,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)
         log.info("gallery of %d images at %s", len(items), destination)
 
-    def _embed(
-        self, examples: list[types.Artifact], model_uri: str, uri: str
-    ) -> tuple[np.ndarray, list[dict], int]:
+    def _embed(self, window: windows.Window, model_uri: str, uri: str) -> tuple[np.ndarray, list[dict], int]:
         """Embeds the gallery rows.
 
         Returns:
           vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
           were left out because the model refused them.
         """
-        patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
         # Workers may run anywhere, so rows pass through the artifact's store, not a local folder.
         scratch = os.path.join(uri, ".embedded")
         try:
             with self._make_beam_pipeline() as pipeline:
-                _embed_to(pipeline, patterns, model_uri, os.path.join(scratch, "rows"))
+                _embed_to(pipeline, window, model_uri, os.path.join(scratch, "rows"))
             rows = sorted(
                 _embedded_rows(scratch), key=lambda row: (row[0]["path"], row[0]["sha256"])
             )
@@ -121,17 +120,17 @@ def _thresholds(model_uri: str) -> list[dict[str, Any]]:
     return json.loads(io_utils.read_bytes_file(path))["thresholds"] if fileio.exists(path) else []
 
 
-def _embed_to(pipeline: beam.Pipeline, patterns: list[str], model_uri: str, prefix: str) -> None:
+def _embed_to(pipeline: beam.Pipeline, window: windows.Window, model_uri: str, prefix: str) -> None:
     """Adds the steps from Examples files to records of item, vector and status at `prefix`."""
     read = [
-        pipeline | f"Read{index}" >> beam.io.ReadFromTFRecord(pattern)
-        for index, pattern in enumerate(patterns)
+        pipeline | f"Read{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(features.EVAL_SPLIT))
+        for one in window.spans
     ]
     _ = (
         read
         | beam.Flatten()
         | "Parse" >> beam.Map(tf.train.Example.FromString)
-        | "GalleryOnly" >> beam.Filter(_is_gallery)
+        | "GalleryOnly" >> beam.Filter(_is_gallery, window.withdrawals)
         | "ItemAndImage" >> beam.Map(_item_and_image)
         | "Embed" >> transforms.Embed(model_uri)
         | "Pack" >> beam.Map(_pack)
@@ -139,8 +138,10 @@ def _embed_to(pipeline: beam.Pipeline, patterns: list[str], model_uri: str, pref
     )
 
 
-def _is_gallery(row: tf.train.Example) -> bool:
-    return row.features.feature[features.SPLIT].bytes_list.value[0] == features.GALLERY
+def _is_gallery(row: tf.train.Example, withdrawn: ledger.Withdrawals) -> bool:
+    feature = row.features.feature
+    is_marked = feature[features.SPLIT].bytes_list.value[0] == features.GALLERY
+    return is_marked and feature[features.IDENTITY].bytes_list.value[0].decode() not in withdrawn
 
 
 def _item_and_image(row: tf.train.Example) -> tuple[str, bytes]:

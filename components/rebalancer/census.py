@@ -1,10 +1,13 @@
 """How many images each training identity has and gets: the plan, and its reader."""
 
+import collections
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -17,6 +20,25 @@ CENSUS_FILE = "census.json"
 NONE, CAP, REPEAT, CARVE = config.STRATEGIES
 
 
+class Count(NamedTuple):
+    """What is counted of an identity's images that came with one span first.
+
+    Attributes:
+      identity: whose.
+      span: number of the first span of the window that has them.
+      images: distinct ones.
+      files: that hold them, in all spans.
+    """
+
+    identity: str
+    span: int
+    images: int
+    files: int
+
+
+Found = list[Count]
+
+
 def read_census(uri: str) -> dict[str, Any]:
     """Reads a ClassCensus artifact.
 
@@ -24,9 +46,10 @@ def read_census(uri: str) -> dict[str, Any]:
       uri: the artifact's folder.
 
     Returns:
-      `strategy`, `images` and `rows` (totals), and `classes`, a list in the order of `class_id`
-      of `identity` (its name), `class_id` (0..C-1), `available` (distinct images found), `images`
-      (distinct images kept: K_i) and `rows` (records written).
+      `strategy`, `images` and `rows` (totals), `classes`, a list in the order of `class_id` of
+      `identity` (its name), `number` (its place among all trained identities that were ever
+      accepted), `class_id` (0..C-1), `available` (distinct images found), `images` (distinct images
+      kept: K_i) and `rows` (records written); and `spans`, as `new_by_span` returns it.
     """
     with tf.io.gfile.GFile(os.path.join(uri, CENSUS_FILE), "r") as file:
         return json.loads(file.read())
@@ -42,6 +65,26 @@ def check(asked: config.Rebalance) -> None:
     needed = {CARVE: "tail_images", CAP: "cap", REPEAT: "repeat_to"}.get(asked.strategy)
     if needed and not getattr(asked, needed):
         raise errors.UsageError(f"rebalance.{needed} must be 1 or more with the strategy {asked.strategy}, not 0")
+
+
+def totals(found: Iterable[Count]) -> dict[str, tuple[int, int]]:
+    """Returns identity -> (distinct images, files), of all spans."""
+    counts: dict[str, tuple[int, int]] = {}
+    for one in found:
+        images, files = counts.get(one.identity, (0, 0))
+        counts[one.identity] = (images + one.images, files + one.files)
+    return counts
+
+
+def new_by_span(found: Iterable[Count], spans: Iterable[int]) -> list[dict[str, int]]:
+    """Returns, for each span, the distinct images and identities to train on that none before it in the window has."""
+    images: collections.Counter[int] = collections.Counter()
+    first: dict[str, int] = {}
+    for one in found:
+        images[one.span] += one.images
+        first[one.identity] = min(one.span, first.get(one.identity, one.span))
+    identities = collections.Counter(first.values())
+    return [{"span": span, "new_images": images[span], "new_identities": identities[span]} for span in spans]
 
 
 def ranked(counts: Mapping[str, tuple[int, int]], seed: int) -> list[str]:
@@ -63,6 +106,7 @@ def plan(
     cap: int = config.Rebalance.cap,
     repeat_to: int = config.Rebalance.repeat_to,
     seed: int = config.Rebalance.seed,
+    numbers: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Decides how many images and rows each identity gets; O(C log C) for C identities.
 
@@ -74,6 +118,7 @@ def plan(
         keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
         others to `tail_images`, <H,S>; with `tail_classes` only the first so many of them stay, in the same order,
         and the rest is left out of the census: the face data's <H,T>.
+      numbers: identity -> its number, in whose order class ids are given; None: in the order of the names.
 
     Returns:
       The census, as `read_census` returns it.
@@ -98,15 +143,17 @@ def plan(
     whole = set(order[:head]) if strategy == CARVE else set()
     kept = order[: head + tail_classes] if strategy == CARVE and tail_classes else order
     classes: list[dict[str, Any]] = []
-    for class_id, identity in enumerate(sorted(kept)):
+    if numbers is None:
+        numbers = {identity: number for number, identity in enumerate(sorted(counts))}
+    for class_id, identity in enumerate(sorted(kept, key=numbers.__getitem__)):
         available, _ = counts[identity]
         images = rows = available
         if strategy == REPEAT:
             rows = max(available, repeat_to)
         elif strategy != NONE and identity not in whole:
             images = rows = min(available, cap if strategy == CAP else tail_images)
-        numbers = {"available": available, "images": images, "rows": rows}
-        classes.append({"identity": identity, "class_id": class_id, **numbers})
+        sizes = {"available": available, "images": images, "rows": rows}
+        classes.append({"identity": identity, "number": numbers[identity], "class_id": class_id, **sizes})
     totals = {key: sum(one[key] for one in classes) for key in ("images", "rows")}
     return {"strategy": strategy, "classes": classes, **totals}
 

@@ -14,9 +14,12 @@ from longtail.components.rebalancer import executor
 
 
 class Rebalancer(base_beam_component.BaseBeamComponent):
-    """Rebalances the train split and gives every identity its dense class id.
+    """Rebalances the train splits of a window of spans and gives every identity its dense class id.
 
-    Cost for N images of C identities: the train split is read twice, and written to a spool below the
+    Class ids follow the ledger: whoever was accepted first has the lowest. So with all spans in the window a new
+    identity appends and nobody is renumbered. The same file in two spans is one image.
+
+    Cost for N images of C identities: the train splits are read twice, and written to a spool below the
     output that is removed in the end; O(N log N) work over all workers. What Beam shuffles are paths,
     digests and places in the spool, not bytes. A worker holds one identity's of those, one record,
     and the plan, some hundred bytes an identity. One process holds the census, O(C).
@@ -41,7 +44,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             executor.LEAP_VARIANT_KEY: str,
             executor.HEAD_THRESHOLD_KEY: int,
         },
-        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.BLESSING_KEY: artifacts.DataBlessing},
+        inputs={executor.WINDOW_KEY: artifacts.SpanWindow},
         outputs={
             executor.REBALANCED_EXAMPLES_KEY: standard_artifacts.Examples,
             executor.CENSUS_KEY: artifacts.ClassCensus,
@@ -51,8 +54,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
 
     def __init__(
         self,
-        examples: channel.BaseChannel,
-        blessing: channel.BaseChannel,
+        window: channel.BaseChannel,
         strategy: str,
         head: int,
         tail_images: int,
@@ -66,8 +68,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         """Makes the component.
 
         Args:
-          examples: ingested, with a split `train`.
-          blessing: the drift gate's; not read, but without it nothing runs.
+          window: SpanWindow's: the spans whose train splits are read.
           strategy: 'none', 'cap', 'repeat' or 'carve', as `census.plan` describes them.
           head: carve's H, identities that keep all their images.
           tail_images: carve's S, images each of the others keeps.
@@ -84,8 +85,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         if runtime.known(strategy, head, tail_images, tail_classes, cap, repeat_to, seed):
             census.check(config.Rebalance(strategy, head, tail_images, tail_classes, cap, repeat_to, seed))
         spec = self.SPEC_CLASS(
-            examples=examples,
-            blessing=blessing,
+            window=window,
             strategy=strategy,
             head=head,
             tail_images=tail_images,

@@ -19,12 +19,11 @@ from longtail.components import config
 from longtail.components.data import features
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
-from longtail.models import errors
+from longtail.components.span_window import windows
 from longtail.models import files
 from longtail.models import settings
 
-EXAMPLES_KEY = "examples"
-BLESSING_KEY = "blessing"
+WINDOW_KEY = "window"
 STRATEGY_KEY = "strategy"
 HEAD_KEY = "head"
 TAIL_IMAGES_KEY = "tail_images"
@@ -41,7 +40,7 @@ log = logging.getLogger("longtail")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Reads the train split twice: to count, and to write."""
+    """Reads the train splits twice: to count, and to write."""
 
     def Do(  # noqa: N802 - TFX's name
         self,
@@ -53,23 +52,25 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
           errors.UsageError: a parameter out of range, a tail that would be head, or no head class for a vanilla cloud.
-          errors.WorkError: no train split, or fewer than two identities in it.
+          errors.WorkError: images of a span are gone, or there are fewer than two identities.
         """
         asked = settings.pick(config.Rebalance, exec_properties)
         head_threshold = int(exec_properties[HEAD_THRESHOLD_KEY])
         census.check(asked)
         config.check_tail(asked, head_threshold)
-        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
+        window = windows.read(artifact_utils.get_single_uri(input_dict[WINDOW_KEY]))
         rebalanced = artifact_utils.get_single_instance(output_dict[REBALANCED_EXAMPLES_KEY])
         census_uri = artifact_utils.get_single_uri(output_dict[CENSUS_KEY])
-        pattern = _train_pattern(examples)
+        windows.check(window.spans)
         fileio.makedirs(census_uri)
-        plan = census.plan(self._count(pattern, census_uri), **dataclasses.asdict(asked))
+        found = self._count(window, census_uri)
+        plan = census.plan(census.totals(found), numbers=window.numbers, **dataclasses.asdict(asked))
+        plan["spans"] = census.new_by_span(found, [one.span for one in window.spans])
         census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], head_threshold)
         files.write_json(os.path.join(census_uri, census.CENSUS_FILE), plan, indent=None)
-        self._write(pattern, census_uri, rebalanced.uri, asked.seed)
+        self._write(window, census_uri, rebalanced.uri, asked.seed)
         rebalanced.split_names = artifact_utils.encode_split_names([features.TRAIN_SPLIT])
-        rebalanced.span = examples.span
+        rebalanced.span = window.new
         examples_utils.set_payload_format(
             rebalanced, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
         )
@@ -78,17 +79,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             *(asked.strategy, len(plan["classes"]), plan["images"], plan["rows"]),
         )
 
-    def _count(self, pattern: str, folder: str) -> dict[str, tuple[int, int]]:
-        """Counts each identity's distinct images and files, with Beam."""
+    def _count(self, window: windows.Window, folder: str) -> census.Found:
+        """Counts each identity's distinct images and files by the span that an image came with first, with Beam."""
         path = os.path.join(folder, "counts.json")
         with self._make_beam_pipeline() as pipeline:
-            _ = (
+            counted = [
                 pipeline
-                | "Read" >> beam.io.ReadFromTFRecord(pattern)
-                | "Image" >> beam.Map(rows.image_of)
-                | "IdentityAndBytes" >> beam.Map(lambda image: (image[0], image[2]))
-                | "CountFiles" >> beam.combiners.Count.PerElement()
-                | "OneImage" >> beam.MapTuple(lambda image, files: (image[0], (1, files)))
+                | f"Read{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(features.TRAIN_SPLIT))
+                | f"Image{one.span}" >> beam.FlatMap(rows.counted, one.span, window.withdrawals)
+                for one in window.spans
+            ]
+            _ = (
+                counted
+                | "AllSpans" >> beam.Flatten()
+                | "CountFiles" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(min, sum))
+                | "OneImage" >> beam.MapTuple(lambda image, found: ((image[0], found[0]), (1, found[1])))
                 | "CountImages" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum))
                 | "All" >> beam.combiners.ToList()
                 | "WriteCounts" >> beam.Map(rows.write_counts, path)
@@ -96,9 +101,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with fileio.open(path, "r") as file:
             counts = json.loads(file.read())
         fileio.remove(path)
-        return {identity: tuple(pair) for identity, pair in counts.items()}
+        return [census.Count(*row) for row in counts]
 
-    def _write(self, pattern: str, census_uri: str, uri: str, seed: int) -> None:
+    def _write(self, window: windows.Window, census_uri: str, uri: str, seed: int) -> None:
         """Chooses, labels, shuffles and writes the images, with Beam."""
         folder = os.path.join(uri, f"Split-{features.TRAIN_SPLIT}")
         partial = os.path.join(uri, "partial")
@@ -110,10 +115,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             plan = beam.pvalue.AsSingleton(
                 pipeline | "Census" >> beam.Create([census_uri]) | beam.Map(rows.load_plan)
             )
-            _ = (
+            spooled = [
                 pipeline
-                | "Read" >> beam.io.ReadFromTFRecord(pattern)
-                | "Spool" >> beam.ParDo(rows.Spool(partial))
+                | f"Read{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(features.TRAIN_SPLIT))
+                | f"Spool{one.span}" >> beam.ParDo(rows.Spool(partial, window.withdrawals))
+                for one in window.spans
+            ]
+            _ = (
+                spooled
+                | "AllSpans" >> beam.Flatten()
                 | "ByIdentity" >> beam.GroupByKey()
                 | "Place" >> beam.FlatMap(rows.place_rows, plan, seed)
                 | "ByShard" >> beam.GroupByKey()
@@ -122,14 +132,3 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         fileio.rmtree(partial)
         for left in tf.io.gfile.glob(os.path.join(uri, f"{files.UNFINISHED}*")):  # By workers that died.
             fileio.remove(left)
-
-
-def _train_pattern(examples: types.Artifact) -> str:
-    """Returns the pattern of the train split's files, or raises WorkError where there are none."""
-    if features.TRAIN_SPLIT in artifact_utils.decode_split_names(examples.split_names):
-        pattern = examples_utils.get_split_file_patterns([examples], features.TRAIN_SPLIT)[0]
-        if fileio.glob(pattern):
-            return pattern
-    raise errors.WorkError(
-        f"rebalancer: no train split in {examples.uri}: ingest again with an eval_fraction below 1"
-    )

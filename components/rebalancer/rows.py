@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 
+from longtail.components import ledger
 from longtail.components.data import features
 from longtail.components.data import spool
 from longtail.components.rebalancer import census
@@ -28,17 +29,26 @@ def image_of(record: bytes) -> Image:
     return tuple(found[name].bytes_list.value[0] for name in names)
 
 
-def write_counts(counts: Iterable[tuple[bytes, tuple[int, int]]], path: str) -> None:
-    """Writes identity -> [distinct images, files] as JSON, by rename."""
-    files.write_json(path, {identity.decode(): pair for identity, pair in counts}, indent=None)
+def counted(record: bytes, span: int, withdrawn: ledger.Withdrawals) -> Iterator[Any]:
+    """Yields ((identity, sha256), (span, 1)), nothing of a withdrawn identity."""
+    identity, _, sha256 = image_of(record)
+    if identity.decode() not in withdrawn:
+        yield (identity, sha256), (span, 1)
+
+
+def write_counts(counts: Iterable[tuple[tuple[bytes, int], tuple[int, int]]], path: str) -> None:
+    """Writes [identity, span, distinct images, files] as JSON, by rename."""
+    rows = sorted([identity.decode(), span, *pair] for (identity, span), pair in counts)
+    files.write_json(path, rows, indent=None)
 
 
 class Spool(beam.DoFn):
     """Writes records down: serialised tf.Example -> (identity, (path, sha256, place))."""
 
-    def __init__(self, folder: str):
-        """Takes the folder of the spool."""
+    def __init__(self, folder: str, withdrawn: ledger.Withdrawals):
+        """Takes the folder of the spool, and whose records are passed over."""
         self._folder = folder
+        self._withdrawn = withdrawn
         self._spool: spool.Writer | None = None
 
     def start_bundle(self) -> None:
@@ -52,7 +62,8 @@ class Spool(beam.DoFn):
     def process(self, record: bytes) -> Iterator[Any]:
         assert self._spool is not None
         identity, path, sha256 = image_of(record)
-        yield identity, (path, sha256, self._spool.write(record))
+        if identity.decode() not in self._withdrawn:
+            yield identity, (path, sha256, self._spool.write(record))
 
 
 def load_plan(uri: str) -> dict[str, Any]:
@@ -103,9 +114,13 @@ def place_rows(
     """
     identity, found = group
     places = {(path, sha256): place for path, sha256, place in found}
+    taken: set[bytes] = set()
     for (_, path, sha256), copies in choose((identity, places), plan, seed):
+        # Two spans may have another image under the same path each.
+        name = path if path not in taken else path + b"\0" + sha256
+        taken.add(path)
         for copy in range(copies):
-            order = _hash(seed, b"place", path, str(copy).encode())
+            order = _hash(seed, b"place", name, str(copy).encode())
             shard = int.from_bytes(order, "big") * plan["shards"] >> 64
             yield shard, (order, plan["classes"][identity][0], places[path, sha256])
 

@@ -5,6 +5,7 @@ from tfx.dsl.components.base import base_component
 from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_artifacts
 
+from longtail.components import artifacts
 from longtail.components import runtime
 from longtail.components import specs
 from longtail.components.retrieval_evaluator import executor
@@ -16,7 +17,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
     Blessed is a candidate that is scored on two identities at least, whose mAP reaches the floor, is above that of the
     pixels and at most `margin` below the last blessed model's, and which leaves out at most `max_undecodable` of the
     images and no more than that model does. Both are scored on the images that both can embed, and compared identity by
-    identity. A refusal is no failure: the blessing says so, with its `reason`, and Pusher pushes nothing.
+    identity. Where a window holds several spans, floor and margin hold on each of them too. A refusal is no failure:
+    the blessing says so, with its `reason`, and Pusher pushes nothing.
 
     Outputs:
       evaluation: `metrics.json`, the figures of both models and of pixels over all, head and tail identities, the
@@ -35,8 +37,9 @@ class RetrievalEvaluator(base_component.BaseComponent):
             executor.MARGIN_END_KEY: str,
             executor.MAX_UNDECODABLE_KEY: float,
             executor.BEAT_PIXELS_KEY: int,
+            executor.EARLIER_IMAGES_KEY: int,
         },
-        inputs={executor.EXAMPLES_KEY: standard_artifacts.Examples, executor.MODEL_KEY: standard_artifacts.Model},
+        inputs={executor.WINDOW_KEY: artifacts.SpanWindow, executor.MODEL_KEY: standard_artifacts.Model},
         optional_inputs={executor.BASELINE_MODEL_KEY: standard_artifacts.Model},
         outputs={
             executor.EVALUATION_KEY: standard_artifacts.ModelEvaluation,
@@ -47,7 +50,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
 
     def __init__(
         self,
-        examples: types.BaseChannel,
+        window: types.BaseChannel,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel | None,
         protocol: str,
@@ -57,11 +60,12 @@ class RetrievalEvaluator(base_component.BaseComponent):
         margin_end: str,
         max_undecodable: float,
         beat_pixels: bool,
+        earlier_images: int,
     ):
         """Names what flows in.
 
         Args:
-          examples: Examples with a split `eval`, its rows marked query or gallery.
+          window: SpanWindow's, of spans with a split `eval`, its rows marked query or gallery.
           model: the candidate, a Model.
           protocol: a name of `longtail.models.metrics.protocols.PROTOCOLS`.
           head_threshold: T, the run's `leap.head_threshold`: an eval identity with more distinct
@@ -73,10 +77,11 @@ class RetrievalEvaluator(base_component.BaseComponent):
             middle, the difference itself.
           max_undecodable: largest share of the eval images that the candidate may fail to embed.
           beat_pixels: whether a candidate must be better than pixels.
+          earlier_images: images of each earlier span that are scored by, about: whole identities.
         """
         super().__init__(
             self.SPEC_CLASS(
-                examples=examples,
+                window=window,
                 model=model,
                 baseline_model=baseline_model,
                 protocol=protocol,
@@ -86,5 +91,6 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 margin_end=margin_end,
                 max_undecodable=runtime.number(float, max_undecodable),
                 beat_pixels=runtime.number(int, beat_pixels),
+                earlier_images=earlier_images,
             )
         )

@@ -3,34 +3,31 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
 from tfx import types
 from tfx.components.evaluator import constants
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_executor
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
 from longtail.components import embedding
 from longtail.components.baseline_finder import executor as finder
-from longtail.components.data import features
+from longtail.components.retrieval_evaluator import by_span
 from longtail.components.retrieval_evaluator import details
+from longtail.components.retrieval_evaluator import held_out
 from longtail.components.retrieval_evaluator import judgement
 from longtail.components.retrieval_evaluator import pixels as pixels_lib
 from longtail.components.retrieval_evaluator import scoring
+from longtail.components.span_window import windows
 from longtail.models import errors
 from longtail.models import files as files_lib
 from longtail.models.export import signatures
 from longtail.models.metrics import metric
 from longtail.models.metrics import protocols
 
-EXAMPLES_KEY = "examples"
+WINDOW_KEY = "window"
 MODEL_KEY = "model"
 BASELINE_MODEL_KEY = "baseline_model"
 EVALUATION_KEY = "evaluation"
@@ -42,6 +39,7 @@ MARGIN_KEY = "margin"
 MARGIN_END_KEY = "margin_end"
 MAX_UNDECODABLE_KEY = "max_undecodable"
 BEAT_PIXELS_KEY = "beat_pixels"
+EARLIER_IMAGES_KEY = "earlier_images"
 
 METRICS_FILE = "metrics.json"
 THRESHOLDS_FILE = "thresholds.json"
@@ -70,11 +68,11 @@ class Executor(base_executor.BaseExecutor):
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         baseline = _baseline(input_dict)
         protocol = protocols.find(exec_properties[PROTOCOL_KEY], "evaluation.protocol")
-        files = _eval_files(input_dict[EXAMPLES_KEY])
-        rows = _read_rows(files)
-        _check(rows, protocol, files)
-
-        outcome = _judge(model, baseline, files, rows, exec_properties)
+        window = windows.read(artifact_utils.get_single_uri(input_dict[WINDOW_KEY]))
+        images = held_out.HeldOut(window, exec_properties[EARLIER_IMAGES_KEY])
+        rows = images.rows()
+        _check(rows, protocol)
+        outcome = _judge(model, baseline, images, rows, exec_properties)
         evaluation = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
         files_lib.write_json(os.path.join(evaluation.uri, THRESHOLDS_FILE), outcome.pop("thresholds"))
         files_lib.write_json(os.path.join(evaluation.uri, details.DETAILS_FILE), outcome.pop("details"), indent=None)
@@ -94,44 +92,7 @@ def _baseline(input_dict: dict[str, list[types.Artifact]]) -> types.Artifact | N
     return artifact
 
 
-def _eval_files(examples: list[types.Artifact]) -> list[str]:
-    patterns = examples_utils.get_split_file_patterns(examples, features.EVAL_SPLIT)
-    return sorted(os.fsdecode(path) for pattern in patterns for path in fileio.glob(pattern))
-
-
-def _records(files: list[str]) -> Iterator[tf.train.Example]:
-    for path in files:
-        compression = "GZIP" if path.endswith(".gz") else ""
-        try:
-            for record in tf.data.TFRecordDataset(path, compression).as_numpy_iterator():
-                yield tf.train.Example.FromString(record)
-        except tf.errors.DataLossError as error:
-            raise errors.WorkError(
-                f"{path}: damaged or cut short; put it back, or run again with another --root"
-            ) from error
-
-
-def _read_rows(files: list[str]) -> scoring.EvalRows:
-    rows = [
-        (
-            row.features.feature[features.IDENTITY].bytes_list.value[0],
-            row.features.feature[features.SHA256].bytes_list.value[0],
-            row.features.feature[features.CAMERA].int64_list.value[0],
-            row.features.feature[features.SPLIT].bytes_list.value[0],
-        )
-        for row in _records(files)
-    ]
-    identity, digest, camera, split = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return scoring.EvalRows(
-        np.array(identity, "S"), np.array(digest, "S"), np.array(camera, np.int64), np.array(split, "S")
-    )
-
-
-def _check(rows: scoring.EvalRows, protocol: protocols.Protocol, files: list[str]) -> None:
-    if not len(rows.identity):
-        raise errors.WorkError(
-            f"the eval split is empty ({len(files)} files): raise the share of identities held out"
-        )
+def _check(rows: scoring.EvalRows, protocol: protocols.Protocol) -> None:
     unknown = int((rows.camera < 0).sum())
     if protocol.cross_camera and unknown:
         raise errors.WorkError(
@@ -143,63 +104,67 @@ def _check(rows: scoring.EvalRows, protocol: protocols.Protocol, files: list[str
 def _judge(
     model: types.Artifact,
     baseline: types.Artifact | None,
-    files: list[str],
+    images: held_out.HeldOut,
     rows: scoring.EvalRows,
     properties: dict[str, Any],
 ) -> dict[str, Any]:
     """Figures of both models and of pixels over the images that both can embed, and what follows from them."""
     protocol, threshold = protocols.PROTOCOLS[properties[PROTOCOL_KEY]], properties[HEAD_THRESHOLD_KEY]
-    embedded = _embed(model, files)
+    embedded = _embed(model, images)
     usable, other = embedded.usable, None
     if baseline is not None:
         try:
-            other = _embed(baseline, files)
+            other = _embed(baseline, images)
         except errors.WorkError as error:
             raise errors.WorkError(f"the last blessed model cannot be scored: {error}") from error
         usable = usable & other.usable  # of other images there is no comparison
     candidate = scoring.score(embedded, usable, rows, protocol, threshold)
     last = scoring.score(other, usable, rows, protocol, threshold) if other else None
-    pictures = scoring.Embedded(*pixels_lib.read(_images(files)))
+    pictures = scoring.Embedded(*pixels_lib.read(images.images()))
     trivial = scoring.score_pixels(pictures, usable, rows, protocol, threshold)
     pixels = trivial[0].figures if trivial else None
     found = judgement.difference(candidate, last) if last else None
-    rules = judgement.Rules(
-        floor_map=properties[FLOOR_MAP_KEY],
-        margin=properties[MARGIN_KEY],
-        margin_end=properties[MARGIN_END_KEY],
-        max_undecodable=properties[MAX_UNDECODABLE_KEY],
-        beat_pixels=bool(properties[BEAT_PIXELS_KEY]),
-    )
+    rules = _rules(properties)
     baseline_figures = last.figures if last else None
     thresholds, doubt = scoring.thresholds(embedded, rows)
     models = {"candidate": (candidate, embedded), "pixels": trivial, "last blessed": last and other and (last, other)}
     warnings = judgement.warnings(candidate.figures, embedded.vectors[usable], pixels)
+    spans = by_span.score(embedded, other, usable, rows, protocol, threshold)
+    reason = judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules)
     return {
         "candidate": {**candidate.figures, "pixels": pixels},
         "baseline": baseline_figures,
         "difference": dataclasses.asdict(found) if found else None,
         "thresholds": thresholds,
         "warnings": [*warnings, *doubt],
-        "reason": judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules),
-        "details": _details({name: both for name, both in models.items() if both}, usable, rows, protocol, files),
+        "held_out": len(set(rows.identity.tolist())),
+        "by_span": [one.told() for one in spans],
+        "reason": reason or by_span.reason_against(spans, rules),
+        "details": _details({name: both for name, both in models.items() if both}, usable, rows, protocol, images),
     }
 
 
-def _details(models, usable, rows, protocol, files: list[str]) -> dict[str, Any]:
+def _rules(properties: dict[str, Any]) -> judgement.Rules:
+    return judgement.Rules(
+        floor_map=properties[FLOOR_MAP_KEY],
+        margin=properties[MARGIN_KEY],
+        margin_end=properties[MARGIN_END_KEY],
+        max_undecodable=properties[MAX_UNDECODABLE_KEY],
+        beat_pixels=bool(properties[BEAT_PIXELS_KEY]),
+    )
+
+
+def _details(models, usable, rows, protocol, images: held_out.HeldOut) -> dict[str, Any]:
     """What a report shows, with its pictures."""
     scored, embedded = ({name: both[at] for name, both in models.items()} for at in (0, 1))
     found = details.details(scored, embedded, usable, rows, protocol)
-    return {**found, "images": details.pictures(found, _records(files))}
+    return {**found, "images": details.pictures(found, (record for _, record in images.records()))}
 
 
-def _images(files: list[str]) -> Iterator[bytes]:
-    return (row.features.feature[features.ENCODED].bytes_list.value[0] for row in _records(files))
-
-
-def _embed(model: types.Artifact, files: list[str]) -> scoring.Embedded:
+def _embed(model: types.Artifact, images: held_out.HeldOut) -> scoring.Embedded:
     """Embeds the eval images."""
     embedder = embedding.Embedder(path_utils.serving_model_path(model.uri))
-    vectors, status = embedding.embed_images(embedder, _images(files))
+    vectors, status = embedding.embed_images(embedder, images.images())
     usable = status == signatures.STATUS_OK
     if not usable.any():
         raise errors.WorkError(f"{embedder.uri}: cannot embed any of {len(status)} eval images; export it anew")
@@ -215,6 +180,7 @@ def _write_metrics(uri: str, outcome: dict[str, Any], properties: dict[str, Any]
         "margin_end": properties[MARGIN_END_KEY],
         "max_undecodable": properties[MAX_UNDECODABLE_KEY],
         "beat_pixels": bool(properties[BEAT_PIXELS_KEY]),
+        "earlier_images": properties[EARLIER_IMAGES_KEY],
         **{name: outcome["candidate"][name] for name in ("queries", "gallery", "undecodable")},
         **outcome,
         "blessed": not outcome["reason"],

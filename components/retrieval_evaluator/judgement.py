@@ -81,24 +81,43 @@ def reason_against(
             f"{candidate['identities']} identity can be scored, and at least {LEAST_IDENTITIES} must be, so that there "
             "are wrong answers: hold out more identities (data.eval_fraction) with more images"
         )
-    if candidate["mAP"] < rules.floor_map:
-        return f"mAP {candidate['mAP']:.4f} is below the floor of {rules.floor_map:.4f}"
+    if reason := _below_floor(candidate, rules):
+        return reason
     if rules.beat_pixels and pixels and candidate["mAP"] <= pixels["mAP"]:
         return (
             f"mAP {candidate['mAP']:.4f} is not above the {pixels['mAP']:.4f} of {pixels['embedding']}, which nobody "
             "trained; evaluation.beat_pixels: false blesses it all the same"
         )
-    if baseline is None or to_baseline is None:
-        return ""
-    if _counted(to_baseline, rules.margin_end) < -rules.margin:
+    if reason := _below_last(candidate, baseline, to_baseline, rules):
+        return reason
+    if baseline and refused > baseline["undecodable"]:
+        return (
+            f"{refused} images cannot be embedded, where the last blessed model leaves out {baseline['undecodable']}"
+        )
+    return ""
+
+
+def too_low(
+    candidate: dict[str, Any], baseline: dict[str, Any] | None, to_baseline: Difference | None, rules: Rules
+) -> str:
+    """Why a candidate's mAP is not enough, by itself or beside the last blessed model's; as `reason_against`."""
+    return _below_floor(candidate, rules) or _below_last(candidate, baseline, to_baseline, rules)
+
+
+def _below_floor(candidate: dict[str, Any], rules: Rules) -> str:
+    if candidate["mAP"] < rules.floor_map:
+        return f"mAP {candidate['mAP']:.4f} is below the floor of {rules.floor_map:.4f}"
+    return ""
+
+
+def _below_last(
+    candidate: dict[str, Any], baseline: dict[str, Any] | None, to_baseline: Difference | None, rules: Rules
+) -> str:
+    if baseline and to_baseline and _counted(to_baseline, rules.margin_end) < -rules.margin:
         end = "" if rules.margin_end == "middle" else f" at the {rules.margin_end} end of the interval"
         return (
             f"mAP {candidate['mAP']:.4f} is more than {rules.margin:.4f} below the last blessed model's "
             f"{baseline['mAP']:.4f} on the same images{end}: {to_baseline}"
-        )
-    if refused > baseline["undecodable"]:
-        return (
-            f"{refused} images cannot be embedded, where the last blessed model leaves out {baseline['undecodable']}"
         )
     return ""
 

@@ -28,6 +28,7 @@ class EvalRows:
     digest: np.ndarray  # bytes [N], sha256 of the file
     camera: np.ndarray  # int64 [N]
     split: np.ndarray  # bytes [N], query or gallery
+    span: np.ndarray  # int64 [N], that it came with
 
 
 class Embedded(NamedTuple):

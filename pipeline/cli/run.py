@@ -62,7 +62,7 @@ def run(
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
     with signals.stops():
         loaded = recipe_lib.load(recipe, set_ or ())
-        source = _source(loaded, data, span)
+        source = _source(loaded, data, span, root)
         request_log = _request_log(request_log)
         with root_folder.hold(root), console.quiet(log_file) as screen:
             shown = errors.shown(f"recipe {loaded.name}, span {span} -> {root}")
@@ -80,19 +80,21 @@ def run(
         raise errors.WorkError(f"the model was not blessed, nothing was pushed: {summary['reason']}")
 
 
-def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int) -> str:
+def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int, root: str) -> str:
     """Where the images are, once it is known that they will do: nothing is made in the root before."""
     from longtail.components import config
     from longtail.components.data import sources
     from longtail.models import settings
     from longtail.pipeline.local import preflight
+    from longtail.pipeline.local import root_folder
 
     source = data or recipe.data.source
     if not source:
         raise errors.UsageError(f"recipe {recipe.name!r} has no data of its own; give --data PATH")
     settings.check_values(config.Span, "--", span=span)
+    root_folder.check_place(root)
     source = sources.absolute(source)
-    preflight.check(recipe, source, span)
+    preflight.check(recipe, source, span, root_folder.registry(root, recipe.name))
     return source
 
 

@@ -24,6 +24,11 @@ _GLOB = re.compile(r"[*?\[\\]")
 _FULL = re.compile("No space left on device|database or disk is full|Disk quota exceeded|File too large")
 
 
+def registry(root: str, recipe: str) -> str:
+    """The folder in which a root keeps what its runs of a recipe accepted."""
+    return os.path.join(root, REGISTRY, recipe)
+
+
 @contextlib.contextmanager
 def hold(root: str) -> Iterator[None]:
     """Keeps a second run out of a root, which is made if need be; the lock goes with the process, however it ends.
@@ -32,13 +37,7 @@ def hold(root: str) -> Iterator[None]:
       errors.UsageError: the root cannot be written, or searched for files, or another run holds it.
       errors.WorkError: its metadata store is damaged, or its disk becomes full while it is held.
     """
-    if "://" in root:
-        raise errors.UsageError(f"--root {root}: a run on this machine keeps its root in a local folder")
-    if found := _GLOB.search(os.path.abspath(root)):
-        raise errors.UsageError(
-            f"--root {root}: its path has a {found.group()!r}, which searches for files would take for a pattern; "
-            "choose another folder"
-        )
+    check_place(root)
     try:
         os.makedirs(root, exist_ok=True)
         file = open(os.path.join(root, ".lock"), "w", encoding="utf-8")  # noqa: SIM115
@@ -64,6 +63,21 @@ def hold(root: str) -> Iterator[None]:
                 f"--root {root}: cannot be written any more ({full.group()}); make room on its disk, then the same "
                 "command goes on"
             ) from error
+
+
+def check_place(root: str) -> None:
+    """Refuses a root that can be none, whatever is in it.
+
+    Raises:
+      errors.UsageError: it is elsewhere than on this machine, or its files could not be searched for.
+    """
+    if "://" in root:
+        raise errors.UsageError(f"--root {root}: a run on this machine keeps its root in a local folder")
+    if found := _GLOB.search(os.path.abspath(root)):
+        raise errors.UsageError(
+            f"--root {root}: its path has a {found.group()!r}, which searches for files would take for a pattern; "
+            "choose another folder"
+        )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -15,6 +15,7 @@ from tfx import v1 as tfx
 from tfx.utils import path_utils
 
 from longtail.components.data import sources
+from longtail.components.image_example_gen import division
 from longtail.models import errors
 from longtail.models import files
 from longtail.models import head_tail
@@ -48,7 +49,7 @@ _HEALTH = (
 def places(root: str, model_name: str) -> graph.Places:
     """Where a root keeps what outlives a run."""
     return graph.Places(
-        registry=os.path.join(root, root_folder.REGISTRY, model_name),
+        registry=root_folder.registry(root, model_name),
         models=os.path.join(root, "models", model_name),
         galleries=os.path.join(root, "galleries", model_name),
         checkpoints=os.path.join(root, "checkpoints"),
@@ -95,7 +96,9 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     identity = json.dumps([decides, source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
-    record = record_lib.Record(root, run_id, where, span, fingerprint)
+    opened = sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span)
+    sides = division.divide(opened, where.registry, recipe.data.eval_fraction, recipe.data.seed).pin
+    record = record_lib.Record(root, run_id, where, span, fingerprint, sides, recipe.data.window)
     summary_file = os.path.join(root, root_folder.SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
@@ -160,12 +163,14 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "span": span,
+        "window": [one["span"] for one in census["spans"]],
         "run_id": run_id,
         "protocol": scored["protocol"],
         "head_threshold": scored["head_threshold"],
         "metrics": scored["candidate"],
         "baseline": scored["baseline"],
         "difference": scored["difference"],
+        "by_span": scored["by_span"],
         "warnings": scored["warnings"],
         "blessed": whole("RetrievalEvaluator", "blessing", "blessed") == 1,
         "reason": text("RetrievalEvaluator", "blessing", "reason"),
@@ -176,13 +181,13 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
         "examples": {
             "train": whole("ImageExampleGen", "examples", "train_images"),
             "trained_on": card.get("images", census["rows"]),
-            "eval": whole("ImageExampleGen", "examples", "eval_images"),
+            "eval": scored["candidate"]["images"],
             "quarantined": whole("ImageExampleGen", "examples", "quarantined"),
             "ignored": whole("ImageExampleGen", "examples", "ignored"),
         },
         "classes": {
             "train": len(census["classes"]),
-            "eval": whole("ImageExampleGen", "examples", "eval_identities"),
+            "eval": scored["held_out"],
         },
         "tail_health": card.get("tail_health"),
         "anomalies": _anomalies(blessing),
@@ -215,9 +220,12 @@ def print_table(summary: dict[str, Any], root: str) -> None:
     console = console_lib.out()
     _print_scores(summary, console)
     examples, classes = summary["examples"], summary["classes"]
+    window = summary["window"]
+    spans = f" (spans {', '.join(map(str, window))})" if len(window) > 1 else ""
     console.print(
-        f"trained on {examples['trained_on']} images of {classes['train']} identities, scored on {examples['eval']} "
-        f"of {classes['eval']} others; {examples['quarantined']} files quarantined, {examples['ignored']} ignored"
+        f"trained on {examples['trained_on']} images of {classes['train']} identities{spans}, "
+        f"scored on {examples['eval']} of {classes['eval']} others; "
+        f"{examples['quarantined']} files quarantined, {examples['ignored']} ignored"
     )
     if summary["tail_health"]:
         _print_health(summary["tail_health"], summary["head_threshold"], console)
@@ -245,7 +253,7 @@ def print_table(summary: dict[str, Any], root: str) -> None:
 
 
 def _print_scores(summary: dict[str, Any], console: rich.console.Console) -> None:
-    """Prints every metric over all held-out identities, of head and tail, of pixels and of the last blessed model.
+    """Prints every metric over all held-out identities, of head and tail, of each span, pixels and the last blessed.
 
     Where all identities are of one kind, it is no row of its own.
     """
@@ -255,7 +263,9 @@ def _print_scores(summary: dict[str, Any], console: rich.console.Console) -> Non
         rule += f"; all that are scored are {next(iter(slices))} by this rule"
         slices = {}
     table = rich.table.Table("", *(each.title for each in metric.METRICS), "queries")
-    for name, row in {"all": scores, **slices, "pixels": scores["pixels"], "baseline": summary["baseline"]}.items():
+    spans = {f"span {one['span']}": one["candidate"] for one in summary["by_span"]}
+    last = {"pixels": scores["pixels"], "baseline": summary["baseline"]}
+    for name, row in {"all": scores, **slices, **spans, **last}.items():
         if row:
             figures = (each.show(row[each.name]) for each in metric.METRICS)
             table.add_row(name, *figures, str(row["queries"]))

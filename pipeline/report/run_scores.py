@@ -92,6 +92,9 @@ def _rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
         groups[pixels["embedding"]] = pixels
     if figures["baseline"]:
         groups["last blessed model"] = figures["baseline"]
+    for one in figures.get("by_span", ()):
+        groups[f"span {one['span']}"] = one["candidate"]
+        groups[f"span {one['span']}, last blessed model"] = one["baseline"]
     return [
         {
             "name": name,
@@ -101,7 +104,7 @@ def _rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
             "queries": group["queries"],
         }
         for name, group in groups.items()
-        if group["queries"]
+        if group and group["queries"]
     ]
 
 

@@ -1,5 +1,6 @@
 """Ingested examples, their statistics and the way through the gate, small, for tests."""
 
+import collections
 import hashlib
 import json
 import os
@@ -15,17 +16,21 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import ledger
 from longtail.components import registry as registry_lib
 from longtail.components.baseline_finder import executor as baseline_finder
 from longtail.components.curated_schema import executor as curated_schema
 from longtail.components.data import features
+from longtail.components.data import identity_counts
 from longtail.components.data import samples
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor as distribution_executor
 from longtail.components.drift_gate import executor as drift_gate
+from longtail.components.span_window import windows
 
 # The last one keeps TFX from packing itself up for every component.
 BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--sdk_container_image=none"]
+NOBODY = ledger.Withdrawals()
 
 
 def beam_context(folder):
@@ -110,7 +115,21 @@ def ingested(folder, train, evaluation=None):
             with tf.io.TFRecordWriter(name, "GZIP") as writer:
                 for values in rows[shard::2]:
                     writer.write(serialise(values))
+    named = {split: [one[features.IDENTITY].decode() for one in rows] for split, rows in splits.items()}
+    identity_counts.write(result[0].uri, {split: collections.Counter(found) for split, found in named.items()})
     return result
+
+
+def window(folder, *sources, withdrawals=NOBODY):
+    """A SpanWindow artifact of Examples, spans 1, 2 and so on; the last is the new one."""
+    order = []
+    for source in sources:
+        if os.path.exists(os.path.join(source.uri, identity_counts.FILE)):
+            order += sorted(set(identity_counts.read(source.uri)["train"]).difference(order))
+    spans = tuple(windows.Span(number, source.uri, "", 0, 0) for number, source in enumerate(sources, 1))
+    numbers = {name: number for number, name in enumerate(order)}
+    windows.write(str(folder), windows.Window(len(sources), spans, withdrawals, numbers))
+    return artifact(artifacts.SpanWindow, folder)
 
 
 def generated_statistics(folder, train):
@@ -230,6 +249,7 @@ def pass_gate(folder, current, span, registry, accept_drift="", bounds="{}", fin
     sample = sample_of(current)
     sample[0].set_string_custom_property("fingerprint", fingerprint)
     inputs = {
+        "examples": artifact(standard_artifacts.Examples, os.path.join(os.path.dirname(current[0].uri), "examples")),
         "statistics": current,
         "baseline_statistics": baseline,
         "schema_anomalies": validate_schema(folder, current, schemas(folder, bounds)[1]),

@@ -12,6 +12,7 @@ from longtail.components import artifacts
 from longtail.components.gallery_builder import executor
 from longtail.models import errors
 from longtail.models.export import signatures
+from tests.components import examples
 
 ROWS = [
     (b"0,2", "b", "gallery", 3),
@@ -33,7 +34,7 @@ def build(tmp_path, eval_examples, vector_model):
         gallery = artifacts.Gallery()
         gallery.uri = str(tmp_path / "gallery")
         executor.Executor().Do(
-            {"examples": [eval_examples(rows)], "pushed_model": [pushed_model]},
+            {"window": examples.window(tmp_path / "window", eval_examples(rows)), "pushed_model": [pushed_model]},
             {"gallery": [gallery]},
             {"destination": str(tmp_path / "galleries"), "model_name": "glyphs"},
         )

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import shutil
 
 import hypothesis
 import pytest
@@ -42,7 +43,8 @@ def _rebalance(folder, source, strategy="none", **sizes):
         "census": examples.artifact(artifacts.ClassCensus, folder / "census"),
     }
     properties = {**_DEFAULTS, **sizes, "strategy": strategy}
-    executor.Executor(examples.beam_context(folder)).Do({"examples": source}, outputs, properties)
+    inputs = {"window": examples.window(folder / "window", *source)}
+    executor.Executor(examples.beam_context(folder)).Do(inputs, outputs, properties)
     rebalanced = outputs["rebalanced_examples"][0]
     found = census.read_census(outputs["census"][0].uri)
     return found, _read(rebalanced), rebalanced
@@ -217,10 +219,10 @@ def test_an_empty_train_split_is_an_error(tmp_path):
         _rebalance(tmp_path, source)
 
 
-def test_a_missing_train_split_is_an_error(tmp_path):
+def test_a_span_whose_images_are_gone_is_named_with_their_folder(tmp_path):
     source = examples.ingested(tmp_path / "in", _images({"a": 2}))
-    source[0].splits = ["eval"]
-    with pytest.raises(errors.WorkError, match="no train split"):
+    shutil.rmtree(tmp_path / "in" / "Split-train")
+    with pytest.raises(errors.WorkError, match="span 1: its images are gone from .*/in/Split-train; put"):
         _rebalance(tmp_path, source)
 
 
@@ -237,13 +239,10 @@ def test_a_missing_train_split_is_an_error(tmp_path):
 def test_a_parameter_that_cannot_be_is_refused_when_the_component_is_made(strategy, sizes, words):
     from tfx.types import channel
 
-    channels = {
-        "examples": channel.Channel(type=standard_artifacts.Examples),
-        "blessing": channel.Channel(type=artifacts.DataBlessing),
-    }
+    window = channel.Channel(type=artifacts.SpanWindow)
     asked = dataclasses.asdict(config.Rebalance(strategy, **sizes))
     with pytest.raises(errors.UsageError, match=words):
-        component.Rebalancer(**channels, **asked, leap_variant="none", head_threshold=10)
+        component.Rebalancer(window=window, **asked, leap_variant="none", head_threshold=10)
 
 
 def test_a_carve_whose_tail_would_be_head_is_refused_where_the_step_runs_too(tmp_path, long_tail):

@@ -11,9 +11,12 @@ from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
 from longtail.components.retrieval_evaluator import executor
+from longtail.components.retrieval_evaluator import held_out
 from longtail.components.retrieval_evaluator import judgement
+from longtail.components.span_window import windows
 from longtail.models import errors
 from longtail.models.metrics import metric
+from tests.components import examples
 
 # Two identities of two images; each query's right answer is the nearest in the gallery.
 SEPARATED = [
@@ -46,7 +49,7 @@ def evaluate(tmp_path, eval_examples, vector_model):
             standard_artifacts.ModelBlessing(),
         )
         evaluation.uri, blessing.uri = str(tmp_path / "evaluation"), str(tmp_path / "blessing")
-        inputs = {"examples": [eval_examples(rows)], "model": [model_artifact(model)]}
+        inputs = {"window": examples.window(tmp_path / "window", eval_examples(rows)), "model": [model_artifact(model)]}
         if baseline is not None:
             inputs["baseline_model"] = [baseline]
         settings = {
@@ -57,6 +60,7 @@ def evaluate(tmp_path, eval_examples, vector_model):
             "margin_end": "middle",
             "max_undecodable": 0.05,
             "beat_pixels": 1,
+            "earlier_images": 2000,
         }
         executor.Executor().Do(
             inputs,
@@ -226,7 +230,7 @@ def test_a_shard_that_was_cut_short_is_named(evaluate, tmp_path):
     [shard] = tmp_path.glob("examples/*/*.gz")
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(errors.WorkError, match=r"00000-of-00001\.gz: damaged or cut short"):
-        list(executor._records([str(shard)]))
+        held_out.HeldOut(windows.read(str(tmp_path / "window")), 1).rows()
 
 
 def test_queries_without_any_match_are_an_error(evaluate):

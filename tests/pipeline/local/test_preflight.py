@@ -25,28 +25,29 @@ def market(folder, *names):
     return dataclasses.replace(recipe(*changes), name="market"), str(folder)
 
 
-def test_a_vanilla_cloud_whose_carve_leaves_no_head_class_is_refused():
+def test_a_vanilla_cloud_whose_carve_leaves_no_head_class_is_refused(tmp_path):
     settings = ("leap.variant=vanilla", "leap.head_threshold=5", "rebalance.strategy=carve", "rebalance.tail_images=3")
-    preflight.check(recipe(*settings, "rebalance.head=1"), GLYPHS, 1)
+    preflight.check(recipe(*settings, "rebalance.head=1"), GLYPHS, 1, str(tmp_path))
     with pytest.raises(errors.UsageError, match="leap.head_threshold: 5 leaves the vanilla cloud no head class"):
-        preflight.check(recipe(*settings, "rebalance.head=0"), GLYPHS, 1)
+        preflight.check(recipe(*settings, "rebalance.head=0"), GLYPHS, 1, str(tmp_path))
 
 
-def test_a_carve_that_leaves_no_tail_is_refused():
+def test_a_carve_that_leaves_no_tail_is_refused(tmp_path):
     with pytest.raises(errors.UsageError, match="carve with head 200 leaves no tail of"):
-        preflight.check(recipe("rebalance.strategy=carve", "rebalance.head=200", "rebalance.tail_images=3"), GLYPHS, 1)
+        carve = ("rebalance.strategy=carve", "rebalance.head=200", "rebalance.tail_images=3")
+        preflight.check(recipe(*carve), GLYPHS, 1, str(tmp_path))
 
 
 def test_queries_without_a_match_in_the_gallery_are_refused(tmp_path):
     one, folder = market(tmp_path, "query/0007_c1_1.jpg", "query/0008_c1_1.jpg", "bounding_box_test/0009_c2_1.jpg")
     with pytest.raises(errors.UsageError, match="found 0 among 3, .* among the queries and one in the gallery"):
-        preflight.check(one, folder, 1)
+        preflight.check(one, folder, 1, str(tmp_path))
 
 
 def test_cameras_that_are_crossed_by_nobody_are_refused(tmp_path):
     names = [f"{side}/{name}_c1_1.jpg" for side in ("query", "bounding_box_test") for name in ("0007", "0008")]
     one, folder = market(tmp_path, *names)
-    preflight.check(one, folder, 1)
+    preflight.check(one, folder, 1, str(tmp_path))
     crossed = dataclasses.replace(one, evaluation=dataclasses.replace(one.evaluation, protocol="reid"))
     with pytest.raises(errors.UsageError, match="found 0 among 2, .* of two cameras"):
-        preflight.check(crossed, folder, 1)
+        preflight.check(crossed, folder, 1, str(tmp_path))
