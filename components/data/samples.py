@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from longtail.components.data import features
 from longtail.components.data import tables
+from longtail.models import files
 
 SAMPLE_FILE = "sample.tfrecord.gz"
 TABLE_FILE = "table.npz"
@@ -92,6 +93,17 @@ def copy(source: str, target: str) -> None:
         tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name), overwrite=True)
 
 
+def remove(folder: str, identity: str) -> None:
+    """Rewrites a sample and its table without an identity."""
+    path = os.path.join(folder, SAMPLE_FILE)
+    with files.replacing(path) as half, tf.io.TFRecordWriter(half, "GZIP") as writer:
+        for record in _records([path]):
+            found = tf.train.Example.FromString(record).features.feature
+            if found[features.IDENTITY].bytes_list.value[0] != identity.encode():
+                writer.write(record)
+    _write_table(read_table(folder).without(hash_of(identity.encode())), os.path.join(folder, TABLE_FILE))
+
+
 def hash_of(text: bytes) -> np.uint64:
     """64 bits that hang on `text` alone; 0 for none."""
     if not text:
@@ -155,5 +167,4 @@ def _bounded(table: tables.Table) -> tables.Table:
 def _write_table(table: tables.Table, path: str) -> None:
     data = io.BytesIO()
     np.savez_compressed(data, **dataclasses.asdict(table))
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(data.getvalue())
+    files.write(path, data.getvalue())

@@ -49,3 +49,11 @@ class Table:
         kept = self.digest <= limit
         columns = {name: getattr(self, name)[kept] for name in ("identity", "folder", "digest", "values")}
         return dataclasses.replace(self, **columns, limit=min(self.limit, limit))
+
+    def without(self, identity: np.uint64) -> "Table":
+        """All but the rows, and the count, of one identity, given by its hash."""
+        rows, names = self.identity != identity, self.names != identity
+        columns = {name: getattr(self, name)[rows] for name in ("identity", "folder", "digest", "values")}
+        return dataclasses.replace(
+            self, **columns, names=self.names[names], counts=self.counts[names], folders=self.folders[names]
+        )

@@ -28,6 +28,7 @@ from longtail.pipeline.cli import rehearse  # noqa: E402
 from longtail.pipeline.cli import report  # noqa: E402
 from longtail.pipeline.cli import run  # noqa: E402
 from longtail.pipeline.cli import serve  # noqa: E402
+from longtail.pipeline.cli import spans  # noqa: E402
 from longtail.pipeline.cli import study  # noqa: E402
 from longtail.pipeline.cli import submit  # noqa: E402
 from longtail.pipeline.cli import tf_serving_flags  # noqa: E402
@@ -77,6 +78,7 @@ app.command()(clients.identify)
 app.command()(verify.verify)
 app.add_typer(data.app, name="data")
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(spans.app, name="spans")
 app.add_typer(bench.app, name="bench")
 app.add_typer(transfer.app, name="transfer")
 
