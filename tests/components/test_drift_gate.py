@@ -9,8 +9,10 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from longtail.components import artifacts
 from longtail.components import drift_report
+from longtail.components import ledger
 from longtail.components import registry as registry_lib
 from longtail.components.data import features
+from longtail.components.data import identity_counts
 from longtail.components.data import samples
 from longtail.components.drift import rows as rows_lib
 from longtail.components.drift_gate import executor as drift_gate
@@ -101,6 +103,24 @@ def test_other_clean_data_under_the_number_of_the_only_accepted_span_takes_its_p
     assert registry_lib.fingerprint(statistics, ["train", "eval"]) == registry_lib.fingerprint(
         spans["clean too"][0].uri, ["train", "eval"]
     )
+
+
+def test_who_is_in_an_accepted_span_is_in_the_ledger_once_and_its_entry_says_where_the_images_lie(gate, spans):
+    for _ in range(2):
+        gate(1, "clean")
+    found = ledger.read(gate.registry)
+    names = [one.identity for one in found.met]
+    assert len(names) == len(set(names)) > 0
+    entry = registry_lib.accepted_entry(gate.registry, 1)
+    assert set(identity_counts.read(entry["examples"])["train"]) <= set(names)
+
+
+def test_nobody_of_a_refused_span_is_in_the_ledger(gate):
+    gate(1, "clean")
+    before = ledger.read(gate.registry)
+    with pytest.raises(errors.WorkError):
+        gate(2, "drifted")
+    assert ledger.read(gate.registry) == before
 
 
 def test_the_only_accepted_span_again_is_a_cold_start_again(gate):

@@ -140,3 +140,12 @@ def test_a_rehearsal_killed_while_training_goes_on_and_pushes_once(rehearse, reh
     assert len(list((work_dir / "root" / "store" / "longtail-small" / cut["run_id"] / "Trainer").iterdir())) == 1
     assert "going on after epoch" in said and "epoch 1/16" not in said
     assert len(versions(work_dir, "root")) == len(before) + 1
+
+
+def test_a_second_span_is_trained_on_with_the_first_and_scored_on_each(rehearse, rehearsed, work_dir):
+    status, record, said = rehearse("root", "span=3", "training_epochs=1")
+    assert status == 0, said
+    window = pathlib.Path(outputs(record, "SpanWindow", "window")["uri"], "window.json")
+    assert [one["span"] for one in json.loads(window.read_text())["spans"]] == [1, 3]
+    metrics = pathlib.Path(outputs(record, "RetrievalEvaluator", "evaluation")["uri"], "metrics.json")
+    assert [one["span"] for one in json.loads(metrics.read_text())["by_span"]] == [1, 3]

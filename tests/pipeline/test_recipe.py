@@ -241,3 +241,10 @@ def test_every_head_is_explained_with_its_options():
     for name, head in heads.HEADS.items():
         assert (rows[name].split("|")[-1].strip() == "yes") == bool(head.CLOUD_FORMS)
         assert all(f"`{option}` ({number.default:g})" in rows[name] for option, number in head.OPTIONS.items())
+
+
+@pytest.mark.parametrize("window", ["last 0", "none", "last x"])
+def test_a_window_of_no_span_is_refused_in_one_line(window):
+    with pytest.raises(errors.UsageError, match="data.window must be all, one or last N, with N from 1, not") as raised:
+        recipe.load("glyphs", (f"data.window={window}",))
+    assert "\n" not in str(raised.value)

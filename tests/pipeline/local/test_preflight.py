@@ -1,12 +1,17 @@
 """What a list of the images shows to be impossible is refused before one of them is read."""
 
 import dataclasses
+import shutil
 
 import pytest
 
+from longtail.components import ledger
+from longtail.components import registry as registry_lib
+from longtail.components.data import identity_counts
 from longtail.models import errors
 from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.local import preflight
+from tests.components import ingestion
 
 GLYPHS = "glyphs:identities=12,head=3,head_images=9,tail_images=3,size=16"
 
@@ -51,3 +56,46 @@ def test_cameras_that_are_crossed_by_nobody_are_refused(tmp_path):
     crossed = dataclasses.replace(one, evaluation=dataclasses.replace(one.evaluation, protocol="reid"))
     with pytest.raises(errors.UsageError, match="found 0 among 2, .* of two cameras"):
         preflight.check(crossed, folder, 1, str(tmp_path))
+
+
+def test_identities_of_accepted_spans_are_seen_on_the_side_they_have(tmp_path):
+    people = dict.fromkeys("abcdefgh", 3)
+    images, plain = str(ingestion.folder(tmp_path / "images", people)), ("rebalance.strategy=none", "leap.variant=none")
+    preflight.check(recipe(*plain), images, 1, str(tmp_path / "none"))
+    ledger.append(str(tmp_path), 1, {"train": people, "eval": {}})
+    with pytest.raises(errors.UsageError, match="two held-out identities .* found 0"):
+        preflight.check(recipe(*plain), images, 2, str(tmp_path))
+
+
+def accepted(registry, folder, counts):
+    """Makes a span of so many images the first accepted one."""
+    for split in ("train", "eval"):
+        (folder / f"Split-{split}").mkdir(parents=True)
+        (folder / f"Split-{split}" / "data.gz").touch()
+    identity_counts.write(str(folder), counts)
+    ledger.append(registry, 1, counts)
+    about = {"examples": str(folder), "images": 1, "identities": 1}
+    registry_lib.accept(registry, 1, "kept", -1, "", "", about)
+
+
+def test_a_cloud_may_have_its_head_from_an_earlier_span_of_the_window(tmp_path):
+    accepted(str(tmp_path), tmp_path / "examples", {"train": {"large": 9}, "eval": {}})
+    images = str(ingestion.folder(tmp_path / "images", dict.fromkeys("abcdefgh", 3)))
+    vanilla = ("rebalance.strategy=none", "leap.variant=vanilla", "leap.head_threshold=5")
+    preflight.check(recipe(*vanilla), images, 2, str(tmp_path))
+    with pytest.raises(errors.UsageError, match="leaves the vanilla cloud no head class"):
+        preflight.check(recipe(*vanilla, "data.window=one"), images, 2, str(tmp_path))
+
+
+def test_images_of_an_earlier_span_that_are_gone_are_told_before_the_run(tmp_path):
+    accepted(str(tmp_path), tmp_path / "examples", {"train": {"large": 9}, "eval": {}})
+    shutil.rmtree(tmp_path / "examples")
+    with pytest.raises(errors.WorkError, match="span 1: its images are gone from .*/examples/Split-train"):
+        preflight.check(recipe(), GLYPHS, 2, str(tmp_path))
+
+
+def test_a_withdrawn_span_is_told_before_the_run(tmp_path):
+    accepted(str(tmp_path), tmp_path / "examples", {"train": {"large": 9}, "eval": {}})
+    registry_lib.withdraw(str(tmp_path), 1, "blurred")
+    with pytest.raises(errors.UsageError, match=r"span 1 is withdrawn \(blurred\)"):
+        preflight.check(recipe(), GLYPHS, 1, str(tmp_path))
