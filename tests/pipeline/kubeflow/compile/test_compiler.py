@@ -151,8 +151,9 @@ def test_each_parameter_reaches_the_steps_it_is_for(read):
                 reached.setdefault(source.key, set()).add(f"{task.name}.{key}")
     assert set(reached) == set(read.parameters)
     assert reached["data"] == {"ImageExampleGen.source"}
-    assert reached["span"] == {"ImageExampleGen.span", "BaselineFinder.span", "DriftGate.span"}
-    named = ("BaselineFinder", "DriftGate", "Pusher", "GalleryBuilder")
+    steps = ("ImageExampleGen", "BaselineFinder", "DriftGate", "SpanWindow")
+    assert reached["span"] == {f"{step}.span" for step in steps}
+    named = (*steps, "Pusher", "GalleryBuilder")
     assert reached["model_name"] == {f"{name}.model_name" for name in named}
     assert reached["head_scale"] == {"Trainer.head_scale"}
     assert reached["rebalance_cap"] == {"Rebalancer.cap"}
