@@ -27,7 +27,7 @@ def list_(root: Root, recipe: Recipe = "", as_json: AsJson = False) -> None:
     registry = root_folder.registry(root, recipe)
     rows = [_row(registry, span) for span in registry_lib.entered_spans(registry)]
     ledger = ledger_lib.read(registry)
-    sides = [one.side for one in ledger.met]
+    sides = [one.side for one in ledger.met if one.identity is not None]
     known = {
         "trained": sides.count(ledger_lib.TRAIN),
         "held_out": sides.count(ledger_lib.HELD_OUT),

@@ -112,3 +112,11 @@ def test_an_old_span_that_is_run_again_names_its_version_and_the_one_that_is_ser
     assert "blessed; pushed root/models/m/7" in lines
     assert "this is version 7, of span 1; served is the highest, version 9, of span 2" in lines
     assert not any("served is" in line for line in printed(**pushed, served={"version": 7, "span": 1}))
+
+
+def test_a_window_of_several_spans_has_a_row_for_each(printed):
+    spans = [{"span": span, "candidate": {**FIGURES, "queries": queries}} for span, queries in ((1, 4), (3, 5))]
+    lines = printed(by_span=[*spans, {"span": 4, "candidate": None}], window=[1, 3, 4])
+    shown = ["50.00"] * len(metric.METRICS)
+    assert rows(lines, "span") == [["span 1", *shown, "4"], ["span 3", *shown, "5"]]
+    assert any("trained on 40 images of 10 identities (spans 1, 3, 4), scored on" in line for line in lines)
