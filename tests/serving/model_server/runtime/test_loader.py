@@ -54,7 +54,7 @@ def test_a_pushed_version_takes_over_and_the_old_one_ends(source, model_folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_a_version_is_loaded_in_a_thread_that_gives_way_to_requests_and_no_other_does(model_folder):
+def test_a_version_is_loaded_in_a_thread_that_gives_way_to_requests_and_no_other_does(model_folder, caplog):
     def of_this_thread():
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
@@ -62,6 +62,7 @@ def test_a_version_is_loaded_in_a_thread_that_gives_way_to_requests_and_no_other
         def emit(self, record):
             found[record.getMessage().split(" is loaded")[0]] = of_this_thread()
 
+    caplog.set_level(logging.INFO, "longtail")
     found, before, handler = {}, of_this_thread(), Priorities()
     log = logging.getLogger("longtail")
     log.addHandler(handler)
