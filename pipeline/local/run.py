@@ -27,6 +27,7 @@ from longtail.pipeline import beam
 from longtail.pipeline import console as console_lib
 from longtail.pipeline import graph
 from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.local import leftovers
 from longtail.pipeline.local import outcome
 from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import root_folder
@@ -96,6 +97,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     identity = json.dumps([decides, source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
+    leftovers.clear(root, where)
     opened = sources.open_source(source, recipe.data.layout, recipe.data.camera_pattern, span)
     sides = division.divide(opened, where.registry, recipe.data.eval_fraction, recipe.data.seed).pin
     record = record_lib.Record(root, run_id, where, span, fingerprint, sides, recipe.data.window)
