@@ -5,6 +5,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from longtail.components import ledger as ledger_lib
@@ -53,8 +54,8 @@ def divide(source: base.Source, registry: str, eval_fraction: float, seed: int) 
     overruled: dict[str, int] = {}
     for item in division.overruled:
         overruled[item.identity] = overruled.get(item.identity, 0) + 1
-    gone = [item.path for item in set(listing.items).difference(left.items)]
-    changes = [sorted(overruled.items()), sorted(gone)]
+    gone = sorted(set(_paths(listing)).difference(_paths(left)))
+    changes = [sorted(overruled.items()), gone]
     pin = NONE
     if overruled or gone:
         pin = hashlib.sha256(json.dumps([ledger.salt, *changes]).encode()).hexdigest()[:16]
@@ -72,6 +73,12 @@ def _without(listing: base.Listing, withdrawn: ledger_lib.Withdrawals) -> base.L
     }
     items = tuple(item for item in listing.items if item.identity not in withdrawn)
     return dataclasses.replace(listing, items=items, **kept)
+
+
+def _paths(listing: base.Listing) -> Iterator[str]:
+    """Of all that a listing tells of."""
+    yield from (item.path for item in listing.items)
+    yield from (path for rows in (listing.rejected, listing.dropped, listing.ignored) for path, _ in rows)
 
 
 def _names_one(path: str, withdrawn: ledger_lib.Withdrawals) -> bool:

@@ -37,6 +37,7 @@ def section(run: run_view.Run) -> dict[str, Any] | None:
     files = _Files(run, [row["path"] for row in lists["quarantine"]])
     return {
         "counts": examples.properties,
+        "spans": census.get("spans", []) if census else [],
         "rank_size": _rank_size(run, census, threshold),
         "rule": "" if threshold is None else head_tail.rule(threshold, "trained identities"),
         "sides": _sides(run, census, threshold),

@@ -52,11 +52,11 @@ def test_of_a_withdrawn_identity_neither_images_nor_paths_are_written(spans, tmp
     ledger.withdraw(registry, "person-c", "asked us to")
     with caplog.at_level(logging.INFO, "longtail"):
         made = ingestion.ingest(tmp_path / "out", str(images), registry=registry, span=2)
-    assert made.count("withdrawn") == 4 and made.count("identities") == len(PEOPLE) - 1
+    assert made.count("withdrawn") == 5 and made.count("identities") == len(PEOPLE) - 1
     everything = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not [path for path in everything if b"person-c" in path.read_bytes()]
     assert b"person-c" not in {row["identity"] for split in ("train", "eval") for row in made.rows(split)}
-    assert "person-c" not in caplog.text and "4 files are of withdrawn identities" in caplog.text
+    assert "person-c" not in caplog.text and "5 files are of withdrawn identities" in caplog.text
 
 
 def test_a_pin_says_whether_the_registry_changes_anything(spans):
