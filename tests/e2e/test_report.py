@@ -84,7 +84,7 @@ def test_the_report_of_a_finished_run_has_the_figures_of_its_summary(root):
 
 def test_every_component_has_its_seconds(root):
     run, cost = run_view.load(str(root)), Page(root / "report.html").sections["What it cost"]
-    assert len(run.steps) == 16 and all(name in cost for name in run.steps)
+    assert len(run.steps) == 17 and all(name in cost for name in run.steps)
     assert run.steps["Trainer"].seconds > 1 and f"{run.steps['Trainer'].seconds:.1f}" in cost
 
 
