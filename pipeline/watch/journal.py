@@ -109,7 +109,11 @@ class Journal:
         """What came of each span in the end."""
         return {one.span: one for one in self.entries}
 
+    def served_version(self) -> int | None:
+        """The version that servers took after the last run that looked, None where none did or none is there."""
+        return next((one.served for one in reversed(self.entries) if one.served is not None), None)
+
     def served(self) -> Entry | None:
-        """The run of the model that is served, None where none is known."""
-        version = next((one.served for one in reversed(self.entries) if one.served is not None), None)
+        """The run of the model that is served, None where that was no run of this journal."""
+        version = self.served_version()
         return next((one for one in self.entries if version is not None and one.version == version), None)

@@ -49,9 +49,10 @@ def write(path: str, journal: journal_lib.Journal, root: str) -> None:
         outcomes = gauge("last_run_outcome", "1 of the last run's outcome, 0 of the others.", "outcome")
         for outcome in journal_lib.OUTCOMES:
             outcomes.labels(root, outcome).set(outcome == last.outcome)
-    served = journal.served()
-    if served is not None:
-        gauge("served_version", "The version that servers take.").labels(root).set(served.version)
+    version, served = journal.served_version(), journal.served()
+    if version is not None:
+        gauge("served_version", "The version that servers take.").labels(root).set(version)
+    if served is not None and served.mAP is not None:
         gauge("served_map", "Its mAP on its run's held-out identities, from 0 to 1.").labels(root).set(served.mAP)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -139,3 +139,11 @@ def test_a_recipe_that_is_none_is_refused_before_anything_is_waited_for(place, c
 def test_a_place_without_a_span_is_one_line(place, command):
     status, _, err = command("--data", "in")
     assert (status, err) == (2, "longtail: error: --data in: write {SPAN} where a delivery's number stands\n")
+
+
+def test_a_served_model_that_no_watch_ran_is_told_by_its_version_alone(place, command):
+    place.deliver(1, {"summary": {"served": {"version": 7}}})
+    command("--once", "--metrics", place.root / "longtail.prom")
+    found = values(place.root / "longtail.prom")
+    assert found["served_version", None] == 7 and ("served_map", None) not in found
+    assert "was not run by a watch here" in (place.root / watch_page.WATCH_FILE).read_text()
