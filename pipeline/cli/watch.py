@@ -75,11 +75,14 @@ def watch(
         where = ["--data", deliveries.pattern, "--root", root, "--span", str(span)]
         return [*child.LONGTAIL, "run", *asked, *where, "--json"]
 
-    def say(state: str) -> None:
-        console.log.info("%s", state)
+    def show(state: str) -> None:
         files.write(os.path.join(root, watch_page.WATCH_FILE), watch_page.render(journal, state, about))
         if metrics:
             metrics_lib.write(metrics, journal, about["root"])
+
+    def say(state: str) -> None:
+        console.log.info("%s", state)
+        show(state)
 
     def tell(one: journal_lib.Entry) -> None:
         print(json.dumps(dataclasses.asdict(one)) if as_json else errors.shown(one.line()), flush=True)
@@ -89,4 +92,8 @@ def watch(
         child.check([*child.LONGTAIL, "recipe", recipe, *asked[2:], "--json"])
         with root_folder.hold_watch(root), console.lines():
             journal = journal_lib.Journal(root)
-            watcher_lib.Watcher(plan, deliveries, journal, command, say).watch(tell)
+            try:
+                watcher_lib.Watcher(plan, deliveries, journal, command, say).watch(tell)
+            except (errors.Stopped, errors.UsageError, errors.WorkError) as end:  # its line is printed where all are
+                show(str(end))
+                raise

@@ -81,7 +81,6 @@ class Watcher:
             came = self._take(tell)
         except errors.Stopped as stop:
             stop.where = f"in span {self._running}, {stop.where}" if self._running else "between two runs"
-            self._turn(f"stopped {stop.where}")
             raise
         self._turn("ended: all that was there is done")
         if short := [f"{one.span} ({one.outcome})" for one in came if one.outcome != journal_lib.PUSHED]:
@@ -165,7 +164,6 @@ class Watcher:
         result = child.run(self._command(span), log)
         self._running = 0
         if result.exit_status == errors.UsageError.exit_status and not self._is_about(span, result.error):
-            self._turn(f"stopped at span {span}: {result.error}")
             raise errors.UsageError(result.error)
         started = now.isoformat(timespec="seconds")
         one = journal_lib.entry(span, started, time.monotonic() - began, data, log, result)

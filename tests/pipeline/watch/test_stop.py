@@ -20,8 +20,7 @@ import pathlib
 place = conftest.Place(pathlib.Path(sys.argv[1]), made=True)
 try:
     with signals.stops():
-        print("ready", flush=True)
-        place.watch(once=False, interval_s=600.0)
+        place.watch(once=False, interval_s=600.0, said=lambda state: print(state, flush=True))
 except errors.Stopped as stop:
     print(stop, flush=True)
     sys.exit(stop.exit_status)
@@ -33,7 +32,7 @@ def watching(place, tmp_path):
     """A real process that watches the place."""
     command = [sys.executable, "-c", WATCH, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline() == "waiting for span 1\n"
         yield process
         process.kill()
 

@@ -73,7 +73,7 @@ def test_what_is_set_reaches_the_recipe_and_every_run(place, command):
 def test_the_page_names_every_run_and_what_the_watch_is_about(place, delivered, command):
     command("--once")
     page = (place.root / watch_page.WATCH_FILE).read_text()
-    told = ("Ended: all that was there is done", "version 101", "mAP 50.00", "rejected", "image/ink", place.pattern)
+    told = ("2 of 3 runs pushed nothing: span 2", "version 101", "mAP 50.00", "rejected", "image/ink", place.pattern)
     for text in told:
         assert text in page
     assert "&lt;b&gt;no&lt;/b&gt; space" in page and "<b>no</b>" not in page
@@ -147,3 +147,12 @@ def test_a_served_model_that_no_watch_ran_is_told_by_its_version_alone(place, co
     found = values(place.root / "longtail.prom")
     assert found["served_version", None] == 7 and ("served_map", None) not in found
     assert "was not run by a watch here" in (place.root / watch_page.WATCH_FILE).read_text()
+
+
+def test_what_stops_a_watch_is_said_in_one_line_and_on_its_page(place, command):
+    place.deliver(1, {"status": 2, "error": "--set head.skale: no such key"})
+    status, out, err = command()
+    assert (status, out) == (2, "")
+    said = [line for line in err.splitlines() if "skale" in line]
+    assert said == ["longtail: error: --set head.skale: no such key"]
+    assert "--set head.skale: no such key" in (place.root / watch_page.WATCH_FILE).read_text()
