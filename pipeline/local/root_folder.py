@@ -22,6 +22,8 @@ SUMMARY_FILE = "summary.json"
 RUN_FILE = "run.json"  # what the last run was told, and why it stopped if it did
 REPORT_FILE = "report.html"
 
+BUSY = "another run is at work there"  # what a second run in a root is told
+
 _GLOB = re.compile(r"[*?\[\\]")
 _FULL = re.compile("No space left on device|database or disk is full|Disk quota exceeded|File too large")
 
@@ -34,7 +36,7 @@ def hold(root: str) -> Iterator[None]:
       errors.UsageError: the root cannot be written, or searched for files, or another run holds it.
       errors.WorkError: its metadata store is damaged, or its disk becomes full while it is held.
     """
-    with _locked(root, LOCK_FILE, "another run is at work there; wait for it or choose another root"):
+    with _locked(root, LOCK_FILE, f"{BUSY}; wait for it or choose another root"):
         check_store(root)
         try:
             yield

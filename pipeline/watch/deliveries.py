@@ -44,7 +44,7 @@ class Deliveries:
 
     def spans(self) -> list[int]:
         """Numbers of the spans of which anything is there, ascending."""
-        paths = glob.glob(self._glob)
+        paths = set(glob.iglob(self._glob))
         spans = {int(match.group(1)) for path in paths if (match := self._number.fullmatch(path))}
         return sorted(span for span in spans if span > 0 and self.path(span) in paths)
 

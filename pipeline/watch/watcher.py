@@ -154,15 +154,17 @@ class Watcher:
         return data if now - since >= self._plan.interval_s else ""
 
     def _run(self, span: int, data: str) -> journal_lib.Entry:
-        root_folder.wait_for(
-            self._plan.root, lambda: self._turn(f"span {span} waits for the run that is at work in the root")
-        )
-        began, now = time.monotonic(), datetime.datetime.now(datetime.timezone.utc)
-        log = os.path.join(self._plan.root, "logs", f"watch-{now:%Y%m%d-%H%M%S}-span-{span}.log")
-        self._turn(f"span {span} is running; what it says is in {log}")
-        self._running = span
-        result = child.run(self._command(span), log)
-        self._running = 0
+        result = None
+        while result is None or root_folder.BUSY in result.error:  # somebody took the root before the run did
+            root_folder.wait_for(
+                self._plan.root, lambda: self._turn(f"span {span} waits for the run that is at work in the root")
+            )
+            began, now = time.monotonic(), datetime.datetime.now(datetime.timezone.utc)
+            log = os.path.join(self._plan.root, "logs", f"watch-{now:%Y%m%d-%H%M%S}-span-{span}.log")
+            self._turn(f"span {span} is running; what it says is in {log}")
+            self._running = span
+            result = child.run(self._command(span), log)
+            self._running = 0
         if result.exit_status == errors.UsageError.exit_status and not self._is_about(span, result.error):
             raise errors.UsageError(result.error)
         started = now.isoformat(timespec="seconds")

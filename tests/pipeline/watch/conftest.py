@@ -28,6 +28,8 @@ if "asks" in ends:
         ready.write("ready")
     while True:
         signal.pause()
+if "then" in ends:
+    (delivery / "ends.json").write_text(json.dumps(ends["then"]))
 if "signal" in ends:
     os.kill(os.getpid(), ends["signal"])
 files = sorted(str(path.relative_to(delivery)) for path in delivery.rglob("*"))

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from longtail.models import errors
+from longtail.pipeline.local import root_folder
 from longtail.pipeline.watch import deliveries as deliveries_lib
 from longtail.pipeline.watch import journal as journal_lib
 from tests.pipeline.watch import conftest
@@ -202,3 +203,9 @@ def test_a_journal_that_somebody_damaged_is_named_with_its_row(place):
         file.write('{"span": 2}\n')
     with pytest.raises(errors.WorkError, match=r"watch.jsonl: row 2 is no line of a watch \(TypeError.*mend it or re"):
         journal_lib.Journal(str(place.root))
+
+
+def test_a_run_that_finds_the_root_taken_since_is_begun_again(place, came):
+    held = f"--root {place.root}: {root_folder.BUSY}; wait for it or choose another root"
+    place.deliver(1, {"status": 2, "error": held, "then": {}})
+    assert came() == [(1, "pushed")]
