@@ -45,12 +45,11 @@ def test_a_watch_goes_on_after_a_rejected_delivery_and_after_it_was_killed_in_a_
 
 def trained_until(log, line):
     """The id of the process whose words are in a log, once a line is in it."""
-    with subprocess.Popen(["tail", "--lines=+1", "--follow", log], stdout=subprocess.PIPE, text=True) as tail:
-        pid = 0
-        for said in tail.stdout:
-            if told := re.match(r"process (\d+)", said):
-                pid = int(told.group(1))
-            if line in said:
-                break
+    command = ["tail", "--lines=+1", "--follow=name", "--retry", log]  # the file may not be there yet
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as tail:
+        lines = iter(tail.stdout.readline, "")
+        process = next(int(said.removeprefix("process ")) for said in lines if said.startswith("process "))
+        found = any(line in said for said in lines)
         tail.kill()
-    return pid
+    assert found
+    return process
