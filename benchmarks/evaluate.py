@@ -75,7 +75,7 @@ def _compared(module: str, sizes: tuple[int, int], dim: int, rounds: int) -> lis
     peer = functools.partial(_evaluate_by_peer, module)
     seconds, ours, peak = _alone(_time_ranking, peer, _evaluate, sizes, dim, rounds)
     return [
-        timing.row("torchreid's compiled evaluation, beside this one", seconds, "s", seconds / ours, 2.5, at_least=True),
+        timing.row("torchreid's compiled evaluation, beside this", seconds, "s", seconds / ours, 2.5, at_least=True),
         timing.row("peak memory: torchreid's evaluation", peak, "MiB"),
     ]
 
