@@ -19,6 +19,7 @@ from longtail.models.metrics import metric
 from longtail.models.metrics import retrieval
 from longtail.models.training import data as training_data
 from longtail.models.training import loop
+from longtail.models.training import warm_start
 
 NEAR = 0.5  # mAP in points: as good as from scratch
 
@@ -26,6 +27,7 @@ _IMAGE = (28, 28, 1)
 _HELD_OUT = 0.25
 _HEAD_SHARE, _TAIL_IMAGES = 0.14, 4  # of the training identities that keep all images; of the others
 _BATCH = 512
+_DECODE = preprocess_lib.Preprocess(_IMAGE)
 log = logging.getLogger("longtail")
 
 
@@ -92,26 +94,31 @@ def run(data: str, epochs: int, fewer: list[int], seeds: int) -> dict[str, objec
         deliveries = Deliveries(data or glyphs.GlyphSet(head=300).uri, seed)
         with tempfile.TemporaryDirectory() as folder:
             first = os.path.join(folder, "first")
-            _trained(deliveries, False, _config(epochs, seed, config_lib.SCRATCH), first)
-            for count in (epochs, *fewer):
+            _first(deliveries, _config(epochs, seed, config_lib.SCRATCH), first)
+            for count in dict.fromkeys((epochs, *fewer)):
                 for name, start in (("scratch", config_lib.SCRATCH), ("warm", first)):
-                    path = os.path.join(folder, f"{name}-{count}")
-                    score, seconds = _trained(deliveries, True, _config(count, seed, start), path)
+                    score, seconds = _second(deliveries, _config(count, seed, start))
                     log.info("seed %d, %s, %d epochs: mAP %.2f, %.0f s", seed, name, count, score, seconds)
                     found.setdefault((name, count), []).append((score, seconds))
     return {"bench": "warm_start", "machine": timing.machine(), "results": _rows(found, epochs)}
 
 
-def _trained(deliveries: Deliveries, second: bool, config: config_lib.TrainConfig, path: str) -> tuple[float, float]:
-    """Trains and exports a model; mAP in points of those held out of all groups, and the seconds it took."""
-    images, names = deliveries.delivered(second)
-    decode = preprocess_lib.Preprocess(_IMAGE)
+def _first(deliveries: Deliveries, config: config_lib.TrainConfig, path: str) -> None:
+    """Trains on the first delivery and exports the model."""
+    images, names = deliveries.delivered(second=False)
+    loop.train_and_export(config, images, _DECODE, f"{path}-checkpoints", path, identities=names)
+
+
+def _second(deliveries: Deliveries, config: config_lib.TrainConfig) -> tuple[float, float]:
+    """Trains on both deliveries; mAP in points of those held out of all groups, and the seconds of the training."""
+    images, names = deliveries.delivered(second=True)
     started = time.monotonic()
-    classifier = loop.train_and_export(config, images, decode, f"{path}-checkpoints", path, identities=names)
+    warm = warm_start.find(config, identities=names)
+    embedder = loop.train(config, images, _DECODE, warm=warm).embedder
     seconds = time.monotonic() - started
     encoded = [image for _, image in deliveries.scored]
     embed = tf.function(
-        lambda part: classifier.embedder(decode(part)[0], training=False),
+        lambda part: embedder(_DECODE(part)[0], training=False),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
     parts = (tf.constant(encoded[begin : begin + _BATCH]) for begin in range(0, len(encoded), _BATCH))
