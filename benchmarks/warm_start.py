@@ -98,7 +98,7 @@ def run(data: str, epochs: int, fewer: list[int], seeds: int) -> dict[str, objec
             for count in dict.fromkeys((epochs, *fewer)):
                 for name, start in (("scratch", config_lib.SCRATCH), ("warm", first)):
                     score, seconds = _second(deliveries, _config(count, seed, start))
-                    log.info("seed %d, %s, %d epochs: mAP %.2f, %.0f s", seed, name, count, score, seconds)
+                    log.info("seed %d, %s, %d epochs: mAP %.2f, %.0f CPU s", seed, name, count, score, seconds)
                     found.setdefault((name, count), []).append((score, seconds))
     return {"bench": "warm_start", "machine": timing.machine(), "results": _rows(found, epochs)}
 
@@ -110,12 +110,12 @@ def _first(deliveries: Deliveries, config: config_lib.TrainConfig, path: str) ->
 
 
 def _second(deliveries: Deliveries, config: config_lib.TrainConfig) -> tuple[float, float]:
-    """Trains on both deliveries; mAP in points of those held out of all groups, and the seconds of the training."""
+    """Trains on both deliveries; mAP in points of those held out of all groups, and the CPU seconds that took."""
     images, names = deliveries.delivered(second=True)
-    started = time.monotonic()
+    started = time.process_time()
     warm = warm_start.find(config, identities=names)
     embedder = loop.train(config, images, _DECODE, warm=warm).embedder
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     encoded = [image for _, image in deliveries.scored]
     embed = tf.function(
         lambda part: embedder(_DECODE(part)[0], training=False),
@@ -129,15 +129,15 @@ def _second(deliveries: Deliveries, config: config_lib.TrainConfig) -> tuple[flo
 
 
 def _rows(found: dict[tuple[str, int], list[tuple[float, float]]], epochs: int) -> list[dict[str, object]]:
-    """mAP of each way, its seconds beside those of all epochs from scratch, and the cheapest that comes near."""
+    """mAP of each way, its CPU seconds beside those of all epochs from scratch, and the least that comes near."""
     means = {key: np.mean(values, axis=0) for key, values in found.items()}
     bar, whole = means["scratch", epochs]
     rows = []
     for (name, count), (score, seconds) in means.items():
         how = "from scratch" if name == "scratch" else "from the first model"
         rows.append(timing.row(f"mAP {how}, {count} epochs", score, "points"))
-        rows.append(timing.row(f"time {how}, {count} epochs", seconds, "s", seconds / whole))
+        rows.append(timing.row(f"time {how}, {count} epochs", seconds, "CPU s", seconds / whole))
     near = [seconds for (name, _), (score, seconds) in means.items() if name == "warm" and score >= bar - NEAR]
     least = min(near) if near else None
     name = f"least time of a warm start within {NEAR} points of {epochs} epochs from scratch"
-    return [*rows, timing.row(name, least, "s", None if least is None else least / whole, target=0.5)]
+    return [*rows, timing.row(name, least, "CPU s", None if least is None else least / whole, target=0.5)]
