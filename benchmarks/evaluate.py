@@ -1,6 +1,10 @@
 """What scoring costs: a Market-1501-sized evaluation, its re-ranking, and a million distractors."""
 
+import functools
+import glob
+import importlib.util
 import multiprocessing
+import os
 import resource
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -8,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from longtail.benchmarks import timing
+from longtail.models import errors
 from longtail.models.metrics import identification
 from longtail.models.metrics import reranking
 from longtail.models.metrics import retrieval
@@ -19,7 +24,9 @@ _PARTS = 8  # of the crowd, between which a busy machine's noise is shared
 _MIB = 1 << 20
 
 
-def run(dim: int, rounds: int, distractors: int, probes: int, sizes: tuple[int, int] = MARKET) -> dict[str, object]:
+def run(
+    dim: int, rounds: int, distractors: int, probes: int, sizes: tuple[int, int] = MARKET, peer: str = ""
+) -> dict[str, object]:
     """Scores made-up embeddings, each work in a process of its own, which tells its peak memory.
 
     Args:
@@ -28,8 +35,13 @@ def run(dim: int, rounds: int, distractors: int, probes: int, sizes: tuple[int, 
       distractors: in the crowd.
       probes: sought among them.
       sizes: queries and gallery images of the evaluation.
+      peer: folder of torchreid's compiled `rank_cy`, which is then timed in turns with the evaluation; "" for none.
+
+    Raises:
+      errors.UsageError: there is no such module in `peer`.
     """
-    rows = [*_ranking(sizes, dim, rounds), *_crowd(distractors, probes, dim)]
+    compared = _compared(_compiled(peer), sizes, dim, rounds) if peer else []
+    rows = [*_ranking(sizes, dim, rounds), *compared, *_crowd(distractors, probes, dim)]
     return {"bench": "evaluate", "machine": timing.machine(), "results": rows}
 
 
@@ -41,10 +53,31 @@ def _ranking(sizes: tuple[int, int], dim: int, rounds: int) -> list[dict[str, ob
         ("evaluation with query expansion", _expand, 1024),
         ("evaluation with re-ranking", _rerank, 1024),
     ):
-        seconds, product, peak = _alone(_time_ranking, work, sizes, dim, rounds)
+        seconds, product, peak = _alone(_time_ranking, work, _multiply, sizes, dim, rounds)
         rows.append(timing.row(f"{name} {of}, beside its matrix product", seconds, "s", seconds / product))
         rows.append(timing.row(f"peak memory: {name}", peak, "MiB", target=limit))
     return rows
+
+
+def _compiled(folder: str) -> str:
+    """Where the compiled module is."""
+    found = glob.glob(os.path.join(glob.escape(folder), "rank_cy*.so"))
+    if not found:
+        raise errors.UsageError(
+            f"--peer: no rank_cy*.so in {folder}; build it there, of torchreid/metrics/rank_cylib/rank_cy.pyx, by "
+            "cythonize -i rank_cy.pyx, for this Python and NumPy"
+        )
+    return found[0]
+
+
+def _compared(module: str, sizes: tuple[int, int], dim: int, rounds: int) -> list[dict[str, object]]:
+    """The same protocol by torchreid, which holds all distances and their order at once."""
+    peer = functools.partial(_evaluate_by_peer, module)
+    seconds, ours, peak = _alone(_time_ranking, peer, _evaluate, sizes, dim, rounds)
+    return [
+        timing.row("torchreid's compiled evaluation, beside this", seconds, "s", seconds / ours, 2.5, at_least=True),
+        timing.row("peak memory: torchreid's evaluation", peak, "MiB"),
+    ]
 
 
 def _crowd(distractors: int, probes: int, dim: int) -> list[dict[str, object]]:
@@ -66,20 +99,17 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MIB
 
 
-def _time_ranking(work: Callable, sizes: tuple[int, int], dim: int, rounds: int) -> tuple[float, float, float]:
+def _time_ranking(
+    work: Callable, beside: Callable, sizes: tuple[int, int], dim: int, rounds: int
+) -> tuple[float, float, float]:
     random = np.random.default_rng(0)
     ids = [random.integers(0, _IDENTITIES, size) for size in sizes]
     cameras = [random.integers(0, _CAMERAS, size) for size in sizes]
     centres = random.normal(size=(_IDENTITIES, dim)).astype(np.float32)
     query, gallery = (centres[each] + 2 * random.normal(size=(len(each), dim)).astype(np.float32) for each in ids)
-    seconds = timing.in_turns(
-        {
-            "whole": lambda: work(query, ids[0], gallery, ids[1], cameras),
-            "product": lambda: _multiply(query, gallery),
-        },
-        rounds,
-    )
-    return float(np.median(seconds["whole"])), float(np.median(seconds["product"])), _peak()
+    data = (query, ids[0], gallery, ids[1], cameras)
+    seconds = timing.in_turns({"work": lambda: work(*data), "beside": lambda: beside(*data)}, rounds)
+    return float(np.median(seconds["work"])), float(np.median(seconds["beside"])), _peak()
 
 
 def _evaluate(query, query_ids, gallery, gallery_ids, cameras, ranking=None) -> None:
@@ -102,7 +132,20 @@ def _rerank(query, query_ids, gallery, gallery_ids, cameras) -> None:
     _evaluate(query, query_ids, gallery, gallery_ids, cameras, reranking.KReciprocal())
 
 
-def _multiply(query: np.ndarray, gallery: np.ndarray, rows: int = 1024) -> None:
+def _evaluate_by_peer(module, query, query_ids, gallery, gallery_ids, cameras) -> None:
+    spec = importlib.util.spec_from_file_location("rank_cy", module)
+    assert spec and spec.loader
+    rank_cy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rank_cy)
+    distances = 1.0 - _unit(query) @ _unit(gallery).T
+    rank_cy.evaluate_cy(distances, query_ids, gallery_ids, *cameras, 50)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _multiply(query: np.ndarray, _ids, gallery: np.ndarray, *_rest, rows: int = 1024) -> None:
     for begin in range(0, len(query), rows):
         query[begin : begin + rows] @ gallery.T
 
@@ -120,7 +163,7 @@ def _time_crowd(distractors: int, probes: int, dim: int) -> tuple[float, float, 
 
     def multiply() -> None:
         for some in crowd():
-            _multiply(some, sought)
+            _multiply(some, None, sought)
 
     seconds = timing.in_turns(
         {

@@ -69,6 +69,8 @@ class Gallery:
       index: FAISS inner-product index of `count` l2-normalised float32 vectors.
       items: row i describes vector i.
       thresholds: the model's, as `longtail.serving.thresholds` reads them; none where it was not calibrated.
+      mapped: what mapping embeddings of a former version cost, as `longtail gallery map` measured it; none where all
+        are the version's own. Items that are mapped still name it as `mapped_from`.
     """
 
     path: str
@@ -78,6 +80,7 @@ class Gallery:
     index: Any
     items: tuple[dict[str, Any], ...]
     thresholds: tuple[dict[str, Any], ...] = ()
+    mapped: dict[str, Any] | None = None
 
     @property
     def dimension(self) -> int:
@@ -182,6 +185,7 @@ def _read_card(path: str) -> dict[str, Any]:
             "dimension": int(card["dimension"]),
             "count": int(card["count"]),
             "thresholds": tuple(card.get("thresholds", ())),  # galleries of former releases have none
+            "mapped": card.get("mapped"),
         }
     except tf.errors.OpError as error:
         raise errors.UsageError(f"{file} cannot be read; is {path} a gallery? Rebuild it") from error
@@ -252,4 +256,5 @@ def load(folder: str) -> Gallery:
         )
     if not items:
         raise errors.UsageError(f"gallery {path} is empty; build it from at least one image")
-    return Gallery(path, version, card["model_name"], card["model_version"], index, items, card["thresholds"])
+    of = (card["model_name"], card["model_version"])
+    return Gallery(path, version, *of, index, items, card["thresholds"], card["mapped"])

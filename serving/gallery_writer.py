@@ -17,6 +17,8 @@ from longtail.models.export import signatures
 from longtail.models.export import versions
 from longtail.serving import gallery as gallery_lib
 
+MAPPED_FROM = "mapped_from"  # of an item whose embedding is a former version's, mapped: that version
+
 
 @dataclasses.dataclass(frozen=True)
 class Content:
@@ -28,6 +30,7 @@ class Content:
       vectors: float32 [N, d], l2-normalised.
       items: N mappings of identity, path, sha256 and camera.
       thresholds: the model's.
+      mapped: see `longtail.serving.gallery.Gallery`.
     """
 
     model_name: str
@@ -35,6 +38,7 @@ class Content:
     vectors: np.ndarray
     items: Sequence[Mapping[str, Any]]
     thresholds: Sequence[Mapping[str, Any]] = ()
+    mapped: Mapping[str, Any] | None = None
 
 
 def content(gallery: gallery_lib.Gallery) -> Content:
@@ -47,11 +51,12 @@ def content(gallery: gallery_lib.Gallery) -> Content:
         vectors = gallery.index.reconstruct_n(0, gallery.count)
     except RuntimeError as error:
         raise errors.UsageError(f"gallery {gallery.path}: its index gives no vectors back; build it anew") from error
-    return Content(gallery.model_name, gallery.model_version, vectors, gallery.items, gallery.thresholds)
+    of = (gallery.model_name, gallery.model_version)
+    return Content(*of, vectors, gallery.items, gallery.thresholds, gallery.mapped)
 
 
 def joined(old: Content, new: Content) -> Content:
-    """Both, the same file of an identity once.
+    """Both, the same file of an identity once: by an embedding of the model's own, where there is one.
 
     Raises:
       UsageError: they are of different models or versions, whose embeddings cannot be compared.
@@ -63,10 +68,17 @@ def joined(old: Content, new: Content) -> Content:
                 f"one gallery is of {name.replace('_', ' ')} {mine}, the other of {theirs}: their embeddings cannot be "
                 "compared; embed the images of one anew with the other's model"
             )
-    there = {_key(item) for item in old.items}
+    own = {_key(item) for item in new.items if MAPPED_FROM not in item}
+    kept = [row for row, item in enumerate(old.items) if MAPPED_FROM not in item or _key(item) not in own]
+    there = {_key(old.items[row]) for row in kept}
     rows = [row for row, item in enumerate(new.items) if _key(item) not in there]
-    vectors = np.concatenate([old.vectors, new.vectors[rows]]) if rows else old.vectors
-    return dataclasses.replace(old, vectors=vectors, items=[*old.items, *(new.items[row] for row in rows)])
+    vectors = np.concatenate([old.vectors[kept], new.vectors[rows]])
+    return _of_items(old, vectors, [*(old.items[row] for row in kept), *(new.items[row] for row in rows)])
+
+
+def _of_items(old: Content, vectors: np.ndarray, items: Sequence[Mapping[str, Any]]) -> Content:
+    mapped = old.mapped if any(MAPPED_FROM in item for item in items) else None
+    return dataclasses.replace(old, vectors=vectors, items=items, mapped=mapped)
 
 
 def _key(item: Mapping[str, Any]) -> tuple[str, str]:
@@ -86,7 +98,7 @@ def without(old: Content, identities: Sequence[str]) -> Content:
     rows = [row for row, item in enumerate(old.items) if item["identity"] not in identities]
     if not rows:
         raise errors.UsageError("nobody would be left in the gallery; delete its folder instead")
-    return dataclasses.replace(old, vectors=old.vectors[rows], items=[old.items[row] for row in rows])
+    return _of_items(old, old.vectors[rows], [old.items[row] for row in rows])
 
 
 def write(folder: str, new: Content) -> str:
@@ -105,6 +117,7 @@ def write(folder: str, new: Content) -> str:
         "dimension": new.vectors.shape[1],
         "count": len(new.items),
         "thresholds": list(new.thresholds),
+        **({"mapped": new.mapped} if new.mapped else {}),
     }
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in new.items)
     try:

@@ -22,6 +22,7 @@ from longtail.pipeline.cli import drift  # noqa: E402
 from longtail.pipeline.cli import evaluate  # noqa: E402
 from longtail.pipeline.cli import export  # noqa: E402
 from longtail.pipeline.cli import gallery  # noqa: E402
+from longtail.pipeline.cli import gallery_map  # noqa: E402, F401 - adds `longtail gallery map`
 from longtail.pipeline.cli import neighbours  # noqa: E402
 from longtail.pipeline.cli import recipe  # noqa: E402
 from longtail.pipeline.cli import rehearse  # noqa: E402

@@ -103,12 +103,15 @@ def evaluate(
     probes: Annotated[int, typer.Option(help="Images sought in it.", min=2)] = 3000,
     queries: Annotated[int, typer.Option(help="Queries of the evaluation.", min=1)] = 3368,
     gallery: Annotated[int, typer.Option(help="Its gallery images.", min=1)] = 15913,
+    peer: Annotated[
+        str, typer.Option(help="Folder of torchreid's compiled rank_cy, to be timed beside it.", metavar="DIR")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure an evaluation of Market-1501's size, its re-ranking and a million distractors, and their peak memory."""
     from longtail.benchmarks import evaluate as benchmark
 
-    _print(benchmark.run(dim, rounds, distractors, probes, (queries, gallery)), as_json)
+    _print(benchmark.run(dim, rounds, distractors, probes, (queries, gallery), peer), as_json)
 
 
 @app.command(name="warm-start")

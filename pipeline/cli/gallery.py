@@ -64,7 +64,6 @@ def build(
     from longtail.pipeline import console
     from longtail.serving import client
     from longtail.serving import gallery_writer
-    from longtail.serving import thresholds
 
     if versions.find(gallery):
         raise errors.UsageError(f"--gallery {gallery}: there is one; longtail gallery add enrols more people")
@@ -77,10 +76,7 @@ def build(
             raise errors.UsageError(
                 f"--model {model} has no version {found.model_version}, which the server answered with"
             )
-        try:
-            found = dataclasses.replace(found, thresholds=thresholds.of_model(folder))
-        except errors.UsageError as error:
-            log.warning("%s", error)
+        found = dataclasses.replace(found, thresholds=thresholds_of(folder))
         path = gallery_writer.write(gallery, found)
     _print(path, found, as_json)
 
@@ -117,7 +113,7 @@ def add(
         new = _embed(connection, data, layout, people.model_version)
         new = dataclasses.replace(new, model_name=people.model_name)
         found = gallery_writer.joined(gallery_writer.content(people), new)
-        if len(found.items) == people.count:
+        if found.items == list(people.items):
             raise errors.UsageError(f"{data}: all its images are in the gallery already; nothing to add")
         path = gallery_writer.write(gallery, found)
     _print(path, found, as_json)
@@ -166,6 +162,17 @@ def list_(gallery: Gallery, as_json: AsJson = False) -> None:
     for name, images in sorted(counts.items()):
         typer.echo(errors.shown(f"{images:6d}  {name}"))
     typer.echo(_line(people.path, people.count, len(counts), people.model_name, people.model_version))
+
+
+def thresholds_of(folder: str) -> list[dict[str, Any]]:
+    """Those of a model's version folder; none, which is said, where it has none that can be read."""
+    from longtail.serving import thresholds
+
+    try:
+        return thresholds.of_model(folder)
+    except errors.UsageError as error:
+        log.warning("%s", error)
+        return []
 
 
 def _embed(

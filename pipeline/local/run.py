@@ -28,6 +28,7 @@ from longtail.pipeline import beam
 from longtail.pipeline import console as console_lib
 from longtail.pipeline import graph
 from longtail.pipeline import recipe as recipe_lib
+from longtail.pipeline.local import leftovers
 from longtail.pipeline.local import outcome
 from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import root_folder
@@ -98,6 +99,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     identity = json.dumps([decides, source, fingerprint, span])
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
     where = places(root, recipe.name)
+    leftovers.clear(root, where)
     record = record_lib.Record(root, run_id, where, span, fingerprint)
     summary_file = os.path.join(root, root_folder.SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one

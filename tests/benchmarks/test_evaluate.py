@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
 import typer.testing
 
+from longtail.benchmarks import evaluate
+from longtail.models import errors
 from longtail.pipeline.cli import bench
 
 SMALL = ["--dim", "8", "--rounds", "1", "--distractors", "200", "--probes", "20", "--queries", "30", "--gallery", "90"]
@@ -23,3 +26,8 @@ def test_json_is_one_object_with_every_time_beside_its_product_and_every_peak():
         "evaluation with re-ranking",
     ]
     assert len(times) == len(peaks) == 4
+
+
+def test_a_peer_that_is_not_compiled_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(errors.UsageError, match="no rank_cy.*cythonize"):
+        evaluate.run(8, 1, 200, 20, (30, 90), peer=str(tmp_path))

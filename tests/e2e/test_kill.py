@@ -8,6 +8,8 @@ import signal
 import subprocess
 
 from longtail.models.training import position
+from longtail.pipeline.local import leftovers
+from longtail.pipeline.local import run
 from tests.e2e import runs
 
 
@@ -48,3 +50,5 @@ def test_a_run_killed_and_then_stopped_while_training_goes_on_from_its_last_epoc
     assert not list((tmp_path / "root" / "checkpoints").iterdir())
     assert {name: summary["seconds"][name] for name in done} == {name: spent[name] for name in done}
     assert summary["seconds"]["Trainer"] > spent["Trainer"]
+    root = str(tmp_path / "root")
+    assert not leftovers.clear(root, run.places(root, summary["recipe"]))

@@ -23,9 +23,9 @@ def work_dir(finished):
 def run(work_dir, monkeypatch, capfd):
     """Runs a span; gives exit status, summary and what was said on standard error."""
 
-    def run_span(number, *more):
+    def run_span(number, *more, root=work_dir / "root"):
         data = f"{work_dir}/data/span-{{SPAN}}"
-        words = ("--recipe", runs.RECIPE, "--data", data, "--root", work_dir / "root", "--span", number, "--json")
+        words = ("--recipe", runs.RECIPE, "--data", data, "--root", root, "--span", number, "--json")
         status = runs.longtail(monkeypatch, "run", *words, *more)
         said = capfd.readouterr()
         return status, json.loads(said.out) if said.out else None, said.err
@@ -72,8 +72,9 @@ def test_first_span_is_accepted_blessed_pushed_and_searchable(work_dir):
     }
 
 
-def test_the_same_span_again_is_answered_by_the_cache_alone(run, work_dir):
-    status, summary, _ = run(1)
+def test_the_same_span_again_is_answered_by_the_cache_alone_by_a_link_to_its_root_too(run, work_dir, tmp_path):
+    (tmp_path / "link").symlink_to(work_dir / "root")
+    status, summary, _ = run(1, root=tmp_path / "link")
     assert status == 0
     assert summary["cached"] == list(summary["seconds"]) and not any(summary["seconds"].values())
     assert len(versions(work_dir)) == 1

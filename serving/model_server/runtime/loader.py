@@ -3,8 +3,10 @@
 import dataclasses
 import logging
 import os
+import sys
 import threading
 import time
+from concurrent import futures
 from typing import Any
 
 import grpc
@@ -21,6 +23,7 @@ from longtail.serving.model_server.runtime import version_states
 
 log = logging.getLogger("longtail")
 _STATE = version_states.STATE
+_NICE = 10  # of 19: a tenth of the weight of a thread that answers requests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,21 @@ def check_folder(folder: str) -> None:
     if below:
         raise errors.UsageError(f"model {folder} is a folder of models, not of versions; serve one: {', '.join(below)}")
     raise errors.UsageError(f"model {folder} has no version folder (1, 2, ...) in it; export or push a model first")
+
+
+def _give_way() -> None:
+    """Lets this thread, from now on, have the processor where no other thread of the server asks for it.
+
+    TensorFlow works for seconds at preparing a graph, during which requests would wait for a core.
+    """
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def _load_aside(*what: Any) -> servable_lib.Servable:
+    """As `_load`, in a thread that gives way; its own, since no thread can take its priority back."""
+    with futures.ThreadPoolExecutor(1, "load", _give_way) as aside:
+        return aside.submit(_load, *what).result()
 
 
 def _load(name: str, version: int, path: str, options: Options) -> servable_lib.Servable:
@@ -221,7 +239,7 @@ class ModelSource:
                 return False
         self._states.set(version_states.VersionState(version, _STATE.LOADING))
         try:
-            self._loaded[version] = _load(self.name, version, path, self._options)
+            self._loaded[version] = _load_aside(self.name, version, path, self._options)
         except Exception as error:  # a model folder may be broken in any way; whichever, the old version serves on
             code, line = request_errors.told(error)
             line = line if path in line else f"{line} (loading {path})"  # TensorFlow names a file now and then only

@@ -1,6 +1,10 @@
 """The latest version that loads serves; what does not load is told and changes nothing."""
 
+import logging
+import os
 import shutil
+import sys
+import threading
 import time
 
 import grpc
@@ -47,6 +51,26 @@ def test_a_pushed_version_takes_over_and_the_old_one_ends(source, model_folder):
     source.poll()
     assert source.get().version == 3
     assert states(source) == {3: STATE.AVAILABLE, 1: STATE.END}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_a_version_is_loaded_in_a_thread_that_gives_way_to_requests_and_no_other_does(model_folder, caplog):
+    def of_this_thread():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    class Priorities(logging.Handler):
+        def emit(self, record):
+            found[record.getMessage().split(" is loaded")[0]] = of_this_thread()
+
+    caplog.set_level(logging.INFO, "longtail")
+    found, before, handler = {}, of_this_thread(), Priorities()
+    log = logging.getLogger("longtail")
+    log.addHandler(handler)
+    try:
+        loader.ModelSource("tiny", str(model_folder)).poll()
+    finally:
+        log.removeHandler(handler)
+    assert found["model tiny version 1"] > before == of_this_thread()
 
 
 def test_a_version_below_the_serving_one_is_not_loaded(source, model_folder):
