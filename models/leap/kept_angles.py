@@ -40,7 +40,7 @@ def take(memory: angle_memory.AngleMemory) -> Kept:
     ...     _ = memory(tf.constant([feature]), labels=tf.constant([0]))
     >>> kept = kept_angles.take(memory)
     >>> kept.counts, (kept.angles / np.pi).round(2)
-    (array([2, 0]), array([0.5 , 0.53], dtype=float32))
+    (array([2, 0]), array([0.5 , 0.54], dtype=float32))
     """
     sizes, seen = memory.counts * memory.images_kept, memory.seen.numpy()
     counts = np.minimum(seen, sizes)
