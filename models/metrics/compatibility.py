@@ -4,8 +4,8 @@ A gallery that is too large to be embedded anew in one go can serve under a new 
 long as the loss is known and small.
 """
 
+import dataclasses
 import hashlib
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ RIDGE = 1e-3
 _ROWS = 1024  # compared at once with all others
 
 
-class Loss(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Loss:
     """What a new model's queries lose against mapped old embeddings, at the threshold of the new model alone.
 
     `fmr` is the false match rate that `threshold` was measured for, on the new model's embeddings of `identities` that

@@ -34,6 +34,7 @@ from longtail.pipeline.cli import submit  # noqa: E402
 from longtail.pipeline.cli import tf_serving_flags  # noqa: E402
 from longtail.pipeline.cli import transfer  # noqa: E402
 from longtail.pipeline.cli import verify  # noqa: E402
+from longtail.pipeline.cli import watch  # noqa: E402
 
 app = typer.Typer(
     name="longtail",
@@ -61,6 +62,7 @@ def _options(
 
 app.command()(run.run)
 app.command("try")(run.smoke_test)
+app.command()(watch.watch)
 app.command()(drift.drift)
 app.command()(report.report)
 app.command()(study.study)

@@ -1,5 +1,6 @@
 """`longtail gallery map`: a gallery under a newer model without its images, its embeddings mapped at a stated loss."""
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ def map_(
             vectors,
             [{**item, gallery_writer.MAPPED_FROM: people.model_version} for item in people.items],
             gallery_cli.thresholds_of(folders[1]),
-            {"from": people.model_version, **loss._asdict()},
+            {"from": people.model_version, **dataclasses.asdict(loss)},
         )
         path = gallery_writer.write(gallery, found)
     if as_json:

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +16,13 @@ from longtail.models import errors
 REGISTRY = "registry"  # folder of a root: below it a folder for each recipe, with what its drift gate keeps
 ARTIFACTS = "artifacts"  # folder of a root: what the steps of its runs made
 STORE = "metadata.sqlite"  # of a root: ML Metadata's, which says what `ARTIFACTS` holds
+LOCK_FILE, WATCH_LOCK_FILE = ".lock", ".watch.lock"  # of a root: held by the run, and by the watch, at work there
 RECORDS = "records"  # folder of a root: what each run pinned and has spent, by its id
 SUMMARY_FILE = "summary.json"
 RUN_FILE = "run.json"  # what the last run was told, and why it stopped if it did
 REPORT_FILE = "report.html"
+
+BUSY = "another run is at work there"  # what a second run in a root is told
 
 _GLOB = re.compile(r"[*?\[\\]")
 _FULL = re.compile("No space left on device|database or disk is full|Disk quota exceeded|File too large")
@@ -32,27 +36,7 @@ def hold(root: str) -> Iterator[None]:
       errors.UsageError: the root cannot be written, or searched for files, or another run holds it.
       errors.WorkError: its metadata store is damaged, or its disk becomes full while it is held.
     """
-    if "://" in root:
-        raise errors.UsageError(f"--root {root}: a run on this machine keeps its root in a local folder")
-    if found := _GLOB.search(os.path.abspath(root)):
-        raise errors.UsageError(
-            f"--root {root}: its path has a {found.group()!r}, which searches for files would take for a pattern; "
-            "choose another folder"
-        )
-    try:
-        os.makedirs(root, exist_ok=True)
-        file = open(os.path.join(root, ".lock"), "w", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise errors.UsageError(
-            f"--root {root}: cannot be written ({error.strerror}); choose a folder of yours"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise errors.UsageError(
-                f"--root {root}: another run is at work there; wait for it or choose another root"
-            ) from error
+    with _locked(root, LOCK_FILE, f"{BUSY}; wait for it or choose another root"):
         check_store(root)
         try:
             yield
@@ -64,6 +48,52 @@ def hold(root: str) -> Iterator[None]:
                 f"--root {root}: cannot be written any more ({full.group()}); make room on its disk, then the same "
                 "command goes on"
             ) from error
+
+
+@contextlib.contextmanager
+def hold_watch(root: str) -> Iterator[None]:
+    """Keeps a second watch out of a root, whose runs hold it by themselves; the lock goes with the process.
+
+    Raises:
+      errors.UsageError: the root cannot be written, or searched for files, or another watch holds it.
+    """
+    with _locked(root, WATCH_LOCK_FILE, "another watch is at work there; stop it or choose another root"):
+        yield
+
+
+def wait_for(root: str, say: Callable[[], None]) -> None:
+    """Waits until no run is at work in a root, which is there; `say` is called where one is."""
+    with open(os.path.join(root, LOCK_FILE), "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say()
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def _locked(root: str, name: str, held: str) -> Iterator[None]:
+    """Holds a file of a root, which is made if need be."""
+    if "://" in root:
+        raise errors.UsageError(f"--root {root}: a run on this machine keeps its root in a local folder")
+    if found := _GLOB.search(os.path.abspath(root)):
+        raise errors.UsageError(
+            f"--root {root}: its path has a {found.group()!r}, which searches for files would take for a pattern; "
+            "choose another folder"
+        )
+    try:
+        os.makedirs(root, exist_ok=True)
+        file = open(os.path.join(root, name), "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise errors.UsageError(
+            f"--root {root}: cannot be written ({error.strerror}); choose a folder of yours"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.UsageError(f"--root {root}: {held}") from error
+        yield
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -101,9 +101,9 @@ class Api:
             request.headers["Authorization"] = f"Bearer {self.options.token}"
         return request
 
-    def page(self, run_id: str) -> str:
-        """Where a person sees a run."""
-        return f"{self._base}/#/runs/details/{run_id}"
+    def page(self, run_id: str, kind: str = "runs") -> str:
+        """Where a person sees a run, or, with `kind` "recurringrun", a recurring one."""
+        return f"{self._base}/#/{kind}/details/{run_id}"
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Reads; tried again while the server is busy, broken or gone."""

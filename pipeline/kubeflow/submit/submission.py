@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from longtail.models import errors
@@ -79,35 +80,39 @@ def submit(api: kfp_api.Api, asked: Submission) -> tuple[dict[str, Any], bool]:
     Raises:
       errors.WorkError: the server refuses or cannot be reached, or has another run of that name.
     """
-    experiment = _experiment(api, asked)
+    listed = experiment(api, asked)
 
     def look() -> dict[str, Any] | None:
-        found = api.find("/runs", "runs", "display_name", asked.run, experiment_id=experiment)
+        found = api.find("/runs", "runs", "display_name", asked.run, experiment_id=listed)
         return found[0] if found else None
 
-    found = look()
+    found, made = look(), False
     if found is None:
-        found, made = _start(api, asked, experiment, look)
-        if made:
-            return found, True
-    _check_same(api, asked, found)
-    return found, False
+        found, made = api.create(look, "/runs", json=described(api, asked, listed))
+    if not made:
+        check_same(api, asked, found)
+    return found, made
 
 
-def _start(
-    api: kfp_api.Api, asked: Submission, experiment: str, look: Callable[[], dict[str, Any] | None]
-) -> tuple[dict[str, Any], bool]:
+def described(api: kfp_api.Api, asked: Submission, listed: str) -> dict[str, Any]:
+    """A run as the API takes it; its file is sent where it is not there.
+
+    Args:
+      api: the server.
+      asked: what is to run.
+      listed: id of the experiment.
+    """
     pipeline = _pipeline(api, asked)
-    run = {
+    return {
         "display_name": asked.run,
-        "experiment_id": experiment,
+        "experiment_id": listed,
         "pipeline_version_reference": {"pipeline_id": pipeline, "pipeline_version_id": _version(api, asked, pipeline)},
         "runtime_config": {"parameters": asked.parameters, **_only({"pipeline_root": asked.root})},
     }
-    return api.create(look, "/runs", json=run)
 
 
-def _experiment(api: kfp_api.Api, asked: Submission) -> str:
+def experiment(api: kfp_api.Api, asked: Submission) -> str:
+    """The id of what a run is listed under, made where there is none."""
     where = _only({"namespace": asked.namespace})
 
     def look() -> dict[str, Any] | None:
@@ -143,20 +148,34 @@ def _version(api: kfp_api.Api, asked: Submission, pipeline: str) -> str:
     return made["pipeline_version_id"]
 
 
-def _check_same(api: kfp_api.Api, asked: Submission, run: dict[str, Any]) -> None:
-    """A run of the same name must be the same run: the same file with the same parameters."""
+def check_same(
+    api: kfp_api.Api, asked: Submission, run: dict[str, Any], kind: str = "run", other: Sequence[str] = ()
+) -> None:
+    """A run of the same name must be the same run: the same file with the same parameters.
+
+    Args:
+      api: the server.
+      asked: what is to run.
+      run: what is there.
+      kind: what it is called.
+      other: what else differs.
+
+    Raises:
+      errors.WorkError: anything differs.
+    """
     there = run.get("runtime_config", {}).get("parameters", {})
     differ = sorted(
         key for key in {*there, *asked.parameters} if there.get(key, _NONE) != asked.parameters.get(key, _NONE)
     )
-    what = f"other parameters ({', '.join(differ)})" if differ else ""
+    what = [*other, f"other parameters ({', '.join(differ)})"] if differ else list(other)
     reference = run.get("pipeline_version_reference", {})
     ids = reference.get("pipeline_id"), reference.get("pipeline_version_id")
     if not all(ids) or _name(api.get("/pipelines/{}/versions/{}".format(*ids))) != asked.version:
-        what = f"another pipeline file{' and ' if what else ''}{what}"
+        what.insert(0, "another pipeline file")
     if what:
         raise errors.WorkError(
-            f"experiment {asked.experiment} has a run named {asked.run} already, with {what}; name this one with --run"
+            f"experiment {asked.experiment} has a {kind} named {asked.run} already, with {' and '.join(what)}; "
+            "name this one with --run"
         )
 
 

@@ -20,6 +20,8 @@ API = "/pipeline/apis/v2beta1"
 _LISTING = {"page_token", "page_size", "sort_by", "filter", "namespace"}
 # What backend/api/v2beta1/swagger/kfp_api_single_file.swagger.json allows: query keys and, for a POST, fields of the
 # body that are no outputs.
+_RUN = {"display_name", "description", "experiment_id", "pipeline_version_reference", "runtime_config"}
+_RECURRING = _RUN | {"max_concurrency", "mode", "no_catchup", "service_account", "trigger"}
 ROUTES = {
     ("GET", "/experiments"): (_LISTING, ()),
     ("POST", "/experiments"): ((), {"display_name", "description", "namespace"}),
@@ -30,10 +32,9 @@ ROUTES = {
     ("GET", "/pipelines/{}/versions/{}"): ((), ()),
     ("GET", "/runs"): (_LISTING | {"experiment_id"}, ()),
     ("GET", "/runs/{}"): ({"experiment_id"}, ()),
-    ("POST", "/runs"): (
-        {"experiment_id"},
-        {"display_name", "description", "experiment_id", "pipeline_version_reference", "runtime_config"},
-    ),
+    ("POST", "/runs"): ({"experiment_id"}, _RUN),
+    ("GET", "/recurringruns"): (_LISTING | {"experiment_id"}, ()),
+    ("POST", "/recurringruns"): ((), _RECURRING),
 }
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
 
@@ -64,7 +65,7 @@ class Kfp:
         self.token = token
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
-        self.stored = {kind: {} for kind in ("experiments", "pipelines", "pipeline_versions", "runs")}
+        self.stored: dict[str, dict[str, dict]] = collections.defaultdict(dict)
         self.uploads: dict[str, bytes] = {}
         self.states = collections.deque()
         self.page_size = 100
@@ -109,6 +110,16 @@ class Kfp:
         more = {"next_page_token": str(start + size)} if start + size < len(rows) else {}
         return {kind: rows[start : start + size], "total_size": len(rows), **more}
 
+    def recur(self, body):
+        """As `toModelJob` of the real one: how many at a time, whether it is on, and a cron with a field of seconds."""
+        self.one("experiments", body["experiment_id"])
+        self.one("pipeline_versions", body["pipeline_version_reference"]["pipeline_version_id"])
+        if not 1 <= int(body["max_concurrency"]) <= 10 or body["mode"] not in ("ENABLE", "DISABLE"):
+            raise Refused(400, "Max concurrency must be at least 1 and at most 10, and the mode known")
+        if len(body["trigger"]["cron_schedule"]["cron"].split()) not in (5, 6):
+            raise Refused(400, "Schedule cron is not a supported format")
+        return self.add("recurringRuns", "recurring_run_id", {**body, "status": "ENABLED"}, ())
+
     def answer(self, method, route, keys, query, body, files):
         def in_namespace(row):
             return row.get("namespace", "") == query.get("namespace", "")
@@ -138,6 +149,10 @@ class Kfp:
             self.one("experiments", body["experiment_id"])
             self.one("pipeline_versions", body["pipeline_version_reference"]["pipeline_version_id"])
             return self.add("runs", "run_id", {**body, "state": "PENDING"}, ())
+        if (method, route) == ("GET", "/recurringruns"):
+            return self.page("recurringRuns", query, lambda row: row["experiment_id"] == query["experiment_id"])
+        if (method, route) == ("POST", "/recurringruns"):
+            return self.recur(body)
         run = self.one("runs", keys[0])
         if self.states:
             run.update(self.states.popleft())

@@ -6,74 +6,24 @@ import ssl
 import pytest
 import trustme
 import yaml
-from typer import testing
 
 from longtail.models import errors
-from longtail.pipeline.cli import app as cli
 from longtail.pipeline.kubeflow.submit import kfp_api
 from longtail.pipeline.kubeflow.submit import submission
+from tests.pipeline.kubeflow.submit import conftest
 from tests.pipeline.kubeflow.submit import kfp_server
-
-TOKEN = "a.token-of_mine"
-SPEC = {
-    "pipelineInfo": {"name": "glyphs"},
-    "schemaVersion": "2.1.0",
-    "defaultPipelineRoot": "gs://b/longtail",
-    "deploymentSpec": {"executors": {"exec-one": {"container": {"image": "longtail:1", "command": ["true"]}}}},
-    "components": {"comp-one": {"executorLabel": "exec-one"}},
-    "root": {
-        "dag": {"tasks": {"one": {"taskInfo": {"name": "one"}, "componentRef": {"name": "comp-one"}}}},
-        "inputDefinitions": {
-            "parameters": {
-                "data": {"parameterType": "STRING"},
-                "span": {"parameterType": "NUMBER_INTEGER", "defaultValue": 1},
-                "rate": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.1},
-                "mirror": {"parameterType": "BOOLEAN", "defaultValue": False},
-                "image": {"parameterType": "LIST", "defaultValue": []},
-            }
-        },
-    },
-}
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(SPEC))
-    return str(path)
-
-
-@pytest.fixture
-def kfp():
-    return kfp_server.Kfp(TOKEN)
-
-
-@pytest.fixture
-def server(kfp):
-    with kfp_server.Server(kfp) as running:
-        yield running
 
 
 @pytest.fixture
 def send(server, file):
     """Submits as the command does, with pauses a test can wait for."""
 
-    def sent(run="first", token=TOKEN, path=file, **given):
+    def sent(run="first", token=conftest.TOKEN, path=file, **given):
         asked = submission.prepare(path, "mine", run, {"data": "gs://b/images", **given})
         with kfp_api.Api(kfp_api.Options(server.address, token, pause_s=0.001)) as api:
             return submission.submit(api, asked)
 
     return sent
-
-
-@pytest.fixture
-def command(file, monkeypatch):
-    monkeypatch.setenv(kfp_api.TOKEN_VARIABLE, TOKEN)
-
-    def run(*words, parameters=("--param", "data=gs://b/images")):
-        return testing.CliRunner().invoke(cli.app, ["submit", file, *parameters, *words], catch_exceptions=True)
-
-    return run
 
 
 def test_a_run_of_the_uploaded_file_is_started(kfp, send, file):
@@ -110,7 +60,7 @@ def test_another_run_of_the_same_file_uploads_nothing(kfp, send):
 def test_a_changed_file_is_another_version_of_the_same_pipeline(kfp, send, tmp_path):
     send("first")
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump({**SPEC, "sdkVersion": "next"}))
+    other.write_text(yaml.safe_dump({**conftest.SPEC, "sdkVersion": "next"}))
     send("second", path=str(other))
     assert len(kfp.stored["pipelines"]) == 1 and len(kfp.stored["pipeline_versions"]) == 2
 
@@ -130,7 +80,7 @@ def test_a_run_of_that_name_with_other_parameters_is_an_error(kfp, send):
 def test_a_run_of_that_name_of_another_file_is_an_error(kfp, send, tmp_path):
     send()
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump({**SPEC, "sdkVersion": "next"}))
+    other.write_text(yaml.safe_dump({**conftest.SPEC, "sdkVersion": "next"}))
     with pytest.raises(errors.WorkError, match="already, with another pipeline file; name this"):
         send(path=str(other))
 
@@ -181,7 +131,7 @@ def test_a_conflict_with_one_who_was_quicker_takes_theirs(kfp, send):
         return made if len(looked) > 1 else None
 
     asked = {"json": {"display_name": "mine"}}
-    with kfp_server.Server(kfp) as other, kfp_api.Api(kfp_api.Options(other.address, TOKEN)) as api:
+    with kfp_server.Server(kfp) as other, kfp_api.Api(kfp_api.Options(other.address, conftest.TOKEN)) as api:
         assert api.create(look, "/experiments", **asked) == (made, False)
 
 
