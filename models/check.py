@@ -12,6 +12,7 @@ from longtail.models import heads
 from longtail.models import losses
 from longtail.models import schedules
 from longtail.models import settings
+from longtail.models.export import starts
 
 _LARGEST_SIDE = 4096
 # What `small_classes.factors` plays through in a second or two.
@@ -38,6 +39,12 @@ class _Image:
         return "" if fits else f" must be {self}, not {list(value)}"
 
 
+def _least_epochs(training: config_lib.Training) -> int:
+    """Passes over the images, where it may start from a model the fewer ones."""
+    warm = training.warm_epochs if training.start_from != config_lib.SCRATCH else 0
+    return min(training.epochs, warm or training.epochs)
+
+
 # What the names in code, or other settings, decide; of a `TrainConfig` or whatever else has its sections.
 RULES: settings.Rules = {
     "model.backbone": lambda config: settings.Choice(tuple(backbones.BACKBONES)),
@@ -50,7 +57,7 @@ RULES: settings.Rules = {
     "training.optimizer": lambda config: settings.Choice(tuple(schedules.OPTIMIZERS)),
     "training.schedule": lambda config: settings.Choice(tuple(schedules.SCHEDULES)),
     "training.warmup_epochs": lambda config: settings.Number(
-        0, config.training.epochs, without=(config.training.epochs,)
+        0, _least_epochs(config.training), without=(_least_epochs(config.training),)
     ),
 }
 
@@ -78,6 +85,8 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
         raise errors.UsageError(
             f"model.weights: no file {model.weights}; give a Keras weights file or leave it empty"
         )
+    if files and training.start_from not in (config_lib.SCRATCH, config_lib.BLESSED):
+        starts.check(training.start_from, model)
     head.check_options(config.head.margin, head.read_options(config.head.options))
     _check_cloud(config.leap, config.head.name)
     _check_filter(config)

@@ -15,6 +15,8 @@ MAX_PIXELS = 33_177_600  # 7680 x 4320
 # A constant width on some classes, whatever the memory says: controls of what LEAP's widths are worth.
 NOISES = ("noise_all", "noise_tail", "noise_head")
 CLOUDS = ("vanilla", "full", *NOISES, "directional")
+# Where a training begins, if not with a model by its folder.
+SCRATCH, BLESSED = "scratch", "blessed"
 # Feature transfer, and what it is compared with: its steps without transferred features, with features moved along
 # random directions, and the classifier alone trained again on balanced batches.
 TRANSFERS = ("transfer", "untransferred", "random", "crt")
@@ -114,6 +116,12 @@ class Training:
     """The optimisation."""
 
     epochs: int = settings.number(24, 1, LARGE, "passes over the images")
+    start_from: str = settings.setting(
+        SCRATCH,
+        settings.Text("scratch, blessed or the folder of a model", r"(?s:.+)"),
+        "scratch, the last blessed model, or an exported one by its folder",
+    )
+    warm_epochs: int = settings.number(0, 0, LARGE, "epochs where it starts from a model; 0: as many as epochs")
     batch: int = settings.number(128, 2, 2**20, "images a step")
     images_per_class: int = settings.setting(0, None, "K: batches of groups of K images of one identity; 0: of any")
     held_out: int = settings.number(0, 0, LARGE, "images of each head identity that are only asked about, closed-set")

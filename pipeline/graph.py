@@ -23,6 +23,7 @@ from longtail.components.serving_skew import component as serving_skew
 from longtail.components.span_sampler import component as span_sampler
 from longtail.components.span_window import component as span_window
 from longtail.components.trainer import component as trainer
+from longtail.models import config
 from longtail.pipeline import recipe as recipe_lib
 
 # Steps that read or write folders which are no inputs of theirs: no cache but one that pins those may answer for them.
@@ -64,6 +65,7 @@ class Span:
       delivery: another number pushes the same model again.
       request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
       request_listing: of its files, part of the cache key.
+      start: digest of the model whose folder `training.start_from` names, part of the cache key; "" for none.
     """
 
     source: str
@@ -77,6 +79,7 @@ class Span:
     delivery: int = 0
     request_log: str = ""
     request_listing: str = ""
+    start: str = ""
 
 
 def pipeline_name(recipe_name: str) -> str:
@@ -124,13 +127,15 @@ def build(recipe: recipe_lib.Recipe, places: Places, span: Span, model_name: str
         materialize=False,
         disable_statistics=True,
     )
+    starts_blessed = recipe.training.start_from == config.BLESSED
     trained = trainer.Trainer(
         examples=rebalanced.outputs["rebalanced_examples"],
         census=rebalanced.outputs["census"],
         transform_graph=transform.outputs["transform_graph"],
         config=recipe.train_config(),
         checkpoints=places.checkpoints,
-        card=json.dumps({"recipe": recipe.name}),
+        card=json.dumps({"recipe": recipe.name, **({"start_digest": span.start} if span.start else {})}),
+        base_model=baseline.outputs["baseline_model"] if starts_blessed else None,
     )
     model = trained.outputs["model"]
     delivered = _delivery(recipe, places, span, window, model, baseline.outputs["baseline_model"], model_name)

@@ -44,6 +44,7 @@ class Trainer(base_component.BaseComponent):
         config: config_lib.TrainConfig,
         checkpoints: str,
         card: str = "{}",
+        base_model: channel.BaseChannel | None = None,
     ):
         """Makes the component.
 
@@ -54,6 +55,8 @@ class Trainer(base_component.BaseComponent):
           config: the settings; a runtime parameter in place of a value leaves it open until a run starts.
           checkpoints: folder where a killed training finds its last epoch.
           card: JSON object written beside the model; the span of `examples` joins it.
+          base_model: BaselineFinder's, for `training.start_from: blessed`; where its custom property
+            `found` is 0 there is none, and the training begins from scratch.
         """
         text, left_open = _split(config)
         train_only = [features.TRAIN_SPLIT]
@@ -61,6 +64,7 @@ class Trainer(base_component.BaseComponent):
             examples=examples,
             census=census,
             transform_graph=transform_graph,
+            base_model=base_model,
             run_fn="longtail.models.training.loop.run_fn",
             train_args=trainer_pb2.TrainArgs(splits=train_only),
             eval_args=trainer_pb2.EvalArgs(splits=train_only),

@@ -3,7 +3,9 @@
 import json
 import os
 import tempfile
+import types
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -80,6 +82,7 @@ def export(
     path: str,
     card: dict[str, Any] | None = None,
     warmup_batches: tuple[int, ...] = (1, 16),
+    beside: Mapping[str, bytes] = types.MappingProxyType({}),
 ) -> str:
     """Exports `embedder` as a SavedModel at `path`, which appears complete, by rename.
 
@@ -92,6 +95,7 @@ def export(
       path: folder to make; it must not exist.
       card: what to say of the model beside it (JSON-serialisable).
       warmup_batches: batch sizes a server runs before it takes requests.
+      beside: further files, by their paths in the folder; no server reads them.
 
     Returns:
       `path`.
@@ -113,6 +117,9 @@ def export(
         freeze.freeze(half)
         _write_warmup(os.path.join(half, signatures.WARMUP_FILE), image_shape, warmup_batches)
         _write_weights(embedder, os.path.join(half, signatures.WEIGHTS_FILE))
+        for name, content in beside.items():
+            with tf.io.gfile.GFile(os.path.join(half, name), "wb") as file:
+                file.write(content)
         with tf.io.gfile.GFile(os.path.join(half, signatures.MODEL_CARD_FILE), "w") as file:
             file.write(json.dumps(described, indent=1, sort_keys=True))
     except BaseException:

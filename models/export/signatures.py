@@ -21,6 +21,7 @@ STATUS_MEANING = {
 # -- files in a version folder of a model
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 WEIGHTS_FILE = "assets.extra/embedder.weights.h5"  # Keras', of the embedder that the graph was frozen from
+CLASSES_FILE = "assets.extra/classes.npz"  # what a later training can go on from beside them, by identity
 MODEL_CARD_FILE = "assets.extra/longtail.json"
 THRESHOLDS_FILE = "assets.extra/thresholds.json"  # similarities from which two images are one identity's
 

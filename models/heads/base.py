@@ -214,6 +214,10 @@ class Head(tf.keras.layers.Layer):
         """How many prototypes there are: C, unless a class has several."""
         return self.classes
 
+    def class_weights(self) -> dict[str, tf.Variable]:
+        """Weights [..., C k] of which each class has columns of its own: a later training takes them over by name."""
+        return {"prototypes": self.prototypes}
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -44,6 +44,9 @@ class Softmax(base.Head):
         trained = bool(self.options["bias"])
         self.bias = self.add_weight("bias", shape=[self.classes], initializer="zeros", trainable=trained)
 
+    def class_weights(self):
+        return {**super().class_weights(), "bias": self.bias}
+
     def call(self, inputs, training=False):
         features, _ = inputs
         return tf.matmul(tf.cast(features, tf.float32), self.prototypes) + self.bias
@@ -244,6 +247,9 @@ class Triplet(base.Head):
 
     def build(self, input_shape):
         tf.keras.layers.Layer.build(self, input_shape)
+
+    def class_weights(self):
+        return {}
 
     def prototype_lengths(self):
         return None

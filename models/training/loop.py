@@ -22,6 +22,7 @@ from longtail.models import losses
 from longtail.models import schedules
 from longtail.models import settings
 from longtail.models.export import saved_model
+from longtail.models.export import signatures
 from longtail.models.feature_transfer import alternation
 from longtail.models.feature_transfer import stages as stages_lib
 from longtail.models.feature_transfer import statistics
@@ -31,6 +32,7 @@ from longtail.models.training import checkpoints as checkpoints_lib
 from longtail.models.training import classifier as classifier_lib
 from longtail.models.training import data as training_data
 from longtail.models.training import tail_health
+from longtail.models.training import warm_start
 from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
@@ -46,6 +48,7 @@ def train(
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     strategy: tf.distribute.Strategy | None = None,
     board: str | None = None,
+    warm: warm_start.WarmStart | None = None,
 ) -> classifier_lib.Classifier:
     """Trains a classifier; goes on from the last epoch saved in `checkpoints`.
 
@@ -57,30 +60,32 @@ def train(
       callbacks: more Keras callbacks.
       strategy: where to train; None for the default.
       board: folder for TensorBoard's event files, or None to write none.
+      warm: what it goes on from; None for what `config.training.start_from` names, if that is a folder.
 
     Returns:
       The trained classifier.
 
     Raises:
-      errors.UsageError: a setting out of range.
-      errors.WorkError: unreadable images, a checkpoint that is damaged or of another model.
+      errors.UsageError: a setting out of range, a model that it cannot start from.
+      errors.WorkError: unreadable images, a checkpoint or a start that is damaged or of another model.
       errors.Diverged: a loss or weights that are not finite.
     """
     check.check(config)
-    training = config.training
-    tf.keras.utils.set_random_seed(training.seed)
-    tf.keras.mixed_precision.set_global_policy(training.precision)
+    warm = warm or warm_start.find(config)
+    config = warm.config if warm else config
+    tf.keras.utils.set_random_seed(config.training.seed)
+    tf.keras.mixed_precision.set_global_policy(config.training.precision)
     try:
-        return _fit(config, data, preprocess, checkpoints, list(callbacks), strategy, board)
+        return _fit(config, warm, data, preprocess, checkpoints, list(callbacks), strategy, board)
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
 
 
-def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> classifier_lib.Classifier:
+def _fit(config, warm, data, preprocess, checkpoints, callbacks, strategy, board) -> classifier_lib.Classifier:
     training, transfer = config.training, config.transfer
     strategy = strategy or tf.distribute.get_strategy()
     batch, steps = training_data.steps(data, training)
-    _check_plan(config, data.counts, strategy.num_replicas_in_sync, batch)
+    _check_plan(config, warm, data.counts, strategy.num_replicas_in_sync, batch)
     _say_steps(steps * training.epochs + transfer.steps * transfer.phases, steps, batch)
     classifier = _compiled(config, data, strategy, steps)
     stages = stages_lib.Stages(classifier, config, classifier.loss) if transfer.phases else None
@@ -92,6 +97,8 @@ def _fit(config, data, preprocess, checkpoints, callbacks, strategy, board) -> c
         done, savers = restored
         if done:
             log.info("going on after epoch %d of %d", done, config.epochs)
+        elif warm:
+            warm.carry(classifier, data, preprocess)
         images = alternation.Images(config, data, preprocess)
         precise = [alternation.PreciseBatchNorm(classifier, images)] if stages else []
         if done < training.epochs:
@@ -117,7 +124,7 @@ def _compiled(config, data, strategy, steps) -> classifier_lib.Classifier:
     return classifier
 
 
-def _check_plan(config: config_lib.TrainConfig, counts: np.ndarray, devices: int, batch: int) -> None:
+def _check_plan(config: config_lib.TrainConfig, warm, counts: np.ndarray, devices: int, batch: int) -> None:
     """Refuses what such classes, or so many devices with such a batch, cannot do; says what would have no effect."""
     leap, loss, epochs = config.leap, config.loss, config.training.epochs
     if leap.variant != "none" and leap.start_epoch >= epochs:
@@ -127,7 +134,7 @@ def _check_plan(config: config_lib.TrainConfig, counts: np.ndarray, devices: int
             epochs,
         )
     model = config.model
-    if backbones.BACKBONES[model.backbone].takes_weights and not model.weights:
+    if backbones.BACKBONES[model.backbone].takes_weights and not model.weights and not warm:
         log.warning(
             "model.weights is empty: %s learns from random weights; the papers' re-ID figures are of one trained on "
             "ImageNet",
@@ -174,9 +181,9 @@ def _one_line() -> Iterator[None]:
         ) from error
 
 
-def _digest(config: str, data: training_data.TrainingSet) -> str:
-    """Names a training by its settings and its data, image by image: O(encoded bytes)."""
-    digest = hashlib.sha256(config.encode())
+def _digest(config: str, data: training_data.TrainingSet, start: str = "") -> str:
+    """Names a training by its settings, the digest of its start and its data, image by image: O(encoded bytes)."""
+    digest = hashlib.sha256(config.encode() + start.encode())
     digest.update(data.class_ids.tobytes())
     digest.update(data.counts.tobytes())
     for image in data.encoded:
@@ -204,7 +211,8 @@ def run_fn(fn_args: Any) -> None:
 
     `fn_args.custom_config` holds `config` (a `config_lib.TrainConfig` as JSON text), `card` (JSON text) and
     `checkpoints`, a folder that outlives the execution: a killed run finds its last epoch there, under a name made
-    of the settings and the data. `fn_args.census_path` is the rebalancer's census. Where TF_CONFIG names several
+    of the settings, the data and the start. `fn_args.census_path` is the rebalancer's census, `fn_args.base_model`
+    the folder of the last blessed model, empty where there is none. Where TF_CONFIG names several
     workers, each runs this with the same arguments.
     """
     import tensorflow_transform as tft  # a heavy import, and only TFX comes this way
@@ -217,13 +225,14 @@ def run_fn(fn_args: Any) -> None:
     data, _ = training_data.hold_out(training_data.read_training_set(fn_args.train_files, census), config)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
-    digest = _digest(custom["config"], data)
+    names = [entry["identity"] for entry in census["classes"]]
+    warm = warm_start.find(config, fn_args.base_model or "", names)
+    digest = _digest(custom["config"], data, warm.start.digest if warm else "")
     checkpoints = os.path.join(custom["checkpoints"], digest)
     log.info("%d images of %d classes", len(data.encoded), len(data.counts))
     card = {**json.loads(custom.get("card", "{}")), "training": digest}
     places = (checkpoints, fn_args.serving_model_dir)
-    names = [entry["identity"] for entry in census["classes"]]
-    train_and_export(config, data, preprocess, *places, strategy, card, fn_args.model_run_dir, names)
+    train_and_export(config, data, preprocess, *places, strategy, card, fn_args.model_run_dir, names, warm)
 
 
 def train_and_export(
@@ -236,23 +245,31 @@ def train_and_export(
     card: dict[str, Any] | None = None,
     board: str | None = None,
     identities: Sequence[str] = (),
+    warm: warm_start.WarmStart | None = None,
 ) -> classifier_lib.Classifier:
     """Trains, exports the embedder to `path`, and lets the checkpoints go. Arguments are those of `train`.
 
-    Beside `board`'s event files lies what the analyses of feature transfer read, with `identities`, the classes' names.
+    `identities` are the classes' names: with them beside the model a later training can go on from more than its
+    embedder. Beside `board`'s event files lies what the analyses of feature transfer read, with them too.
     Of several workers all come here, and only the chief's files are kept. None goes on before the model is there.
     """
     strategy = strategy or tf.distribute.get_strategy()
     is_chief = workers.is_chief(strategy)
-    classifier = train(config, data, preprocess, checkpoints, strategy=strategy, board=board if is_chief else None)
+    warm = warm or warm_start.find(config, identities=identities)
+    board_here = board if is_chief else None
+    classifier = train(config, data, preprocess, checkpoints, strategy=strategy, board=board_here, warm=warm)
     card = {
         **(card or {}),
         "config": dataclasses.asdict(config),
         "images": len(data.encoded),
+        **({"start": warm.told()} if warm else {}),
         "tail_health": tail_health.tail_health(classifier.head, data.counts, config.leap.head_threshold),
     }
+    beside = {}
+    if identities:
+        beside[signatures.CLASSES_FILE] = warm_start.pack(classifier, data.counts, identities)
     with workers.place(strategy, path) as own:
-        saved_model.export(classifier.embedder, preprocess, own, card)
+        saved_model.export(classifier.embedder, preprocess, own, card, beside=beside)
     if is_chief and board and config.model.filter:
         folder = os.path.join(board, viewer.FOLDER)
         viewer.save(classifier, config, data, preprocess, identities, folder)

@@ -114,6 +114,25 @@ def evaluate(
     _print(benchmark.run(dim, rounds, distractors, probes, (queries, gallery), peer), as_json)
 
 
+@app.command(name="warm-start")
+def warm_start(
+    data: Annotated[
+        str, typer.Option(help="Folder or .zip of group/identity/image; the built-in glyphs where not given.")
+    ] = "",
+    epochs: Annotated[int, typer.Option(help="Of a training from scratch.", min=1)] = 24,
+    fewer: Annotated[str, typer.Option(help="Other numbers of epochs, comma-separated.")] = "12,6,3",
+    seeds: Annotated[int, typer.Option(help="How often, each with others held out.", min=1)] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on half of the groups, then on all: from scratch and from the first model, for as many epochs and fewer."""
+    from longtail.benchmarks import warm_start as benchmark
+    from longtail.pipeline import console
+
+    with console.lines():
+        report = benchmark.run(data, epochs, _numbers("--fewer", fewer, least=1), seeds)
+    _print(report, as_json)
+
+
 def _print(report: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))

@@ -16,10 +16,12 @@ from tfx.utils import path_utils
 
 from longtail.components.data import sources
 from longtail.components.image_example_gen import division
+from longtail.models import config
 from longtail.models import errors
 from longtail.models import files
 from longtail.models import head_tail
 from longtail.models.export import signatures
+from longtail.models.export import starts
 from longtail.models.export import versions
 from longtail.models.metrics import metric
 from longtail.models.training import position as position_lib
@@ -92,6 +94,7 @@ def run(
 
 
 def _run(recipe, root, source, span, accept_drift, console, request_log, beam_args) -> dict[str, Any]:
+    start = _start(recipe)
     fingerprint = sources.fingerprint(source, recipe.data.layout, span)
     decides = {**dataclasses.asdict(recipe), "card": {}}  # another word on its card is no other run
     identity = json.dumps([decides, source, fingerprint, span])
@@ -104,7 +107,8 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     summary_file = os.path.join(root, root_folder.SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
-    described = graph.Span(source, span, fingerprint, accept_drift=accept_drift, **record.pins(request_log))
+    more = {"accept_drift": accept_drift, "start": start, **record.pins(request_log)}
+    described = graph.Span(source, span, fingerprint, **more)
     with outcome.told(recipe, root, run_id=run_id, source=source, span=span, accept_drift=accept_drift):
         account = record_lib.Account(record)
         done = _run_steps(recipe, root, where, described, record, account, console, beam_args)
@@ -115,6 +119,12 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
         files.write_json(summary_file, summary)
         record.finish(delivered)
     return summary
+
+
+def _start(recipe: recipe_lib.Recipe) -> str:
+    """The digest of the model that a training is to go on from, where the recipe names it by its folder."""
+    asked = recipe.training.start_from
+    return "" if asked in (config.SCRATCH, config.BLESSED) else starts.read(asked, recipe.model).digest
 
 
 def _run_steps(recipe, root, where, described, record, account, console, beam_args) -> dict[str, runner.StepResult]:
@@ -191,6 +201,7 @@ def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
             "train": len(census["classes"]),
             "eval": scored["held_out"],
         },
+        "start": card["start"] | {"version": card.get("start_version")} if "start" in card else None,
         "tail_health": card.get("tail_health"),
         "anomalies": _anomalies(blessing),
         "accept_drift": blessing["accept_drift"],
@@ -229,6 +240,8 @@ def print_table(summary: dict[str, Any], root: str) -> None:
         f"scored on {examples['eval']} of {classes['eval']} others; "
         f"{examples['quarantined']} files quarantined, {examples['ignored']} ignored"
     )
+    if summary["start"]:
+        _print_start(summary["start"], console)
     if summary["tail_health"]:
         _print_health(summary["tail_health"], summary["head_threshold"], console)
     steps = "  ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items() if seconds)
@@ -277,6 +290,14 @@ def _print_scores(summary: dict[str, Any], console: rich.console.Console) -> Non
         console.print(f"pixels: {scores['pixels']['embedding']}, an embedding that nobody trained")
     for line in summary["warnings"]:
         console.print(f"warning: {line}", soft_wrap=True)
+
+
+def _print_start(start: dict[str, Any], console: rich.console.Console) -> None:
+    """Prints which model the training went on from."""
+    where = start["from"] if start["version"] is None else f"version {start['version']}"
+    known = f"which knew {start['known_identities']} of these identities"
+    said = f"went on from {errors.shown(where)}, {known}, for {start['epochs']} epochs"
+    console.print(said, soft_wrap=True, markup=False)
 
 
 def _print_health(health: dict[str, Any], head_threshold: int, console: rich.console.Console) -> None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from longtail.components.data import base
 from longtail.components.data import sources
 from longtail.components.rebalancer import census
+from longtail.models import config
 from longtail.models import errors
 from longtail.models import files
 from longtail.models.feature_transfer import statistics
@@ -112,6 +113,11 @@ def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str
         raise errors.UsageError("--methods: a method stands twice")
     tuning.check(recipe, methods, grid)
     carves = {setting: carve.parse(setting, recipe) for setting in settings}
+    if recipe.training.start_from != config.SCRATCH:
+        raise errors.UsageError(
+            "training.start_from: a study compares trainings from scratch, since a model may have met its test side; "
+            "set it to scratch"
+        )
     if not data:
         raise errors.UsageError("--data: is empty; name a folder or .zip of images")
     for name, number in (("--seeds", seeds), ("--tune-seeds", tune_seeds)):

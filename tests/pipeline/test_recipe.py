@@ -146,6 +146,12 @@ def test_both_ends_of_a_range_belong_to_it(one):
         ("model.image=[28, 28]", "must be [height, width, channels] of 8 to 4096 pixels a side"),
         ("model={backbone: resnet50, image: [32, 32, 3], weights: none.h5}", "model.weights: no file none.h5"),
         ("model={backbone: resnet50}", "model.image must be [height, width, channels] of 32 to 4096 pixels a side"),
+        ("training.start_from=nosuch", "training.start_from: nosuch is no model that longtail exported (it has"),
+        ("training.start_from=", "must be scratch, blessed or the folder of a model, not None"),
+        (
+            "training={start_from: blessed, warm_epochs: 2, warmup_epochs: 2}",
+            "training.warmup_epochs must be a number from 0 to 2 other than 2, not 2.0",
+        ),
         ("head={name: sphereface}", "head.margin must be a number from 1 to 4, not 0.2"),
         ("head={name: adaface, options: {h: .3}}", "head.options has no 'h'; it has concentration, momentum"),
         ("head={name: softmax}", "leap.variant: head 'softmax' has no angles for a cloud"),

@@ -29,9 +29,9 @@ DEFAULT = (
     "evaluation.margin",
 )
 
-# What the file itself is made from (its name, Transform's graph, where the data is), and what spans must have in common
-# to be compared, is compiled in.
-_COMPILED_IN = ("name", "summary", "data.source", "data.max_pixels", "drift.sample")
+# What the file itself is made from (its name, its wiring, Transform's graph, where the data is), and what spans must
+# have in common to be compared, is compiled in.
+_COMPILED_IN = ("name", "summary", "data.source", "data.max_pixels", "drift.sample", "training.start_from")
 
 
 def choices() -> dict[str, type]:

@@ -283,3 +283,16 @@ def test_refused_is_bad_usage():
     with pytest.raises(lint.Refused) as refused:
         compile_lib.compile_recipe(recipe.load("glyphs"), target(root="/tmp/x"))
     assert refused.value.exit_status == 2
+
+
+def test_the_trainer_is_given_the_blessed_model_only_where_it_is_to_start_from_it(tmp_path, read):
+    def trainers_inputs(pipeline):
+        [task] = [task for task in pipeline.tasks if task.name == "Trainer"]
+        return {key: f"{source.producer}.{source.key}" for key, source in task.artifacts.items()}
+
+    output = tmp_path / "warm.yaml"
+    words = ("--recipe", "glyphs", "--image", "img", "--pipeline-root", "gs://bucket/root", "--output", str(output))
+    done = call(*words, "--set", "training.start_from=blessed")
+    assert done.exit_code == 0, done.output
+    warm, cold = trainers_inputs(ir.load(str(output))), trainers_inputs(read)
+    assert dict(warm.items() - cold.items()) == {"base_model": "BaselineFinder.baseline_model"}
