@@ -14,10 +14,12 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx.utils import path_utils
 
+from longtail.components import ledger
 from longtail.components import registry as registry_lib
 from longtail.components import runtime
 from longtail.components.data import samples
 from longtail.models import errors
+from longtail.models.export import starts
 from longtail.models.export import versions
 
 STATISTICS_KEY = "statistics"
@@ -77,10 +79,13 @@ class Executor(base_executor.BaseExecutor):
             artifact.set_int_custom_property(BASELINE_SPAN_PROPERTY, NO_SPAN if span is None else span)
         models = runtime.folder(exec_properties[MODELS_KEY], model_name)
         pinned = _number(exec_properties.get(PINNED_VERSION_KEY, AUTO), PINNED_VERSION_KEY)
-        self._copy_model(artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY]), models, pinned)
+        model = artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY])
+        self._copy_model(model, models, pinned, ledger.read(registry).withdrawals)
 
-    def _copy_model(self, baseline: types.Artifact, models: str, pinned: int | str) -> None:
-        """Copies the model, so that later clean-ups of the model folder do not reach this run."""
+    def _copy_model(
+        self, baseline: types.Artifact, models: str, pinned: int | str, withdrawn: ledger.Withdrawals
+    ) -> None:
+        """Copies the model, without names withdrawn since: later clean-ups of its folder do not reach this run."""
         complete = versions.find_complete(models)
         last = next(iter(complete), None)
         version = pinned if isinstance(pinned, int) else (last if pinned == AUTO else None)
@@ -95,6 +100,8 @@ class Executor(base_executor.BaseExecutor):
                 f"{'none' if last is None else last}; run again to be compared with what is there now"
             )
         io_utils.copy_dir(complete[version], path_utils.serving_model_dir(baseline.uri))
+        if withdrawn.digests:
+            starts.forget(path_utils.serving_model_dir(baseline.uri), withdrawn)
 
 
 def _find_span(registry: str, mark: str, properties: dict[str, Any]) -> int | None:

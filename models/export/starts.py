@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Container
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import tensorflow as tf
 from longtail.models import backbones
 from longtail.models import config as config_lib
 from longtail.models import errors
+from longtail.models import files
 from longtail.models.export import signatures
 
 # Of the embedder's settings, those that its weights hang on; the last one only where something has a width.
@@ -109,6 +111,23 @@ def pack(identities: Sequence[str], arrays: dict[str, np.ndarray]) -> bytes:
     names = np.frombuffer(json.dumps(list(identities)).encode(), np.uint8)
     np.savez(buffer, identities=names, **arrays)
     return buffer.getvalue()
+
+
+def forget(folder: str, withdrawn: Container[str]) -> None:
+    """Takes names out of the classes that a copied model knows; without its name no class is ever gone on from.
+
+    Args:
+      folder: of a copy that nobody reads yet; one without names is left as it is.
+      withdrawn: names to take out.
+
+    Raises:
+      errors.WorkError: what it knows of classes is damaged.
+    """
+    path = os.path.join(folder, signatures.CLASSES_FILE)
+    if tf.io.gfile.exists(path):
+        identities, arrays = _unpacked(_bytes(path), path)
+        if any(name in withdrawn for name in identities):
+            files.write(path, pack(["" if name in withdrawn else name for name in identities], arrays))
 
 
 def _unpacked(content: bytes, path: str) -> tuple[list[str], dict[str, np.ndarray]]:
