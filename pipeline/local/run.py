@@ -12,7 +12,6 @@ from typing import Any
 import rich.console
 import rich.table
 from tfx import v1 as tfx
-from tfx.utils import path_utils
 
 from longtail.components.data import sources
 from longtail.components.image_example_gen import division
@@ -20,9 +19,7 @@ from longtail.models import config
 from longtail.models import errors
 from longtail.models import files
 from longtail.models import head_tail
-from longtail.models.export import signatures
 from longtail.models.export import starts
-from longtail.models.export import versions
 from longtail.models.metrics import metric
 from longtail.models.training import position as position_lib
 from longtail.pipeline import beam
@@ -34,6 +31,7 @@ from longtail.pipeline.local import outcome
 from longtail.pipeline.local import record as record_lib
 from longtail.pipeline.local import root_folder
 from longtail.pipeline.local import runner
+from longtail.pipeline.local import summaries
 from longtail.pipeline.local import tracking
 
 log = logging.getLogger("longtail")
@@ -112,7 +110,7 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     with outcome.told(recipe, root, run_id=run_id, source=source, span=span, accept_drift=accept_drift):
         account = record_lib.Account(record)
         done = _run_steps(recipe, root, where, described, record, account, console, beam_args)
-        summary = {**_summarise(recipe, span, run_id, where, done), "seconds": account.total()}
+        summary = {**summaries.summarise(recipe, span, run_id, where, done), "seconds": account.total()}
         delivered = []
         if summary["pushed_model"]:
             delivered = [summary["pushed_model"], os.path.join(summary["gallery"], str(summary["version"]))]
@@ -157,75 +155,6 @@ def _run_steps(recipe, root, where, described, record, account, console, beam_ar
         finally:
             account.write()
     return done
-
-
-def _summarise(recipe, span, run_id, where, done) -> dict[str, Any]:
-    def whole(step, output, key):
-        return done[step].outputs[output].custom_properties[key].int_value
-
-    def text(step, output, key):
-        return done[step].outputs[output].custom_properties[key].string_value
-
-    scored = root_folder.read_json(os.path.join(done["RetrievalEvaluator"].outputs["evaluation"].uri, "metrics.json"))
-    pushed = whole("Pusher", "pushed_model", "pushed") == 1
-    trained = path_utils.serving_model_path(done["Trainer"].outputs["model"].uri)
-    card = root_folder.read_json(os.path.join(trained, signatures.MODEL_CARD_FILE))
-    blessing = root_folder.read_json(os.path.join(done["DriftGate"].outputs["blessing"].uri, "blessing.json"))
-    census = root_folder.read_json(os.path.join(done["Rebalancer"].outputs["census"].uri, "census.json"))
-    return {
-        "recipe": recipe.name,
-        "span": span,
-        "window": [one["span"] for one in census["spans"]],
-        "run_id": run_id,
-        "protocol": scored["protocol"],
-        "head_threshold": scored["head_threshold"],
-        "metrics": scored["candidate"],
-        "baseline": scored["baseline"],
-        "difference": scored["difference"],
-        "by_span": scored["by_span"],
-        "warnings": scored["warnings"],
-        "blessed": whole("RetrievalEvaluator", "blessing", "blessed") == 1,
-        "reason": text("RetrievalEvaluator", "blessing", "reason"),
-        "pushed_model": text("Pusher", "pushed_model", "pushed_destination") if pushed else None,
-        "version": int(text("Pusher", "pushed_model", "pushed_version")) if pushed else None,
-        "served": _served(where.models),
-        "gallery": where.galleries if pushed else None,
-        "examples": {
-            "train": whole("ImageExampleGen", "examples", "train_images"),
-            "trained_on": card.get("images", census["rows"]),
-            "eval": scored["candidate"]["images"],
-            "quarantined": whole("ImageExampleGen", "examples", "quarantined"),
-            "ignored": whole("ImageExampleGen", "examples", "ignored"),
-        },
-        "classes": {
-            "train": len(census["classes"]),
-            "eval": scored["held_out"],
-        },
-        "start": card["start"] | {"version": card.get("start_version")} if "start" in card else None,
-        "tail_health": card.get("tail_health"),
-        "anomalies": _anomalies(blessing),
-        "accept_drift": blessing["accept_drift"],
-        "artifacts": {
-            **{name: done["ImageExampleGen"].outputs[name].uri for name in ("examples", "quarantine")},
-            "model_run": done["Trainer"].outputs["model_run"].uri,
-        },
-        "cached": [name for name, step in done.items() if step.cached],
-    }
-
-
-def _served(models: str) -> dict[str, Any] | None:
-    """The version that servers take, the highest, and the span it was trained on: None where its card says none."""
-    found = versions.find_complete(models)
-    if not found:
-        return None
-    version, folder = next(iter(found.items()))
-    card = root_folder.read_json(os.path.join(folder, signatures.MODEL_CARD_FILE)) or {}
-    return {"version": version, "span": card.get("span")}
-
-
-def _anomalies(blessing: dict[str, Any]) -> list[Any]:
-    """What the gate saw of this span and let pass: breaches of the schema, and drift accepted for a reason."""
-    return [*blessing["schema"], *(row for row in blessing["features"] if row["verdict"] != "ok")]
 
 
 def print_table(summary: dict[str, Any], root: str) -> None:

@@ -22,6 +22,7 @@ SUMMARY = {
     "warnings": [],
     "span": 1,
     "window": [1],
+    "start": None,
     "blessed": False,
     "pushed_model": None,
     "version": None,
