@@ -133,6 +133,24 @@ def warm_start(
     _print(report, as_json)
 
 
+@app.command()
+def spans(
+    data: Annotated[str, typer.Option(help="Folder or .zip of group/identity/image, of 15 groups or more.")],
+    windows: Annotated[str, typer.Option(help="Values of data.window, comma-separated.")] = "all,last 2,one",
+    starts: Annotated[str, typer.Option(help="Values of training.start_from, comma-separated.")] = "scratch,blessed",
+    epochs: Annotated[int, typer.Option(help="Epochs of a training from scratch.", min=1)] = 24,
+    warm_epochs: Annotated[int, typer.Option(help="Of one from the last blessed model.", min=1)] = 12,
+    as_json: JsonOption = False,
+) -> None:
+    """Take five deliveries through the pipeline, one damaged, one drifted and withdrawn: what windows are worth."""
+    from longtail.benchmarks import spans as benchmark
+    from longtail.pipeline import console
+
+    with console.lines():
+        report = benchmark.run(data, windows.split(","), starts.split(","), epochs, warm_epochs)
+    _print(report, as_json)
+
+
 def _print(report: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
