@@ -47,8 +47,8 @@ class Withdrawals:
     salt: str = ""
     digests: frozenset[str] = frozenset()
 
-    def __contains__(self, identity: str) -> bool:
-        return bool(self.digests) and digest(self.salt, identity) in self.digests
+    def __contains__(self, identity: object) -> bool:
+        return bool(self.digests) and isinstance(identity, str) and digest(self.salt, identity) in self.digests
 
 
 @dataclasses.dataclass(frozen=True)

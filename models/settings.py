@@ -236,7 +236,8 @@ def read(kind: type[T], mapping: Any, where: str, prefix: str = "") -> T:
         path = f"{prefix}.{key}" if prefix else str(key)
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(fields)}"
+            meant = f"{prefix}.{near[0]}" if near and prefix else "".join(near)
+            hint = f"did you mean {meant!r}?" if near else f"valid keys: {', '.join(fields)}"
             raise errors.UsageError(f"{where}: unknown key {path!r}; {hint}")
         try:
             values[key] = _value(hints[key], value, where, path)

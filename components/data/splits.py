@@ -71,12 +71,11 @@ def divide(items: Sequence[base.Item], eval_fraction: float, seed: int, known: M
     """
     chosen = held_out_of(items, eval_fraction, seed)
     met = {item.identity for item in items}
-    kept = {identity for identity in chosen if known.get(identity, True)}
-    kept |= {identity for identity in met if known.get(identity, False)}
+    kept = frozenset(identity for identity in met if known.get(identity, identity in chosen))
     settled = tuple(_settled(item, known.get(item.identity)) for item in items)
     pairs = zip(items, settled, strict=True)
     overruled = tuple(new for old, new in pairs if output_split(old, chosen) != output_split(new, kept))
-    return Division(settled, frozenset(kept), overruled)
+    return Division(settled, kept, overruled)
 
 
 def _settled(item: base.Item, is_held_out: bool | None) -> base.Item:

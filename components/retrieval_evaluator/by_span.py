@@ -67,8 +67,8 @@ def score(
             continue
         last = scoring.score(other, usable & here, rows, protocol, head_threshold) if other else None
         difference = judgement.difference(candidate, last) if last else None
-        figures = (_figures(each.figures) if each else None for each in (candidate, last))
-        found.append(SpanScore(span, int(here.sum()), *figures, difference))
+        before = _figures(last.figures) if last else None
+        found.append(SpanScore(span, int(here.sum()), _figures(candidate.figures), before, difference))
     return found
 
 
@@ -85,7 +85,8 @@ def reason_against(spans: Sequence[SpanScore], rules: judgement.Rules) -> str:
     easier, than that of all.
     """
     for one in spans:
-        scored = one.candidate is not None and one.candidate["identities"] >= judgement.LEAST_IDENTITIES
-        if scored and (reason := judgement.too_low(one.candidate, one.baseline, one.difference, rules)):
+        if one.candidate is None or one.candidate["identities"] < judgement.LEAST_IDENTITIES:
+            continue
+        if reason := judgement.too_low(one.candidate, one.baseline, one.difference, rules):
             return f"span {one.span}: {reason}"
     return ""

@@ -37,6 +37,7 @@ from longtail.models.training import workers
 
 log = logging.getLogger("longtail")
 
+_EVENTS = "events"  # beside the checkpoints: TensorBoard's files of every session of a training
 _FEW_STEPS = 300  # below it a training from scratch has hardly begun
 
 
@@ -250,14 +251,15 @@ def train_and_export(
     """Trains, exports the embedder to `path`, and lets the checkpoints go. Arguments are those of `train`.
 
     `identities` are the classes' names: with them beside the model a later training can go on from more than its
-    embedder. Beside `board`'s event files lies what the analyses of feature transfer read, with them too.
+    embedder. `board` gets the event files of all sessions, which lie beside the checkpoints until then; beside them
+    lies what the analyses of feature transfer read, with the names too.
     Of several workers all come here, and only the chief's files are kept. None goes on before the model is there.
     """
     strategy = strategy or tf.distribute.get_strategy()
     is_chief = workers.is_chief(strategy)
     warm = warm or warm_start.find(config, identities=identities)
-    board_here = board if is_chief else None
-    classifier = train(config, data, preprocess, checkpoints, strategy=strategy, board=board_here, warm=warm)
+    events = os.path.join(checkpoints, _EVENTS) if is_chief and board else None
+    classifier = train(config, data, preprocess, checkpoints, strategy=strategy, board=events, warm=warm)
     card = {
         **(card or {}),
         "config": dataclasses.asdict(config),
@@ -270,6 +272,8 @@ def train_and_export(
         beside[signatures.CLASSES_FILE] = warm_start.pack(classifier, data.counts, identities)
     with workers.place(strategy, path) as own:
         saved_model.export(classifier.embedder, preprocess, own, card, beside=beside)
+    if events and board:
+        _copy(events, board)
     if is_chief and board and config.model.filter:
         folder = os.path.join(board, viewer.FOLDER)
         viewer.save(classifier, config, data, preprocess, identities, folder)
@@ -277,3 +281,12 @@ def train_and_export(
         tf.io.gfile.rmtree(checkpoints)  # only now is there nothing to go on from
     workers.agreed(strategy, 0)
     return classifier
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a folder's files, with the folders below it."""
+    for folder, _, names in tf.io.gfile.walk(source):
+        place = os.path.join(target, os.path.relpath(folder, source))
+        tf.io.gfile.makedirs(place)
+        for name in names:
+            tf.io.gfile.copy(os.path.join(folder, name), os.path.join(place, name), overwrite=True)

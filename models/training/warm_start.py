@@ -158,7 +158,7 @@ class WarmStart:
                 variable.assign(arrays[name])
         kept = _of_classes(classifier)
         carried = {name for name, own in kept.items() if self._carry_rows(name, own, source)}
-        if self._has_angles:
+        if self._has_angles and classifier.head.cloud is not None:
             angles = kept_angles.Kept(arrays[_ANGLES], arrays[_ANGLE_COUNTS])
             kept_angles.put(classifier.head.cloud.memory, angles, source)
         if classifier.head.class_weights():

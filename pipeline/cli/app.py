@@ -5,11 +5,13 @@ import sys
 import traceback
 import warnings
 from typing import Annotated
+from typing import NoReturn
 
 # TensorFlow's C++ complains about missing GPUs before Python can ask it not to.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer  # noqa: E402
+from typer import exceptions  # noqa: E402
 
 import longtail  # noqa: E402
 from longtail.models import errors  # noqa: E402
@@ -86,6 +88,17 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(transfer.app, name="transfer")
 
 
+def _refuse(error: exceptions.TyperException) -> NoReturn:
+    """Ends a command that was not given what it takes, in one line; one that was given nothing, with its help."""
+    said, context = error.format_message(), getattr(error, "ctx", None)
+    if "\n" in said:
+        print(said, file=sys.stderr)
+    else:
+        hint = f"; {context.command_path} --help says what it takes" if context else ""
+        print(f"longtail: error: {errors.shown(said.rstrip('.'))}{hint}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
 def main() -> None:
     """Runs the command line. Exit status: 0, 1 for failed work, 2 for bad usage; every error is one line.
 
@@ -94,7 +107,10 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' words on each other's releases, none for a user to act on
     try:
-        app()
+        status = app(prog_name="longtail", standalone_mode=False)
+        sys.exit(status)
+    except exceptions.TyperException as error:
+        _refuse(error)
     except errors.Stopped as stop:
         print(f"longtail: {errors.shown(str(stop))}", file=sys.stderr)
         sys.exit(stop.exit_status)

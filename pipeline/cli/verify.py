@@ -15,6 +15,7 @@ from longtail.pipeline.cli import answers
 from longtail.pipeline.cli import clients
 
 NOT_THE_SAME = 3  # exit status
+_RATE = 0.001
 
 
 def verify(
@@ -48,8 +49,8 @@ def verify(
 ) -> None:
     """Says whether two images are of one identity. Exit status: 0 for the same, 3 for different or undecided.
 
-    The threshold is --threshold, or the one that was measured for a false match rate
-    (--fmr, 0.001 by default) with the version that answers.
+    The threshold is --threshold, or the one that was measured for a false match rate with the
+    version that answers: --fmr, by default 0.001, or the smallest it was measured for if that is larger.
     Undecided is a similarity within the interval of that measurement.
     """
     from longtail.serving import client
@@ -71,7 +72,9 @@ def verify(
         if code != signatures.STATUS_OK:
             raise errors.WorkError(f"image {path}: {signatures.STATUS_MEANING.get(code, f'status {code}')}")
     calibrated, where = _calibrated(people, model, embedded.model_version, threshold)
-    bar = answers.chosen(threshold, 0.001 if threshold is None and fmr is None else fmr, calibrated, where)
+    if threshold is None and fmr is None:
+        fmr = _rate(calibrated)
+    bar = answers.chosen(threshold, fmr, calibrated, where)
     assert bar is not None  # one of the two is given
     similarity = similarity_lib.cosine(*embedded.embedding)
     verdict = bar.judge(similarity)
@@ -82,6 +85,12 @@ def verify(
         typer.echo(f"{verdict}  {similarity:.4f}  {bar}")
     if verdict != "same":
         raise typer.Exit(NOT_THE_SAME)
+
+
+def _rate(calibrated: Sequence[dict[str, Any]]) -> float:
+    """The false match rate where none is asked for."""
+    rates = {one["fmr"] for one in calibrated if isinstance(one, dict) and "fmr" in one}
+    return _RATE if _RATE in rates or not rates else min(rates)
 
 
 def _check(model: str, gallery: str, threshold: float | None) -> None:

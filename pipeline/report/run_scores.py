@@ -38,15 +38,15 @@ def training(run: run_view.Run) -> list[dict[str, Any]]:
 
 
 def _scalars(folder: str) -> dict[str, list[tuple[float, float]]]:
-    """TensorBoard's scalars: tag -> (step, value) of each record, histograms left out."""
-    found: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
+    """TensorBoard's scalars: tag -> (step, value), histograms left out; an epoch that was done twice as it was last."""
+    found: dict[str, dict[float, float]] = collections.defaultdict(dict)
     for path in sorted(tf.io.gfile.glob(os.path.join(folder, "*tfevents*"))):
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             for value in event.summary.value:
                 if not value.tensor.tensor_shape.dim:
-                    found[value.tag].append((float(event.step + 1), float(tf.make_ndarray(value.tensor))))
-    return found
+                    found[value.tag][float(event.step + 1)] = float(tf.make_ndarray(value.tensor))
+    return collections.defaultdict(list, {tag: sorted(points.items()) for tag, points in found.items()})
 
 
 def _over_epochs(caption: str, lines: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:

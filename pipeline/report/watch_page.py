@@ -2,6 +2,9 @@
 
 import collections
 import datetime
+import glob
+import os
+import urllib.parse
 from typing import Any
 
 from longtail.models import errors
@@ -28,14 +31,15 @@ def render(journal: journal_lib.Journal, state: str, about: dict[str, str]) -> s
         title="Deliveries, as they were taken",
         state=errors.shown(state[:1].upper() + state[1:]),
         at=_time(datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")),
-        served=served and _row(served),
+        served=served and _row(served, about["root"]),
         counts=[(outcome, counted[outcome]) for outcome in journal_lib.OUTCOMES],
-        runs=[_row(one) for one in reversed(journal.entries)],
+        runs=[_row(one, about["root"]) for one in reversed(journal.entries)],
         **{key: errors.shown(value) for key, value in about.items()},
     )
 
 
-def _row(one: journal_lib.Entry) -> dict[str, Any]:
+def _row(one: journal_lib.Entry, root: str) -> dict[str, Any]:
+    drift = glob.glob(os.path.join(glob.escape(root), "drift", f"*-span-{one.span}.html"))
     return {
         "span": one.span,
         "started": _time(one.started),
@@ -46,6 +50,7 @@ def _row(one: journal_lib.Entry) -> dict[str, Any]:
         "mAP": "-" if one.mAP is None else f"{100 * one.mAP:.2f}",
         "reason": errors.shown(one.reason),
         "log": errors.shown(one.log),
+        "drift": [f"drift/{urllib.parse.quote(os.path.basename(page))}" for page in sorted(drift)],
     }
 
 

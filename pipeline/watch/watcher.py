@@ -124,7 +124,8 @@ class Watcher:
         if again or in_turn:
             span = min(again + in_turn)
             return span, ready[span]
-        self._turn(self._waiting(awaited, fresh))
+        if fresh or not self._plan.once:
+            self._turn(self._waiting(awaited, fresh))
         return None
 
     def _waiting(self, awaited: int, fresh: list[int]) -> str:

@@ -1,11 +1,14 @@
 """A run killed or stopped inside Trainer goes on where it was: nothing finished is done again, no epoch is lost."""
 
+import glob
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+
+import tensorflow as tf
 
 from longtail.models.training import position
 from longtail.pipeline.local import leftovers
@@ -50,5 +53,10 @@ def test_a_run_killed_and_then_stopped_while_training_goes_on_from_its_last_epoc
     assert not list((tmp_path / "root" / "checkpoints").iterdir())
     assert {name: summary["seconds"][name] for name in done} == {name: spent[name] for name in done}
     assert summary["seconds"]["Trainer"] > spent["Trainer"]
+    events = glob.glob(os.path.join(summary["artifacts"]["model_run"], "train", "*tfevents*"))
+    records = (event for path in events for event in tf.compat.v1.train.summary_iterator(path))
+    losses = {event.step for event in records for value in event.summary.value if value.tag == "epoch_loss"}
+    assert losses == set(range(16))  # of the sessions that were cut, too
+
     root = str(tmp_path / "root")
     assert not leftovers.clear(root, run.places(root, summary["recipe"]))

@@ -51,7 +51,7 @@ def test_an_override_replaces_one_value():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["head.scal=16"], "unknown key 'head.scal'; did you mean 'scale'?"),
+        (["head.scal=16"], "unknown key 'head.scal'; did you mean 'head.scale'?"),
         (["head.scale"], "write it as key.path=value"),
         (["head.scale.x=1"], "scale holds a value, not keys"),
         (["training.epochs=many"], "training.epochs must be a whole number from 1 to 1000000000, not 'many'"),

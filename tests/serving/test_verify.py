@@ -81,6 +81,16 @@ def test_verify_says_undecided_with_status_3_near_the_threshold(longtail, images
     assert (result.exit_code, result.stdout.split()[0]) == (3, "undecided")
 
 
+@pytest.mark.parametrize(("rates", "chosen"), [((0.1, 0.01, 0.001), 0.001), ((0.1, 0.01), 0.01), ((0.0001,), 0.0001)])
+def test_without_a_rate_it_is_0_001_or_the_smallest_that_was_measured(
+    longtail, images, tmp_path, in_process, rates, chosen
+):
+    bars = [{"fmr": rate, "threshold": 0.5, "interval": [0.4, 0.6], "fnmr": 0.0} for rate in rates]
+    conftest.write_gallery(tmp_path / "measured", in_process([conftest.encode(0)]), thresholds=bars)
+    result = longtail("verify", images[0], images[0], "--gallery", tmp_path / "measured", "--json")
+    assert json.loads(result.stdout)["threshold"]["fmr"] == chosen
+
+
 def test_what_calibrate_writes_beside_a_model_is_what_verify_decides_by(model_folder, people):
     words = ["calibrate", "--model", model_folder, "--data", people, "--json"]
     written = json.loads(testing.CliRunner().invoke(cli.app, list(map(str, words)), catch_exceptions=False).stdout)

@@ -59,7 +59,8 @@ class _Failure:
 def check_folder(folder: str) -> None:
     """Raises UsageError where `folder` has no version of a model in it."""
     if not tf.io.gfile.isdir(folder):
-        raise errors.UsageError(f"model {folder}: no such folder")
+        what = "a file, not a folder of versions" if tf.io.gfile.exists(folder) else "no such folder"
+        raise errors.UsageError(f"model {folder}: {what}")
     try:
         found = versions.find(folder)
         inside = sorted(entry.rstrip("/") for entry in tf.io.gfile.listdir(folder))

@@ -33,6 +33,25 @@ def fails(monkeypatch, capfd, *words):
     return line
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("identify",), "Missing argument 'IMAGES'; longtail identify --help"),
+        (("gallery", "build", "people"), "Missing option '--gallery'; longtail gallery build --help"),
+        (("run", "--recpe", "glyphs"), "No such option: --recpe"),
+        (("rum",), "No such command 'rum'"),
+        (("run", "--recipe", "glyphs", "--root", "root", "--span", "first"), "Invalid value for '--span'"),
+    ],
+)
+def test_a_command_that_is_not_given_what_it_takes(monkeypatch, capfd, words, said):
+    assert said in fails(monkeypatch, capfd, *words)
+
+
+def test_a_command_that_is_given_nothing_shows_its_help(monkeypatch, capfd):
+    assert runs.longtail(monkeypatch, "gallery") == 2
+    assert "Usage: longtail gallery" in "".join(capfd.readouterr())
+
+
 def test_missing_data_folder(monkeypatch, capfd, tmp_path):
     words = ("run", "--recipe", "omniglot_lt", "--data", tmp_path / "none", "--root", tmp_path / "root")
     assert str(tmp_path / "none") in fails(monkeypatch, capfd, *words)
@@ -58,7 +77,7 @@ def test_a_recipe_without_data_asks_for_it(monkeypatch, capfd, tmp_path):
 def test_unknown_recipe_key(monkeypatch, capfd, tmp_path):
     (tmp_path / "r.yaml").write_text("head: {skale: 3}")
     line = fails(monkeypatch, capfd, "run", "--recipe", tmp_path / "r.yaml", "--root", tmp_path / "root")
-    assert "r.yaml" in line and "did you mean 'scale'" in line
+    assert "r.yaml" in line and "did you mean 'head.scale'" in line
 
 
 def test_root_that_cannot_be_written(monkeypatch, capfd, tmp_path):
