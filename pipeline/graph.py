@@ -234,5 +234,6 @@ def _delivery(recipe, places, span, window, model, baseline_model, model_name) -
         pushed_model=pusher.outputs["pushed_model"],
         destination=places.galleries,
         model_name=model_name,
+        whose=settings.gallery,
     )
     return [evaluator, pusher, gallery]

@@ -6,6 +6,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import config
 from longtail.components import specs
 from longtail.components.gallery_builder import executor
 
@@ -20,7 +21,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
     """
 
     SPEC_CLASS = specs.declare(
-        parameters={executor.DESTINATION_KEY: str, executor.MODEL_NAME_KEY: str},
+        parameters={executor.DESTINATION_KEY: str, executor.MODEL_NAME_KEY: str, executor.WHOSE_KEY: str},
         inputs={
             executor.WINDOW_KEY: artifacts.SpanWindow,
             executor.PUSHED_MODEL_KEY: standard_artifacts.PushedModel,
@@ -35,15 +36,17 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         pushed_model: types.BaseChannel,
         destination: str,
         model_name: str,
+        whose: str = config.Evaluation.gallery,
     ):
         """Names what flows in.
 
         Args:
-          window: SpanWindow's; the gallery rows of its spans' splits `eval` are embedded.
+          window: SpanWindow's; the images of its spans that are no queries are embedded.
           pushed_model: PushedModel, as Pusher marks it.
           destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
             `model_name`.
           model_name: the name the model is served under, for the gallery's card.
+          whose: `held_out`, or `all`: of those who were trained on, too.
         """
         super().__init__(
             self.SPEC_CLASS(
@@ -51,5 +54,6 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
                 pushed_model=pushed_model,
                 destination=destination,
                 model_name=model_name,
+                whose=whose,
             )
         )

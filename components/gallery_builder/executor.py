@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -16,12 +17,14 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from longtail.components import config
 from longtail.components import ledger
 from longtail.components import runtime
 from longtail.components.data import features
 from longtail.components.gallery_builder import transforms
 from longtail.components.span_window import windows
 from longtail.models import errors
+from longtail.models import settings
 from longtail.models.export import signatures
 
 WINDOW_KEY = "window"
@@ -29,6 +32,7 @@ PUSHED_MODEL_KEY = "pushed_model"
 GALLERY_KEY = "gallery"
 DESTINATION_KEY = "destination"
 MODEL_NAME_KEY = "model_name"
+WHOSE_KEY = "whose"
 
 BUILT_PROPERTY = "built"  # of the gallery: 0 where no model was pushed
 DESTINATION_PROPERTY = "destination"  # of the gallery: the version folder it was written to
@@ -54,6 +58,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """See `component.GalleryBuilder`.
 
         Raises:
+          errors.UsageError: it is to be the gallery of others than `config.GALLERIES`.
           errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
             cannot be loaded or gives values that are not finite.
         """
@@ -66,7 +71,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             return
         version = int(pushed.get_string_custom_property(_PUSHED_VERSION_PROPERTY))
         window = windows.read(artifact_utils.get_single_uri(input_dict[WINDOW_KEY]))
-        vectors, items, refused = self._embed(window, pushed.uri, gallery.uri)
+        settings.check_values(config.Evaluation, "evaluation.", gallery=exec_properties[WHOSE_KEY])
+        everybody = exec_properties[WHOSE_KEY] == config.EVERYBODY
+        splits = (features.EVAL_SPLIT, features.TRAIN_SPLIT) if everybody else (features.EVAL_SPLIT,)
+        vectors, items, refused = self._embed(window, splits, pushed.uri, gallery.uri)
         card = {
             "model_name": exec_properties[MODEL_NAME_KEY],
             "model_version": version,
@@ -83,7 +91,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)
         log.info("gallery of %d images at %s", len(items), destination)
 
-    def _embed(self, window: windows.Window, model_uri: str, uri: str) -> tuple[np.ndarray, list[dict], int]:
+    def _embed(
+        self, window: windows.Window, splits: Sequence[str], model_uri: str, uri: str
+    ) -> tuple[np.ndarray, list[dict], int]:
         """Embeds the gallery rows.
 
         Returns:
@@ -94,7 +104,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         scratch = os.path.join(uri, ".embedded")
         try:
             with self._make_beam_pipeline() as pipeline:
-                _embed_to(pipeline, window, model_uri, os.path.join(scratch, "rows"))
+                _embed_to(pipeline, window, splits, model_uri, os.path.join(scratch, "rows"))
             rows = sorted(
                 _embedded_rows(scratch), key=lambda row: (row[0]["path"], row[0]["sha256"])
             )
@@ -120,11 +130,14 @@ def _thresholds(model_uri: str) -> list[dict[str, Any]]:
     return json.loads(io_utils.read_bytes_file(path))["thresholds"] if fileio.exists(path) else []
 
 
-def _embed_to(pipeline: beam.Pipeline, window: windows.Window, model_uri: str, prefix: str) -> None:
+def _embed_to(
+    pipeline: beam.Pipeline, window: windows.Window, splits: Sequence[str], model_uri: str, prefix: str
+) -> None:
     """Adds the steps from Examples files to records of item, vector and status at `prefix`."""
     read = [
-        pipeline | f"Read{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(features.EVAL_SPLIT))
+        pipeline | f"Read{split}{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(split))
         for one in window.spans
+        for split in splits
     ]
     _ = (
         read
@@ -139,8 +152,9 @@ def _embed_to(pipeline: beam.Pipeline, window: windows.Window, model_uri: str, p
 
 
 def _is_gallery(row: tf.train.Example, withdrawn: ledger.Withdrawals) -> bool:
+    """Whether an image may be found: no query, and nobody who is withdrawn."""
     feature = row.features.feature
-    is_marked = feature[features.SPLIT].bytes_list.value[0] == features.GALLERY
+    is_marked = feature[features.SPLIT].bytes_list.value[0] != features.QUERY
     return is_marked and feature[features.IDENTITY].bytes_list.value[0].decode() not in withdrawn
 
 

@@ -26,7 +26,10 @@ ROWS = [
 def build(tmp_path, eval_examples, vector_model):
     """Returns f(rows, ...) -> the Gallery artifact of a real Beam run into `galleries`."""
 
-    def run(rows=ROWS, pushed=1, model=""):
+    def run(rows=ROWS, pushed=1, model="", whose="held_out", trained=()):
+        if trained:
+            uri = eval_examples(trained).uri
+            os.rename(os.path.join(uri, "Split-eval"), os.path.join(uri, "Split-train"))
         pushed_model = standard_artifacts.PushedModel()
         pushed_model.uri = vector_model(model)
         pushed_model.set_int_custom_property("pushed", pushed)
@@ -36,7 +39,7 @@ def build(tmp_path, eval_examples, vector_model):
         executor.Executor().Do(
             {"window": examples.window(tmp_path / "window", eval_examples(rows)), "pushed_model": [pushed_model]},
             {"gallery": [gallery]},
-            {"destination": str(tmp_path / "galleries"), "model_name": "glyphs"},
+            {"destination": str(tmp_path / "galleries"), "model_name": "glyphs", "whose": whose},
         )
         return gallery
 
@@ -53,6 +56,26 @@ def _vectors(folder):
     index = faiss.read_index(os.path.join(folder, signatures.GALLERY_INDEX))
     assert isinstance(index, faiss.IndexFlatIP)
     return index.reconstruct_n(0, index.ntotal)
+
+
+TRAINED = [(b"5,6", "t", "train"), (b"7,8", "t", "train")]
+
+
+@pytest.mark.parametrize(
+    ("whose", "paths"),
+    [
+        ("held_out", ["a/003.png", "b/000.png"]),
+        ("all", ["a/003.png", "b/000.png", "t/000.png", "t/001.png"]),
+    ],
+)
+def test_a_gallery_is_of_those_held_out_or_of_everybody_but_of_no_query(build, whose, paths):
+    folder = build(trained=TRAINED, whose=whose).uri
+    assert [item["path"] for item in _items(folder)] == paths
+
+
+def test_a_gallery_of_others_is_refused(build):
+    with pytest.raises(errors.UsageError, match="evaluation.gallery"):
+        build(whose="friends")
 
 
 def test_gallery_rows_are_indexed_in_the_order_of_their_paths(build):

@@ -45,6 +45,7 @@ def _run(folder, window_uri, model_uri):
     window = _import("window", artifacts.SpanWindow, window_uri)
     model = _import("model", standard_artifacts.Model, model_uri)
     settings = {**dataclasses.asdict(config.Evaluation()), "floor_map": 0.9, "head_threshold": 5}
+    whose = settings.pop("gallery")
     evaluator = retrieval_evaluator.RetrievalEvaluator(
         window.outputs["result"], model.outputs["result"], baseline_model=None, **settings
     )
@@ -60,6 +61,7 @@ def _run(folder, window_uri, model_uri):
         push.outputs["pushed_model"],
         str(folder / "galleries"),
         "glyphs",
+        whose,
     )
     database = metadata.sqlite_metadata_connection_config(str(folder / "mlmd.sqlite"))
     local_dag_runner.LocalDagRunner().run(
