@@ -1,5 +1,6 @@
 """What the drift gate finds of injected drift, and what it takes for drift that is none."""
 
+import collections
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from longtail.components import registry as registry_lib
 from longtail.components.baseline_finder import executor as baseline_finder
 from longtail.components.curated_schema import executor as curated_schema
 from longtail.components.data import features
+from longtail.components.data import identity_counts
 from longtail.components.distribution_validator import comparators
 from longtail.components.distribution_validator import executor as distribution_validator
 from longtail.components.drift import rows as rows_lib
@@ -63,11 +65,15 @@ class Gate:
         made["examples"][0].splits = made["statistics"][0].splits = [features.TRAIN_SPLIT, features.EVAL_SPLIT]
         made["statistics"][0].span = span
         parsed = [(tf.train.Example.FromString(example).features.feature, example) for example in examples]
+        counts = {}
         for split in made["examples"][0].splits:
             rows = [row for row in parsed if _in_train(row[0]) == (split == features.TRAIN_SPLIT)]
             _write_examples(os.path.join(made["examples"][0].uri, f"Split-{split}"), [example for _, example in rows])
             path = registry_lib.statistics_path(made["statistics"][0].uri, split)
             _write_statistics(path, [found for found, _ in rows])
+            named = (found[features.IDENTITY].bytes_list.value[0].decode() for found, _ in rows)
+            counts[split] = collections.Counter(named)
+        identity_counts.write(made["examples"][0].uri, counts)
         try:
             self._run(made, {"span": span, "registry": registry, "models": self._models})
         except errors.WorkError as error:
@@ -109,7 +115,7 @@ class Gate:
         embedded = {**both, "baseline_model": "baseline_model"}
         do(embedding_drift.Executor, embedded, {"report": ("embedding_report", report)}, thresholds="{}")
         keys = ("schema_anomalies", "drift_anomalies", "data_report", "embedding_report")
-        judged = {**measured, "sample": "sample", **{key: key for key in keys}}
+        judged = {**measured, **{key: key for key in ("examples", "sample", *keys)}}
         do(drift_gate.Executor, judged, {"blessing": ("blessing", artifacts.DataBlessing)})
 
     def _artifact(self, kind: type[types.Artifact], name: str) -> list[types.Artifact]:

@@ -205,7 +205,7 @@ def rebalanced(folder, ingested, beam_args):
     }
     settings = {**dataclasses.asdict(config.Rebalance(strategy="repeat", repeat_to=4)), "leap_variant": "none"}
     context = executor.Executor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(folder / "tmp"))
-    given = {executor.EXAMPLES_KEY: [ingested.examples]}
+    given = {executor.WINDOW_KEY: examples.window(folder / "window", ingested.examples)}
     executor.Executor(context).Do(given, outputs, {**settings, "head_threshold": 10})
     return {
         str(path.relative_to(folder)): path.read_bytes()
