@@ -42,7 +42,7 @@ def test_numbers_become_the_texts_that_kubernetes_takes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("steps: {Trainer: {cpus: 1}}", "unknown key 'steps.Trainer.cpus'; did you mean 'cpu'?"),
+        ("steps: {Trainer: {cpus: 1}}", "unknown key 'steps.Trainer.cpus'; did you mean 'steps.Trainer.cpu'?"),
         ("steps: {Trainer: {cpu: many}}", "steps.Trainer.cpu: 'many' is no quantity of Kubernetes"),
         ("default: {memory: 8GB}", "default.memory: '8GB' is no quantity"),
         ("default: {accelerators: -1}", "default.accelerators: must be 0 or more, not -1"),
