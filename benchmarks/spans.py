@@ -29,7 +29,7 @@ DAMAGED, INVERTED = 3, 4  # deliveries
 
 _RECIPE = "omniglot_lt"
 # Every image is trained on, by the plain head: what is compared is which images there are.
-_PLAIN = ("rebalance.strategy=none", "leap.variant=none", "evaluation.floor_map=0", "data.camera_pattern=")
+_PLAIN = ("rebalance.strategy=none", "leap.variant=none", "evaluation.floor_map=0")
 _DAMAGED_SHARE = 0.03
 _LONGTAIL = (sys.executable, "-m", "longtail.pipeline.cli")
 
