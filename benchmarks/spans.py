@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,13 +77,12 @@ class Story:
                 file.write(encoded)
 
     def take_early(self, registry: str) -> None:
-        """Links what the first delivery held out, which is the same whatever is made of it, to the folder `early`."""
+        """Copies what the first delivery held out, which is the same whatever is made of it, to the folder `early`."""
         early = os.path.join(self.folder, "early")
         for met in ledger.read(registry).met:
             target = os.path.join(early, met.identity or "")
             if met.side == ledger.HELD_OUT and met.span == 1 and not os.path.exists(target):
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.symlink(_identity_folder(self.folder, met.identity), target)
+                shutil.copytree(_identity_folder(self.folder, met.identity), target)
 
 
 def _identity_folder(folder: str, identity: str | None) -> str:

@@ -33,7 +33,7 @@ def story(data, tmp_path):
 
 
 def groups(story, name):
-    """Of the identities whose folders, or links to them, lie in a folder of the story."""
+    """Of the identities whose folders lie in a folder of the story."""
     return {path.parent.name for path in pathlib.Path(story.folder, name).glob("*/*")}
 
 
