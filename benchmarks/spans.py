@@ -25,7 +25,6 @@ from longtail.components.data import sources
 from longtail.models import errors
 
 DELIVERIES = 5
-WINDOWS, STARTS = ("all", "last 2", "one"), ("scratch", "blessed")
 DAMAGED, INVERTED = 3, 4  # deliveries
 
 _RECIPE = "omniglot_lt"
@@ -135,7 +134,8 @@ def _tell(story: Story, how: str, root: str, settings: Sequence[str]) -> list[di
         story.take_early(os.path.join(root, "registry", _RECIPE))
         pushed = "pushed" if summary["blessed"] else "not blessed"
         name = f"{how}, delivery {span} ({pushed})"
-        rows.append(timing.row(f"{name}: seconds, and of training", seconds, "s", summary["seconds"]["Trainer"]))
+        rows.append(timing.row(f"{name}: the whole run", seconds, "s"))
+        rows.append(timing.row(f"{name}: its training", summary["seconds"]["Trainer"], "s"))
         for what in ("future", "early"):
             found = _score(os.path.join(root, "models", _RECIPE), os.path.join(story.folder, what))
             rows.append(timing.row(f"{name}: mAP, {what}", 100.0 * found, "points"))
