@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
 
 from longtail.models.export import versions
 from longtail.pipeline import graph
+from longtail.pipeline.local import holdings
 from longtail.pipeline.local import root_folder
 
 log = logging.getLogger("longtail")
@@ -39,9 +39,7 @@ def clear(root: str, where: graph.Places) -> list[str]:
 
 
 def _unfinished(root: str) -> Iterator[str]:
-    connection = metadata.sqlite_metadata_connection_config(os.path.join(root, root_folder.STORE))
-    with metadata.Metadata(connection) as handle:
-        known = {each.id for each in handle.store.get_executions() if each.last_known_state in _KNOWN}
+    known = {each.id for each in holdings.store(root).get_executions() if each.last_known_state in _KNOWN}
     steps = os.path.join(glob.escape(root), root_folder.ARTIFACTS, "*")
     patterns = (os.path.join(steps, "*", "*"), os.path.join(steps, ".system", "executor_execution", "*"))
     for folder in sorted(path for pattern in patterns for path in glob.glob(pattern)):
