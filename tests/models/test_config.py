@@ -17,7 +17,7 @@ def test_values_land_in_their_dataclasses():
     ("mapping", "message"),
     [
         ({"hed": {}}, "r.yaml: unknown key 'hed'; did you mean 'head'?"),
-        ({"head": {"scal": 3}}, "unknown key 'head.scal'; did you mean 'scale'?"),
+        ({"head": {"scal": 3}}, "unknown key 'head.scal'; did you mean 'head.scale'?"),
         ({"head": {"xyz": 3}}, "valid keys: name, scale, margin"),
         ({"head": {"scale": "big"}}, "head.scale must be a number from 1e-06 to 1000000, not 'big'"),
         ({"head": {"scale": True}}, "head.scale must be a number from 1e-06 to 1000000, not True"),
