@@ -131,9 +131,12 @@ def _check_filter(config: config_lib.TrainConfig) -> None:
             f"loss.metric_weight: the logits of head {config.head.name!r} are of cosines, which m-L2 cannot hold down; "
             f"set it to 0, or take the head {takes}"
         )
-    for key, is_asked in (("loss.reconstruction_weight", loss.reconstruction_weight), ("transfer.variant", variant)):
+    for key, is_asked, none in (
+        ("loss.reconstruction_weight", loss.reconstruction_weight, 0),
+        ("transfer.variant", variant, "none"),
+        ("model.rich", config.model.rich, "false"),
+    ):
         if is_asked not in (0, "none") and not config.model.filter:
-            none = "none" if key == "transfer.variant" else 0
             raise errors.UsageError(f"{key}: needs the rich features g, set model.filter to true; or set it to {none}")
     if variant == "none":
         return

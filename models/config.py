@@ -32,6 +32,7 @@ class Model:
     weight_decay: float = settings.number(0.0, 0, 1, "L2 factor on convolutions, embedding and prototypes")
     weights: str = settings.text("", "local Keras weights file of the backbone; nothing is downloaded")
     filter: bool = settings.flag(False, "the filter R stands between the rich features g and the embedding")
+    rich: bool = settings.flag(False, "with the filter: the served model also answers with g, as `rich`")
     width: float = settings.number(1.0, 0.05, 4, "of casianet, filter and decoder: channels as a share of the paper's")
     initializer: str = settings.choice(
         "inputs", ("inputs", "entries"), "of the same: n in uniform +-sqrt(3 / n), one output's inputs or all entries"

@@ -24,11 +24,13 @@ class ServedEmbedder(tf.Module):
       embedder: Keras model, float32 [N, h, w, c] in [-1, 1] -> [N, d].
       preprocess: string [N] -> (float32 [N, h, w, c], int32 [N] status); a tf.Module or a Keras layer, so that what
         it holds is saved too.
+      rich: the embedder is a `networks.FilteredEmbedder`, whose rich features are an output too.
     """
 
-    def __init__(self, embedder: tf.keras.Model, preprocess: Callable):
+    def __init__(self, embedder: tf.keras.Model, preprocess: Callable, rich: bool = False):
         super().__init__()
         self.embedder = embedder
+        self._rich = rich
         self.preprocess = preprocess
         image = embedder.input_shape[1:]
         self.from_bytes = tf.function(
@@ -41,11 +43,16 @@ class ServedEmbedder(tf.Module):
         )
 
     def _embed(self, images: tf.Tensor, status: tf.Tensor) -> dict[str, tf.Tensor]:
-        embedding = tf.cast(self.embedder(images, training=False), tf.float32)
-        embedding = tf.math.l2_normalize(embedding, axis=-1)
+        found = {}
+        if self._rich:
+            found[signatures.RICH] = self.embedder.encoder(images, training=False)
+            embedding = self.embedder.filter(found[signatures.RICH], training=False)
+        else:
+            embedding = self.embedder(images, training=False)
+        found[signatures.EMBEDDING] = tf.math.l2_normalize(tf.cast(embedding, tf.float32), axis=-1)
         readable = tf.equal(status, signatures.STATUS_OK)[:, tf.newaxis]
-        embedding = tf.where(readable, embedding, tf.zeros_like(embedding))
-        return {signatures.EMBEDDING: embedding, signatures.STATUS: status}
+        found = {name: tf.where(readable, tf.cast(rows, tf.float32), 0.0) for name, rows in found.items()}
+        return {**found, signatures.STATUS: status}
 
     def _from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._embed(*self.preprocess(image_bytes))
@@ -83,6 +90,7 @@ def export(
     card: dict[str, Any] | None = None,
     warmup_batches: tuple[int, ...] = (1, 16),
     beside: Mapping[str, bytes] = types.MappingProxyType({}),
+    rich: bool = False,
 ) -> str:
     """Exports `embedder` as a SavedModel at `path`, which appears complete, by rename.
 
@@ -96,6 +104,7 @@ def export(
       card: what to say of the model beside it (JSON-serialisable).
       warmup_batches: batch sizes a server runs before it takes requests.
       beside: further files, by their paths in the folder; no server reads them.
+      rich: see `ServedEmbedder`.
 
     Returns:
       `path`.
@@ -106,7 +115,7 @@ def export(
     if tf.io.gfile.exists(path):
         raise FileExistsError(f"{path} exists; a model is never written over another")
     image_shape = embedder.input_shape[1:]
-    served = ServedEmbedder(embedder, preprocess)
+    served = ServedEmbedder(embedder, preprocess, rich)
     half = f"{path}.partial"
     if tf.io.gfile.exists(half):
         tf.io.gfile.rmtree(half)

@@ -7,6 +7,7 @@ PIXELS = "pixels"  # decoded images of the model's own size -> embedding, status
 IMAGE_BYTES = "image_bytes"  # string [N]: an encoded JPEG or PNG a row
 PIXELS_INPUT = "pixels"  # uint8 [N, h, w, c]
 EMBEDDING = "embedding"  # float32 [N, d], l2-normalised; zeros where status is not 0
+RICH = "rich"  # float32 [N, n], of models that have them and say so: rich features g, not normalised; zeros likewise
 STATUS = "status"  # int32 [N]
 
 STATUS_OK = 0

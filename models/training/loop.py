@@ -271,7 +271,7 @@ def train_and_export(
     if identities:
         beside[signatures.CLASSES_FILE] = warm_start.pack(classifier, data.counts, identities)
     with workers.place(strategy, path) as own:
-        saved_model.export(classifier.embedder, preprocess, own, card, beside=beside)
+        saved_model.export(classifier.embedder, preprocess, own, card, beside=beside, rich=config.model.rich)
     if events and board:
         _copy(events, board)
     if is_chief and board and config.model.filter:

@@ -114,6 +114,23 @@ def evaluate(
     _print(benchmark.run(dim, rounds, distractors, probes, (queries, gallery), peer), as_json)
 
 
+@app.command()
+def transfer(
+    backbone: Annotated[str, typer.Option(help="The encoder.")] = "conv4",
+    side: Annotated[int, typer.Option(help="Of an image, pixels.", min=16)] = 28,
+    channels: Annotated[int, typer.Option(help="Of an image, 1 or 3.", min=1, max=3)] = 1,
+    width: Annotated[float, typer.Option(help="Of filter and decoder, of the paper's.", min=0.05)] = 0.25,
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 727,
+    batch: Annotated[int, typer.Option(help="Images in a batch.", min=2)] = 128,
+    rounds: Annotated[int, typer.Option(help="How often each step is timed.", min=1)] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a step of each stage of feature transfer beside one of ordinary training."""
+    from longtail.benchmarks import transfer as benchmark
+
+    _print(benchmark.run(backbone, side, channels, width, classes, batch, rounds), as_json)
+
+
 @app.command(name="warm-start")
 def warm_start(
     data: Annotated[

@@ -14,7 +14,13 @@ from longtail.pipeline.cli import signals
 def study(
     recipe: run.RecipeOption,
     data: Annotated[str, typer.Option(help="Folder or .zip of images, one folder an identity.")],
-    settings: Annotated[str, typer.Option(help="Carves H<head identities>S<tail images>, comma-separated.")] = "H100S4",
+    settings: Annotated[
+        str,
+        typer.Option(
+            help="Carves, comma-separated: H<head identities>S<tail images>, with T<number> so many tail identities, as "
+            "in H100T300S4; T0 leaves the head alone."
+        ),
+    ] = "H100S4",
     methods: Annotated[
         str,
         typer.Option(
@@ -44,6 +50,9 @@ def study(
         list[str] | None,
         typer.Option(help="NAME=PATH: score every final model on these images too. Repeatable."),
     ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="One of the methods, which all others are compared with as well.")
+    ] = None,
     set_: run.SetOption = None,
 ) -> None:
     """Train each method on the same long-tailed carve and compare them on identities none has seen."""
@@ -55,10 +64,10 @@ def study(
         from longtail.pipeline.study import experiment
         from longtail.pipeline.study import table
 
-        results = experiment.study(
-            loaded, data, settings.split(","), _split(methods), seeds, json_path, tune or (), tune_seeds, score or ()
-        )
-    for one in table.render(results["summary"]):
+        split = settings.split(","), _split(methods)
+        tuned = tune or (), tune_seeds
+        results = experiment.study(loaded, data, *split, seeds, json_path, *tuned, score or (), against)
+    for one in table.render(results["summary"], against):
         console.out().print(one)
     console.out().print(table.caption(results["head_threshold"], results["protocol"]))
 

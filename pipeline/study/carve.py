@@ -1,4 +1,4 @@
-"""What a study trains on: the images of a source, read once, and each long-tailed carve <H,S> of them."""
+"""What a study trains on: the images of a source, read once, and each long-tailed carve <H,T,S> of them."""
 
 import collections
 import concurrent.futures
@@ -7,6 +7,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,25 +26,45 @@ from longtail.pipeline.study import sides as sides_lib
 
 log = logging.getLogger("longtail")
 
-_SETTING = re.compile(r"H(\d+)S(\d+)$")
+_SETTING = re.compile(r"H(\d+)(?:T(\d+))?S(\d+)$")
 
 
-def parse(text: str, recipe: recipe_lib.Recipe) -> tuple[int, int]:
-    """Reads "H100S4": 100 identities keep all images, the others 4.
+class Setting(NamedTuple):
+    """A carve.
+
+    Attributes:
+      head: H, identities that keep all images.
+      tail_images: S, images that the others keep.
+      tail_classes: T, how many others there are; None: all.
+    """
+
+    head: int
+    tail_images: int
+    tail_classes: int | None = None
+
+
+def parse(text: str, recipe: recipe_lib.Recipe) -> Setting:
+    """Reads "H100S4": 100 identities keep all images, the others 4; of "H100T300S4" there are 300 others.
 
     Raises:
       errors.UsageError: another form, or a carve that the recipe cannot have.
     """
     match = _SETTING.match(text)
     if not match:
-        raise errors.UsageError(f"--settings: {text!r} is not H<head identities>S<tail images>, e.g. H100S4")
-    head, tail_images = int(match.group(1)), int(match.group(2))
-    rebalance = config.Rebalance(census.CARVE, head, tail_images)
+        raise errors.UsageError(
+            f"--settings: {text!r} is not H<head identities>S<tail images>, e.g. H100S4, or with the number of tail "
+            "identities H100T300S4"
+        )
+    head, others, tail_images = match.groups()
+    setting = Setting(int(head), int(tail_images), None if others is None else int(others))
+    rebalance = config.Rebalance(census.CARVE, setting.head, setting.tail_images, setting.tail_classes or 0)
     try:
         recipe_lib.check(dataclasses.replace(recipe, rebalance=rebalance))
     except errors.UsageError as error:
         raise errors.UsageError(f"--settings: {text}: {error}") from error
-    return head, tail_images
+    if setting.tail_classes is not None and setting.head + setting.tail_classes < 2:
+        raise errors.UsageError(f"--settings: {text}: training needs two identities or more")
+    return setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,21 +136,30 @@ class Images:
         pairs = set(zip(self.identities.tolist(), self.digests.tolist(), strict=True))
         return max(collections.Counter(identity for identity, _ in pairs).values())
 
-    def carve(self, head: int, tail_images: int, seed: int, tail_cameras: int = 0) -> training_data.TrainingSet:
-        """The training set of <H,S>: as the rebalancer makes it, `seed` choosing identities and images.
+    def carve(
+        self, setting: Setting, seed: int, tail_cameras: int = 0
+    ) -> tuple[training_data.TrainingSet, list[str]]:
+        """The training set of <H,T,S>, as the rebalancer makes it, `seed` choosing identities and images.
 
         With `tail_cameras` the images of a tail identity are all of so many cameras, which `seed` chooses too.
+
+        Returns:
+          The images, and the names of their classes in the order of class ids.
         """
         by_identity: dict[str, list[int]] = {}
         trained = np.flatnonzero(self.sides == sides_lib.TRAINING)
         for row in trained:
             by_identity.setdefault(self.identities[row], []).append(row)
-        counts = self._counts(by_identity)
+        order = census.ranked(self._counts(by_identity), seed)
         if tail_cameras:
-            for identity in census.ranked(counts, seed)[head:]:
+            for identity in order[setting.head :]:
                 by_identity[identity] = self._of_cameras(by_identity[identity], tail_cameras, seed)
-            counts = self._counts(by_identity)
-        plan = census.plan(counts, census.CARVE, head=head, tail_images=tail_images, seed=seed)
+        if setting.tail_classes is not None:
+            kept = set(order[: setting.head + setting.tail_classes])
+            by_identity = {identity: group for identity, group in by_identity.items() if identity in kept}
+        strategy = census.NONE if setting.tail_classes == 0 else census.CARVE
+        sizes = {"head": setting.head, "tail_images": setting.tail_images}
+        plan = census.plan(self._counts(by_identity), strategy, **sizes, seed=seed)
         classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
         row_of = {(self.identities[row], self.paths[row]): row for row in trained}
         taken, labels = [], []
@@ -139,8 +169,9 @@ class Images:
             for (_, path, _), _ in chosen:
                 taken.append(row_of[identity, path.decode()])
                 labels.append(classes[identity.encode()][0])
-        kept = np.array([one["images"] for one in plan["classes"]], np.int64)
-        return training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), kept)
+        images_of = np.array([one["images"] for one in plan["classes"]], np.int64)
+        training_set = training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), images_of)
+        return training_set, [one["identity"] for one in plan["classes"]]
 
     def _counts(self, by_identity: Mapping[str, list[int]]) -> dict[str, tuple[int, int]]:
         return {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}

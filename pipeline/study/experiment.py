@@ -44,6 +44,7 @@ def study(
     tune: Sequence[str] = (),
     tune_seeds: int = 1,
     score: Sequence[str] = (),
+    against: str | None = None,
 ) -> dict[str, Any]:
     """Trains every method on every carve with every seed, and compares each addition with plain heads.
 
@@ -61,6 +62,8 @@ def study(
       errors.UsageError: unknown method, option or setting, no data, a `json_path` of another study.
     """
     parsed = [methods_lib.parse(method, recipe.head) for method in methods]
+    if against and against not in (names := [method.name for method in parsed]):
+        raise errors.UsageError(f"--against: no method {against!r} among --methods; one of {', '.join(names)}")
     grid = tuning.parse(tune)
     carves = _check(recipe, data, settings, parsed, seeds, grid, tune_seeds)
     source = _open(recipe, data, "--data")
@@ -72,7 +75,8 @@ def study(
     further = _further(recipe, score, side_of)
     among = {method.name: tuning.candidates(method, grid) for method in parsed}
     tuning.warn_of_budgets(among)
-    record = _Record(json_path, _header(recipe, side_of, source, further), settings, parsed, among, tune_seeds)
+    header = _header(recipe, side_of, source, further)
+    record = _Record(json_path, header, settings, parsed, among, tune_seeds, against)
     record.keep()
     loaded = carve.Images.load(source, side_of, recipe.data.max_pixels, "--data", crosses)
     _check_clouds(recipe, parsed, loaded.of(sides.TRAINING).most_images(), carves)
@@ -106,7 +110,7 @@ def _each(seeds: int, settings: Sequence[str], methods: Sequence[methods_lib.Met
     return ((seed, setting, method) for seed in range(seeds) for setting in settings for method in methods)
 
 
-def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str, tuple[int, int]]:
+def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str, carve.Setting]:
     """Refuses what cannot be, before any data is looked at; returns what each setting says."""
     recipe_lib.check(recipe)
     if len({method.name for method in methods}) < len(methods):
@@ -128,13 +132,14 @@ def _check(recipe, data, settings, methods, seeds, grid, tune_seeds) -> dict[str
 
 def _check_clouds(recipe, methods: Sequence[methods_lib.Method], largest: int, carves) -> None:
     """Refuses a cloud or a transfer without the classes it asks for; an identity has at most `largest` images."""
-    for (setting, (head, tail_images)), method in itertools.product(carves.items(), methods):
-        plan = {"classes": [{"images": largest if head else min(largest, tail_images)}]}
+    for (setting, (head, tail_images, tail_classes)), method in itertools.product(carves.items(), methods):
+        most, rest = largest if head else min(largest, tail_images), [] if tail_classes == 0 else [tail_images]
+        plan = {"classes": [{"images": most}]}
         asked = method.config(recipe, 0)
         try:
             census.check_cloud(plan, asked.leap.variant, recipe.leap.head_threshold)
             if asked.transfer.variant != "none":
-                statistics.check_classes([plan["classes"][0]["images"], tail_images], recipe.leap.head_threshold)
+                statistics.check_classes([most, *rest], recipe.leap.head_threshold)
         except errors.UsageError as error:
             raise errors.UsageError(f"--methods: {method.name} on {setting}: {error}") from error
 
@@ -175,8 +180,8 @@ def _header(recipe, side_of: Mapping[str, str], source: base.Source, further) ->
 class _Record:
     """What of a study is finished, here and in its file."""
 
-    def __init__(self, path, header, settings, methods, among, tune_seeds):
-        self.header = header
+    def __init__(self, path, header, settings, methods, among, tune_seeds, against):
+        self.header, self._against = header, against
         self._path, self._settings, self._methods = path, settings, methods
         self.among, self._tune_seeds = among, tune_seeds
         found = _read(path, header["key"])
@@ -211,7 +216,8 @@ class _Record:
 
     def results(self) -> dict[str, Any]:
         chosen, runs = self.chosen(), list(self.runs.values())
-        summary = table.summarise(runs, chosen, {method.name: method for method in self._methods})
+        named = {method.name: method for method in self._methods}
+        summary = table.summarise(runs, chosen, named, self._against)
         return {
             **self.header, "tuning": list(self.tuned.values()), "chosen": chosen, "runs": runs, "summary": summary,
         }  # fmt: skip

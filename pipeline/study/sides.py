@@ -54,7 +54,7 @@ def _share(groups: int, fraction: float, least: int, left: int) -> int:
 def check(
     items: Sequence[base.Item],
     side_of: Mapping[str, str],
-    carves: Mapping[str, tuple[int, int]],
+    carves: Mapping[str, tuple[int, int, int | None]],
     cross_cameras: bool = False,
     tail_cameras: int = 0,
 ) -> None:
@@ -63,7 +63,7 @@ def check(
     Args:
       items: all images.
       side_of: as `divide` returns it.
-      carves: setting -> (head identities, tail images).
+      carves: setting -> (head identities, tail images, tail identities or None for all others).
       cross_cameras: an image by the query's own camera is no answer.
       tail_cameras: `study.tail_cameras`.
 
@@ -78,9 +78,13 @@ def check(
             f"study.tail_cameras: {tail_cameras}, but --data has images of one camera; set data.camera_pattern, or 0"
         )
     trained = sum(side == TRAINING for side in side_of.values())
-    for setting, (head, _) in carves.items():
-        if trained < 2 or head >= trained:
+    for setting, (head, _, others) in carves.items():
+        if trained < 2 or head > trained or (head == trained and others != 0):
             raise errors.UsageError(f"--settings: {setting} of {trained} training identities leaves no tail")
+        if head + (others or 0) > trained:
+            raise errors.UsageError(
+                f"--settings: {setting} asks for {head + others} training identities, and there are {trained}"
+            )
 
 
 def require_matches(seen: Iterable[tuple[str, int]], where: str, cross_cameras: bool = False) -> None:

@@ -32,7 +32,10 @@ Runs = Sequence[Mapping[str, Any]]
 
 
 def summarise(
-    runs: Runs, chosen: Sequence[Mapping[str, Any]], methods: Mapping[str, methods_lib.Method]
+    runs: Runs,
+    chosen: Sequence[Mapping[str, Any]],
+    methods: Mapping[str, methods_lib.Method],
+    against: str | None = None,
 ) -> list[dict[str, Any]]:
     """One row a setting and method: means over seeds, and the differences to plain heads.
 
@@ -40,6 +43,7 @@ def summarise(
       runs: what `trial.report` returned.
       chosen: what `tuning.choose` returned, one a setting and method.
       methods: by name.
+      against: name of the method that every other one is compared with as well.
 
     Returns:
       Rows of `setting`, `method`, `values` (chosen), `trainings` (it took to choose them), `seeds`, every metric and
@@ -49,6 +53,7 @@ def summarise(
       `paired_mAP`: (method - the same head without additions), mean over the seeds that both have; `paired_interval`:
       its 95 % interval by `bootstrap.interval`; `paired_error`: its standard error over seeds;
       `best`: the plain head of the highest mAP on these very images; `best_mAP`, `best_interval`: likewise to that;
+      `against_mAP`, `against_interval`: likewise to `against`;
       `further`: name -> the same figures on further data.
       None where there is nothing to compare, or of one seed no spread.
     """
@@ -68,8 +73,11 @@ def summarise(
             measured = (*(key for key, _ in _VARIANCES), "seconds")
             means: dict[str, Any] = {key: _mean([run[key] for run in own]) for key in measured}
             means["closed"] = {name: _mean([_at(run, name) for run in own]) for name in _CLOSED}
-            rows.append({**told, "seeds": len(own), **means, **_figures(name, partner, own, plain), "further": {
-                other: _figures(name, partner, _on(own, other), {key: _on(plain[key], other) for key in plain})
+            rival = runs_of.get(against, ()) if against != name else ()
+            rows.append({**told, "seeds": len(own), **means, **_figures(name, partner, own, plain, rival), "further": {
+                other: _figures(
+                    name, partner, _on(own, other), {key: _on(plain[key], other) for key in plain}, _on(rival, other)
+                )
                 for other in own[0]["further"]
             }})  # fmt: skip
     return rows
@@ -88,8 +96,8 @@ def _on(runs: Runs, other: str) -> list[dict[str, Any]]:
     return [{"seed": run["seed"], **run["further"][other]} for run in runs]
 
 
-def _figures(name: str, partner: str | None, own: Runs, plain: Mapping[str, Runs]) -> dict[str, Any]:
-    """A method's metrics on one set of images, and how mAP differs from its partner's and the best plain head's."""
+def _figures(name: str, partner: str | None, own: Runs, plain: Mapping[str, Runs], rival: Runs) -> dict[str, Any]:
+    """A method's metrics on a set of images; how mAP differs from its partner's, the best plain head's, a rival's."""
 
     def average(of):
         return _mean([run[_PAIRED.name] for run in plain[of]])
@@ -105,6 +113,7 @@ def _figures(name: str, partner: str | None, own: Runs, plain: Mapping[str, Runs
         **{f"paired_{key}": value for key, value in paired.items()},
         "best": best,
         **{f"best_{key}": value for key, value in to_best.items()},
+        **{f"against_{key}": value for key, value in _difference(own, rival).items()},
     }
 
 
@@ -126,11 +135,11 @@ def _difference(own: Runs, other: Runs) -> dict[str, Any]:
     return {_PAIRED.name: float(np.mean(differences)), "error": error, "interval": list(interval)}
 
 
-def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
+def render(rows: Sequence[Mapping[str, Any]], against: str | None = None) -> list[rich.table.Table]:
     """The rows of `summarise` as tables: metrics on the test side, on each further data, closed set and variances."""
     further = list(rows[0]["further"]) if rows else []
-    tables = [_metrics("test identities", rows, rows)]
-    tables += [_metrics(name, rows, [row["further"][name] for row in rows]) for name in further]
+    tables = [_metrics("test identities", rows, rows, against)]
+    tables += [_metrics(name, rows, [row["further"][name] for row in rows], against) for name in further]
     titles = [title for _, title in _VARIANCES]
     variances = rich.table.Table("setting", "method", *titles, title="angular variance, rad²")
     for row in rows:
@@ -143,10 +152,11 @@ def render(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
     return [*tables, closed, variances]
 
 
-def _metrics(title: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+def _metrics(title: str, rows, figures: Sequence[Mapping[str, Any]], against: str | None) -> rich.table.Table:
     tuned = any(row["trainings"] for row in rows)
     titles = [each.title for each in metric.METRICS]
     compared = [f"{_PAIRED.title} over its plain head", f"{_PAIRED.title} over the best plain head"]
+    compared += [f"{_PAIRED.title} over {against}"] if against else []
     choice = ["chosen", "trainings to choose"] if tuned else []
     table = rich.table.Table("setting", "method", *choice, *titles, *compared, title=title)
     for row, own in zip(rows, figures, strict=True):
@@ -154,7 +164,7 @@ def _metrics(title: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Ma
         shown = {each.name: each.show(own[each.name]) for each in metric.METRICS}
         spread = own[f"{_PAIRED.name}_spread"]
         shown[_PAIRED.name] += "" if spread is None else f" ± {_PAIRED.show(spread)}"
-        differences = [_with_interval(own, kind) for kind in ("paired", "best")]
+        differences = [_with_interval(own, kind) for kind in ("paired", "best", *["against"] * bool(against))]
         chosen = [values, str(row["trainings"])] if tuned else []
         table.add_row(row["setting"], row["method"], *chosen, *shown.values(), *differences)
     return table

@@ -41,7 +41,7 @@ def validate(
       Names, metrics and `seconds`; of a training that diverged metrics of 0 and `failed`, which says so.
     """
     try:
-        embed, _, _, seconds = _train(recipe, method, setting, seed, data)
+        embed, *_, seconds = _train(recipe, method, setting, seed, data)
     except errors.Diverged as error:
         log.warning("%s %s seed %d: %s; it counts as the worst", setting, method.name, seed, error)
         named = {"setting": setting, "method": method.name, "seed": seed, "seconds": 0.0, "failed": str(error)}
@@ -66,7 +66,7 @@ def report(
       order), variances, `closed` (`analysis.closed_set` of the training side's images that were not trained on),
       `images` (trained on), and in `further` metrics and lists of each further data.
     """
-    embed, head, training_set, seconds = _train(recipe, method, setting, seed, data)
+    embed, head, training_set, names, seconds = _train(recipe, method, setting, seed, data)
     tested = data.of(sides.TEST)
     embedded = embed(tested.encoded)
     figures, by_identity = _scores(recipe, embedded, tested)
@@ -76,7 +76,7 @@ def report(
         **_told(setting, method, seed, figures, seconds),
         **by_identity,
         **_variances(recipe, setting, trained_on, training_set),
-        "closed": _closed(recipe, embed, head, trained_on, training_set, data),
+        "closed": _closed(recipe, embed, head, trained_on, training_set, names, data),
         "test_variance": spread["head"]["variance"],
         "images": len(training_set.encoded),
         "further": {name: _further(recipe, embed, other) for name, other in further.items()},
@@ -88,14 +88,15 @@ def _further(recipe, embed: Embed, other: carve.Images) -> dict[str, Any]:
     return {**{each.name: figures[each.name] for each in metric.METRICS}, **by_identity}
 
 
-def _closed(recipe, embed: Embed, head: heads.Head, trained_on, training_set, data: carve.Images) -> dict[str, Any]:
+def _closed(recipe, embed: Embed, head, trained_on, training_set, names, data: carve.Images) -> dict[str, Any]:
     """By the nearest centre of the images trained on and, where the head has class weights, by the classifier."""
     side = data.of(sides.TRAINING)
     known = set(training_set.encoded)
-    others = np.array([image not in known for image in side.encoded], bool)
+    others = np.array([image not in known for image in side.encoded], bool) & np.isin(side.identities, names)
     if not others.any():
         return {}
-    labels = np.unique(side.identities, return_inverse=True)[1][others]
+    class_ids = {name: class_id for class_id, name in enumerate(names)}
+    labels = np.array([class_ids[name] for name in side.identities[others].tolist()])
     embedded = embed(side.encoded[others])
     centres = statistics.centres(trained_on, training_set.class_ids, len(training_set.counts))
     answers = {"nearest": analysis.nearest(embedded, centres)}
@@ -111,8 +112,10 @@ def _told(setting, method, seed, figures, seconds) -> dict[str, Any]:
     return {"setting": setting, "method": method.name, "seed": seed, **named, "seconds": round(seconds, 1)}
 
 
-def _train(recipe, method, setting, seed, data) -> tuple[Embed, heads.Head, training_data.TrainingSet, float]:
-    carved = data.carve(*carve.parse(setting, recipe), seed, recipe.study.tail_cameras)
+def _train(
+    recipe, method, setting, seed, data
+) -> tuple[Embed, heads.Head, training_data.TrainingSet, list[str], float]:
+    carved, names = data.carve(carve.parse(setting, recipe), seed, recipe.study.tail_cameras)
     config = method.config(recipe, seed)
     training_set, _ = training_data.hold_out(carved, config)
     height, width, channels = config.model.image
@@ -128,7 +131,7 @@ def _train(recipe, method, setting, seed, data) -> tuple[Embed, heads.Head, trai
     def embed_all(encoded: np.ndarray) -> np.ndarray:
         return np.concatenate([embed(tf.constant(encoded[i : i + 512])).numpy() for i in range(0, len(encoded), 512)])
 
-    return embed_all, classifier.head, training_set, seconds
+    return embed_all, classifier.head, training_set, names, seconds
 
 
 def crosses_cameras(recipe: recipe_lib.Recipe) -> bool:
@@ -162,7 +165,7 @@ def _scores(recipe, embedded: np.ndarray, scored: carve.Images) -> tuple[dict[st
 
 def _variances(recipe, setting, embedded, training_set: training_data.TrainingSet) -> dict[str, float | None]:
     """Of head and tail identities: with all their images, and with as many of each as the tail keeps."""
-    _, tail_images = carve.parse(setting, recipe)
+    tail_images = carve.parse(setting, recipe).tail_images
     of_head = np.flatnonzero(head_tail.is_head(training_set.counts, recipe.leap.head_threshold)).tolist()
     naive = angular.angular_spread(embedded, training_set.class_ids, of_head)
     equal = angular.equal_spread(embedded, training_set.class_ids, of_head, tail_images)

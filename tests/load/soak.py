@@ -27,7 +27,7 @@ from longtail.benchmarks import timing
 from longtail.benchmarks import workload
 from longtail.models import errors
 
-LOAD = 0.7  # of the calls a second that 64 clients in a circle get
+LOAD = 0.7  # of the calls a second that 64 clients in a circle get, if nothing else is asked for
 GROWTH_TARGET = 1.03
 WORST_TARGET_MS = 700.0  # of an answer, while a version changes and right after
 
@@ -35,6 +35,7 @@ _REST = bench_server.Case("REST, 1 image a call", 1, 0, 64, rest=True)
 _REST_SHARE = 0.05  # of the calls
 # TensorFlow says so of an optimization that does not fit the model, and goes on without it.
 _FAILURE = r"^(?!.*meta_optimizer).*(?:Traceback|failed|lost)"
+_PROBES = 5  # of what the server can
 _SETTLE_S = 60.0  # until memory is to be flat
 _AFTER_S = 2.0  # an answer that is due so long after a version became available is still around its change
 
@@ -204,8 +205,8 @@ def _rows(soak: Soak, counted: list[dict[str, Any]], seconds: float) -> list[dic
     ]
 
 
-def run(seconds: float = 600.0, swap_every: float = 20.0, samples: str = "") -> dict:
-    """Asks `longtail serve` for seconds on end, at 70 % of what it can, while versions are pushed and removed.
+def run(seconds: float = 600.0, swap_every: float = 20.0, samples: str = "", load: float = LOAD) -> dict:
+    """Asks `longtail serve` for seconds on end, at a share of what it can, while versions are pushed and removed.
 
     Calls come at random, whatever the answers take, over gRPC and a few over REST. At most two versions are in the
     folder.
@@ -214,6 +215,7 @@ def run(seconds: float = 600.0, swap_every: float = 20.0, samples: str = "") -> 
       seconds: how long.
       swap_every: seconds between two pushes.
       samples: file to write a line a second to; empty for none.
+      load: the share.
 
     Returns:
       {"bench", "machine", "results"} of the benchmarks' common form, and the first failures.
@@ -231,17 +233,18 @@ def run(seconds: float = 600.0, swap_every: float = 20.0, samples: str = "") -> 
     with tempfile.TemporaryDirectory() as folder:
         bench = bench_server.BenchServer("mobilenet", folder, images=64)
         with bench.running(settings=()):
-            capacity = bench.loaded(bench.plan(serve.SINGLE, 5.0))
-            rate = LOAD * capacity["answered"] / capacity["seconds"]
+            probes = [bench.loaded(bench.plan(serve.SINGLE, 5.0)) for _ in range(_PROBES)]
+            # A shared machine is quick now and slow then, and what it can in its best seconds is no measure.
+            rate = load * float(np.median([probe["answered"] / probe["seconds"] for probe in probes]))
             log = Samples(samples)
             soak = Soak(bench, seconds, swap_every, log)
             counted = soak.run(rate)
             log.close()
             rows = _rows(soak, counted, seconds)
             told = len(re.findall(_FAILURE, bench.server.log(), re.MULTILINE))
-    rows.insert(0, timing.row("calls a second, 70 % of capacity", rate, "calls/s"))
+    rows.insert(0, timing.row(f"calls a second, {load:.0%} of capacity", rate, "calls/s"))
     rows.append(timing.row("failures in the server's log", told, "lines", target=0))
-    failures = [failure for load in counted for failure in load["failures"]]
+    failures = [failure for each in counted for failure in each["failures"]]
     return {"bench": "serve-soak", "machine": machine, "results": rows, "failures": failures}
 
 
@@ -251,6 +254,7 @@ def main() -> None:
     words.add_argument("--seconds", type=float, default=600.0)
     words.add_argument("--swap-every", type=float, default=20.0)
     words.add_argument("--samples", default="")
+    words.add_argument("--load", type=float, default=LOAD)
     print(json.dumps(run(**vars(words.parse_args()))))
 
 

@@ -11,9 +11,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from longtail.models import backbones
+from longtail.models import config
 from longtail.models.export import preprocess
 from longtail.models.export import saved_model
 from longtail.models.export import signatures
+from longtail.models.feature_transfer import networks
 
 
 def test_both_signatures_give_one_embedding_of_length_one(tiny_saved_model):
@@ -81,6 +83,21 @@ def test_the_frozen_model_answers_as_the_unfrozen_one_in_both_signatures(exporte
     ):
         np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=1e-6)
         np.testing.assert_array_equal(found["status"], expected["status"])
+
+
+def test_rich_features_are_an_output_too_where_they_are_asked_for(tmp_path):
+    model = config.Model("conv4", (16, 16, 1), 8, filter=True, width=0.1)
+    embedder, decode = networks.build_embedder(model), preprocess.Preprocess((16, 16, 1))
+    saved_model.export(embedder, decode, str(tmp_path / "1"), rich=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), np.uint8)
+    encoded = tf.constant([*(tf.io.encode_png(image).numpy() for image in pixels), b"broken"])
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures
+    found = served[signatures.SERVING](image_bytes=encoded)
+    rich = embedder.encoder(preprocess.normalise(pixels)).numpy()
+    np.testing.assert_allclose(found["rich"], [*rich, np.zeros(32)], atol=1e-5)
+    expected = tf.math.l2_normalize(embedder.filter(rich), axis=-1)
+    np.testing.assert_allclose(found["embedding"][:3], expected, atol=1e-5)
+    np.testing.assert_allclose(served[signatures.PIXELS](pixels=pixels)["rich"], rich, atol=1e-5)
 
 
 def test_no_variable_and_no_function_that_nobody_calls_is_left(exported):

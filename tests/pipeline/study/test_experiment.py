@@ -154,6 +154,8 @@ def test_every_heads_start_is_one_that_a_training_takes(recipe, name):
         ("H6", "'H6' is not H<head identities>S<tail images>"),
         ("H6S5", "H6S5: rebalance.tail_images: 5 is more than leap.head_threshold=4"),
         ("H6S0", "H6S0: rebalance.tail_images must be 1 or more"),
+        ("H6TS3", "'H6TS3' is not H<head identities>S<tail images>"),
+        ("H1T0S3", "H1T0S3: training needs two identities or more"),
     ],
 )
 def test_a_carve_that_cannot_be_is_refused(recipe, setting, said):
@@ -264,17 +266,45 @@ def test_a_tail_of_one_camera_keeps_as_many_images_all_of_it(tmp_path):
     source = sources.open_source("glyphs:identities=8,head=8,head_images=12,cameras=3", "folder", r"_c(\d+)\.png$")
     loaded = carve.Images.load(source, dict.fromkeys({i.identity for i in source.items()}, "training"), 10**6, "--data")
     camera_of = dict(zip(loaded.encoded.tolist(), loaded.cameras.tolist(), strict=True))
-    kept = loaded.carve(2, 3, seed=0, tail_cameras=1)
+    kept, _ = loaded.carve(carve.Setting(2, 3), seed=0, tail_cameras=1)
     assert sorted(kept.counts) == [3] * 6 + [12] * 2
     # Of four images a camera there is no more to cut away, and still they are of one camera.
-    assert sorted(loaded.carve(2, 4, seed=0, tail_cameras=1).counts) == [4] * 6 + [12] * 2
+    assert sorted(loaded.carve(carve.Setting(2, 4), seed=0, tail_cameras=1)[0].counts) == [4] * 6 + [12] * 2
     uneven = loaded.of("training")
     uneven = carve.Images(*(getattr(uneven, field.name)[9:] for field in dataclasses.fields(uneven)))
-    first = uneven.carve(2, 3, seed=0, tail_cameras=1)
+    first, _ = uneven.carve(carve.Setting(2, 3), seed=0, tail_cameras=1)
     assert sorted(first.counts)[0] == 1
     seen = [{camera_of[image] for image in kept.encoded[kept.class_ids == c].tolist()} for c in range(8)]
     assert [len(cameras) for cameras in seen] == [3 if images == 12 else 1 for images in kept.counts]
     assert len(set.union(*(cameras for cameras in seen if len(cameras) == 1))) > 1
+
+
+def test_a_carve_of_fewer_tail_identities_has_the_same_head_and_some_of_the_same_tail():
+    source = sources.open_source("glyphs:identities=9,head=9,head_images=6", "folder", "")
+    loaded = carve.Images.load(source, dict.fromkeys({i.identity for i in source.items()}, "training"), 10**6, "--data")
+    (whole, every), (some, names), (head, alone) = (
+        loaded.carve(carve.Setting(2, 3, others), seed=0) for others in (None, 4, 0)
+    )
+    of_head = [{name for name, images in zip(*found, strict=True) if images == 6} for found in
+               ((every, whole.counts), (names, some.counts), (alone, head.counts))]  # fmt: skip
+    assert of_head[0] == of_head[1] == of_head[2] == set(alone) and len(alone) == 2
+    assert set(names) < set(every) and names == sorted(names) and sorted(some.counts) == [3] * 4 + [6] * 2
+    assert set(some.encoded) < set(whole.encoded) and some.class_ids.max() == 5
+
+
+def test_closed_set_figures_of_fewer_tail_identities_are_of_those_alone(tmp_path, recipe):
+    found = _study(recipe, tmp_path, ["softmax"], "H3T0S3", "H3T2S3", against="softmax")
+    head_alone, two = found["runs"]
+    assert "tail" not in head_alone["closed"] and head_alone["images"] < two["images"]
+    assert found["summary"][0]["against_mAP"] is None
+
+
+def test_a_method_is_compared_with_the_one_that_is_named(tmp_path, recipe):
+    found = _study(recipe, tmp_path, ["softmax", "cosface"], "H6S3", against="softmax")
+    softmax, cosface = found["summary"]
+    assert softmax["against_mAP"] is None and cosface["against_mAP"] == cosface["mAP"] - softmax["mAP"]
+    with pytest.raises(errors.UsageError, match="--against: no method 'arcface' among --methods; one of softmax, cosf"):
+        _study(recipe, tmp_path, ["softmax", "cosface"], "H6S3", against="arcface")
 
 
 def test_a_tuned_study_chooses_on_validation_warns_of_unequal_budgets_and_goes_on_where_it_was(
