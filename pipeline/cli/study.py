@@ -30,7 +30,7 @@ def study(
             "transfer), untransferred, random, crt (its controls); leap-cv, leap-cf, leap-av, leap-af: "
             "CosFace and ArcFace with a cloud. Options after a colon, as in leap-cv:s=32,gamma=0.9: s (scale), "
             "m (margin), start, gamma, order, P, width, strength (of a cloud), centre, metric (their losses' weights), "
-            "K (images of an identity side by side), epochs."
+            "steps, rate (of feature transfer's stages), K (images of an identity side by side), epochs."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,

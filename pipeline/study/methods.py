@@ -39,6 +39,7 @@ _CHANGES = {
     "closed": ("leap_v", "leap_f", "noise_all", "noise_tail", "noise_head"),
     "corrected": ("leap_v", "leap_f"),
 }
+_STAGES = ("steps", "rate")  # of `transfer`
 _MEMORY = ("start_epoch", "images_kept", "centre_momentum", "angle_order")
 # Settings that are of use to an addition, and so may be its options.
 _OPTIONS_OF = {
@@ -47,7 +48,8 @@ _OPTIONS_OF = {
     **dict.fromkeys(("noise_all", "noise_tail", "noise_head"), ("start_epoch", "width")),
     "directional": ("start_epoch", "strength"),
     "centre": ("centre_weight",),
-    **dict.fromkeys(("m_l2", "ftl", "untransferred", "random", "crt"), ("metric_weight",)),
+    "m_l2": ("metric_weight",),
+    **dict.fromkeys(("ftl", "untransferred", "random", "crt"), ("metric_weight", *_STAGES)),
 }
 # The names the papers' tables have for some of them.
 ALIASES = {
@@ -70,6 +72,8 @@ OPTIONS = {
     "strength": ("leap", "strength"),
     "centre": ("loss", "centre_weight"),
     "metric": ("loss", "metric_weight"),
+    "steps": ("transfer", "steps"),
+    "rate": ("transfer", "rate"),
     "K": ("training", "images_per_class"),
     "epochs": ("training", "epochs"),
 }
