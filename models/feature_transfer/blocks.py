@@ -95,16 +95,23 @@ def _finished(x: tf.Tensor) -> tf.Tensor:
     return layers.ReLU()(layers.BatchNormalization(epsilon=_EPSILON)(x))
 
 
-def conv(x: tf.Tensor, filters: int, kernel: Kernel = PLAIN, linear: bool = False) -> tf.Tensor:
-    """A convolution at one size, then batch normalisation and ReLU, or with a bias and neither.
+def conv(
+    x: tf.Tensor, filters: int, kernel: Kernel = PLAIN, linear: bool = False, normalised: bool = False
+) -> tf.Tensor:
+    """A convolution at one size, then batch normalisation and ReLU; `linear`: no ReLU.
+
+    What is linear has a bias in place of batch normalisation, where it is not `normalised`.
 
     Example:
 
     >>> blocks.conv(tf.zeros([1, 7, 7, 2]), filters=3).shape
     TensorShape([1, 7, 7, 3])
     """
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=linear, **kernel.options)(x)
-    return x if linear else _finished(x)
+    has_bias = linear and not normalised
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=has_bias, **kernel.options)(x)
+    if linear:
+        return layers.BatchNormalization(epsilon=_EPSILON)(x) if normalised else x
+    return _finished(x)
 
 
 def halve(x: tf.Tensor, filters: int, to: tuple[int, int], kernel: Kernel = PLAIN) -> tf.Tensor:

@@ -59,12 +59,13 @@ def build_encoder(model: config_lib.Model) -> tf.keras.Model:
 def build_filter(model: config_lib.Model) -> tf.keras.Model:
     """Rich features g [N, 320 * width] -> embedding f, float32 [N, d], not normalised: the filter R.
 
-    Its last convolution has neither batch normalisation nor ReLU, as the encoder's: f would have no negative entries.
+    Its last convolution has no ReLU: f would have no negative entries. Without the batch normalisation, what all f have
+    in common would be most of them.
 
     Example: the paper's filter has 5.36 million parameters.
 
     >>> networks.build_filter(config.Model("casianet", image=(100, 100, 3), dimension=320, filter=True)).count_params()
-    5359424
+    5360384
     """
     rich = blocks.scaled(blocks.RICH, model.width)
     features = layers.Input([rich])
@@ -72,7 +73,7 @@ def build_filter(model: config_lib.Model) -> tf.keras.Model:
     x = blocks.spread(features, blocks.halved(model.image[:2])[-1], rich, kernel)
     for channels in _FILTER:
         x = blocks.conv(x, blocks.scaled(channels, model.width), kernel)
-    x = blocks.conv(x, model.dimension, kernel, linear=True)
+    x = blocks.conv(x, model.dimension, kernel, linear=True, normalised=True)
     return tf.keras.Model(features, layers.GlobalAveragePooling2D(dtype="float32")(x), name="filter")
 
 

@@ -97,7 +97,8 @@ def test_rich_features_are_an_output_too_where_they_are_asked_for(tmp_path):
     np.testing.assert_allclose(found["rich"], [*rich, np.zeros(32)], atol=1e-5)
     expected = tf.math.l2_normalize(embedder.filter(rich), axis=-1)
     np.testing.assert_allclose(found["embedding"][:3], expected, atol=1e-5)
-    np.testing.assert_allclose(served[signatures.PIXELS](pixels=pixels)["rich"], rich, atol=1e-5)
+    from_pixels = served[signatures.PIXELS](pixels=tf.constant(pixels))
+    np.testing.assert_allclose(from_pixels["rich"], rich, atol=1e-5)
 
 
 def test_no_variable_and_no_function_that_nobody_calls_is_left(exported):
