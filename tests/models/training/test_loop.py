@@ -293,6 +293,8 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 MADE_FILES = {
     "market1501_h20s4": ("bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_train/0007_c3s2_000001_00.jpg"),
+    "dukemtmc_h20s4": ("bounding_box_train/0002_c1_f0044158.jpg", "bounding_box_train/0007_c3_f0011.jpg"),
+    "msmt17": ("train/0000/0000_000_01_0303morning_0008_0.jpg", "train/0001/0001_000_03_0303noon_0002_1.jpg"),
     "face_h3k_t10k": ("m.0107_f/1.jpg", "m.0a0f/17.jpg"),
 }
 
@@ -309,10 +311,16 @@ def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_lay
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, loaded.model.image).astype(np.uint8)
         (tmp_path / name).write_bytes(tf.io.encode_jpeg(pixels).numpy())
+    lists = {"train": [name.partition("/")[2] for name in MADE_FILES[recipe]], "query": [], "gallery": []}
+    for name, paths in lists.items() if loaded.data.layout == "msmt17" else ():
+        (tmp_path / f"list_{name}.txt").write_text("".join(f"{path} 0\n" for path in paths))
     source = sources.open_source(str(tmp_path), loaded.data.layout)
     items = source.items()
     assert len({item.identity for item in items}) == 2
-    assert [item.camera for item in items] == ([1, 3] if loaded.data.layout == "market1501" else [-1, -1])
+    assert [item.camera for item in items] == ([-1, -1] if loaded.data.layout == "folder" else [1, 3])
+    if recipe in ("dukemtmc_h20s4", "msmt17"):  # the training is that of Market-1501, whose step is long
+        assert recipe_lib.load(recipe).train_config() == recipe_lib.load("market1501_h20s4").train_config()
+        return
     encoded = np.array([source.read(item) for item in items], object)
     images = training_data.TrainingSet(encoded, np.array([0, 1]), np.array([30, 4]))
     losses = Losses()
