@@ -17,8 +17,8 @@ def study(
     settings: Annotated[
         str,
         typer.Option(
-            help="Carves, comma-separated: H<head identities>S<tail images>, with T<number> so many tail identities, as "
-            "in H100T300S4; T0 leaves the head alone."
+            help="Carves, comma-separated: H<head identities>S<tail images>, with T<number> so many tail identities, "
+            "as in H100T300S4; T0 leaves the head alone."
         ),
     ] = "H100S4",
     methods: Annotated[

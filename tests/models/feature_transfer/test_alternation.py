@@ -184,7 +184,11 @@ def test_classes_of_one_kind_are_refused_in_one_line(counts, missing):
         ({"transfer": {"variant": "some"}}, "transfer.variant must be one of none, transfer, .*, not 'some'"),
         ({"model": {"filter": False}}, "loss.reconstruction_weight: needs the rich features g, set model.filter"),
         (
-            {"model": {"filter": False, "rich": True}, "loss": {"reconstruction_weight": 0.0}, "transfer": {"variant": "none"}},
+            {
+                "model": {"filter": False, "rich": True},
+                "loss": {"reconstruction_weight": 0.0},
+                "transfer": {"variant": "none"},
+            },
             "model.rich: needs the rich features g, set model.filter to true; or set it to false",
         ),
         ({"model": {"width": 9.0}}, "model.width must be a number from 0.05 to 4, not 9.0"),
