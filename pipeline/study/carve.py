@@ -158,8 +158,8 @@ class Images:
             kept = set(order[: setting.head + setting.tail_classes])
             by_identity = {identity: group for identity, group in by_identity.items() if identity in kept}
         strategy = census.NONE if setting.tail_classes == 0 else census.CARVE
-        sizes = {"head": setting.head, "tail_images": setting.tail_images}
-        plan = census.plan(self._counts(by_identity), strategy, **sizes, seed=seed)
+        counts = self._counts(by_identity)
+        plan = census.plan(counts, strategy, head=setting.head, tail_images=setting.tail_images, seed=seed)
         classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
         row_of = {(self.identities[row], self.paths[row]): row for row in trained}
         taken, labels = [], []

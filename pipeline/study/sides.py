@@ -81,10 +81,9 @@ def check(
     for setting, (head, _, others) in carves.items():
         if trained < 2 or head > trained or (head == trained and others != 0):
             raise errors.UsageError(f"--settings: {setting} of {trained} training identities leaves no tail")
-        if head + (others or 0) > trained:
-            raise errors.UsageError(
-                f"--settings: {setting} asks for {head + others} training identities, and there are {trained}"
-            )
+        asked = head + (others or 0)
+        if asked > trained:
+            raise errors.UsageError(f"--settings: {setting} asks for {asked} training identities, and there are {trained}")
 
 
 def require_matches(seen: Iterable[tuple[str, int]], where: str, cross_cameras: bool = False) -> None:
