@@ -83,7 +83,7 @@ def check(
             raise errors.UsageError(f"--settings: {setting} of {trained} training identities leaves no tail")
         asked = head + (others or 0)
         if asked > trained:
-            raise errors.UsageError(f"--settings: {setting} asks for {asked} training identities, and there are {trained}")
+            raise errors.UsageError(f"--settings: {setting} asks for {asked} training identities of {trained}")
 
 
 def require_matches(seen: Iterable[tuple[str, int]], where: str, cross_cameras: bool = False) -> None:
