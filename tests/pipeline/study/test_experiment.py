@@ -296,6 +296,7 @@ def test_closed_set_figures_of_fewer_tail_identities_are_of_those_alone(tmp_path
     found = _study(recipe, tmp_path, ["softmax"], "H3T0S3", "H3T2S3", against="softmax")
     head_alone, two = found["runs"]
     assert "tail" not in head_alone["closed"] and head_alone["images"] < two["images"]
+    assert 0 < two["closed"]["tail"]["images"] <= 2 * (8 - 3)  # of the two, not of all that were left out
     assert found["summary"][0]["against_mAP"] is None
 
 
