@@ -67,12 +67,14 @@ class Embedded(NamedTuple):
 
     Attributes:
       model: the folder of the SavedModel.
+      images: N of them.
       vectors: float32 [N, d].
       identities: str [N].
       digests: str [N], of the files.
     """
 
     model: str
+    images: list[Image]
     vectors: "np.ndarray"
     identities: "np.ndarray"
     digests: "np.ndarray"
@@ -139,18 +141,32 @@ def embed_data(model: str, data: str, layout: str) -> Embedded:
       errors.UsageError: there is no model, no image, or one identity alone.
       errors.WorkError: the model fails, or can embed none.
     """
-    import numpy as np
-
     loaded = embedder(model)
     images = listed(data, layout)
     check_identities(images)
-    found = embed(loaded, images)
-    if not found.usable.any():
-        raise errors.WorkError(f"{loaded.uri}: cannot embed any of {len(images)} images of {data}")
-    identities = np.array([image.item.identity for image in images])
-    return Embedded(
-        loaded.uri, found.vectors[found.usable], identities[found.usable], np.array(found.digests)[found.usable]
-    )
+    return embed_usable(loaded, images, data)
+
+
+def embed_usable(model: "embedding_lib.Embedder", images: Sequence[Image], uri: str) -> Embedded:
+    """Embeds images and keeps those that the model can embed; names each other one.
+
+    Args:
+      model: what embeds.
+      images: N of them, all of one place.
+      uri: the place, for messages.
+
+    Raises:
+      errors.WorkError: the model fails, or can embed none.
+    """
+    import numpy as np
+
+    found = embed(model, images)
+    rows = np.flatnonzero(found.usable)
+    if not len(rows):
+        raise errors.WorkError(f"{model.uri}: cannot embed any of {len(images)} images of {uri}")
+    kept = [images[row] for row in rows]
+    identities = np.array([image.item.identity for image in kept])
+    return Embedded(model.uri, kept, found.vectors[rows], identities, np.array(found.digests)[rows])
 
 
 def embed(model: "embedding_lib.Embedder", images: Sequence[Image], flip: bool = False) -> Answers:

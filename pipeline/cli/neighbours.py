@@ -33,18 +33,20 @@ def neighbours(
     # Here, since TensorFlow takes seconds to import.
     from longtail.models.metrics import neighbours as neighbours_lib
     from longtail.pipeline import console
+    from longtail.pipeline.cli import evaluate_images
     from longtail.pipeline.report import neighbours_page
 
     with console.lines():
-        embedder = neighbours_page.load(model)
-        asked, known = (neighbours_page.embed(embedder, uri, layout) for uri in (query, gallery))
+        embedder = evaluate_images.embedder(model)
+        listed = [evaluate_images.listed(uri, layout) for uri in (query, gallery)]
+        asked, known = map(evaluate_images.embed_usable, (embedder, embedder), listed, (query, gallery))
         found = neighbours_lib.search(
             asked.vectors, asked.identities, known.vectors, known.identities, asked.digests, known.digests, top
         )
         worst = neighbours_lib.most_wrong(found)[:queries]
         confused = neighbours_lib.confusions(found, asked.vectors, asked.identities, known.vectors, known.identities)
-        files.write(output, neighbours_page.render(model, asked, known, found, worst, confused))
-    told = neighbours_page.figures(asked, found)
+        files.write(output, neighbours_page.render(model, asked.images, known.images, found, worst, confused))
+    told = neighbours_page.figures(found)
     if as_json:
         print(json.dumps({**told, "confusions": [dataclasses.asdict(one) for one in confused], "page": output}))
     else:
