@@ -28,9 +28,15 @@ DELIVERIES = 5
 DAMAGED, INVERTED = 3, 4  # deliveries
 
 _RECIPE = "omniglot_lt"
-# Every image is trained on, by the plain head: what is compared is which images there are. Each delivery brings groups
-# that none before it had, which is no drift here.
-_NEW_GROUPS = "drift.thresholds={data/new_folders: 1.0}"
+# Each delivery brings groups that none before it had, which are other folders and other embeddings: no drift here.
+_OF_GROUPS = (
+    "data/new_folders",
+    "embedding/distribution",
+    "embedding/angle_to_nearest_centre",
+    "embedding/angle_to_own_centre",
+)
+_NEW_GROUPS = f"drift.thresholds={{{', '.join(f'{name}: 1.0' for name in _OF_GROUPS)}}}"
+# Every image is trained on, by the plain head: what is compared is which images there are.
 _PLAIN = ("rebalance.strategy=none", "leap.variant=none", "evaluation.floor_map=0", _NEW_GROUPS)
 _DAMAGED_SHARE = 0.03
 _LONGTAIL = (sys.executable, "-m", "longtail.pipeline.cli")

@@ -81,7 +81,7 @@ class Rebalance:
     seed: int = settings.number(0, 0, config.SEEDS, "which images are kept")
 
 
-# Who is in the gallery that a run pushes.
+# Who is in the gallery that a run pushes; any other word is where the images of those are who are.
 GALLERIES = HELD_OUT, EVERYBODY = ("held_out", "all")
 
 
@@ -99,8 +99,10 @@ class Evaluation:
     )
     max_undecodable: float = settings.number(0.05, 0, 1, "which share of held-out images it may refuse")
     beat_pixels: bool = settings.flag(True, "a model no better than an image's own pixels is not blessed")
-    gallery: str = settings.choice(
-        "held_out", GALLERIES, "who is in the pushed gallery: those held out, or all, with whom it was trained on"
+    gallery: str = settings.setting(
+        "held_out",
+        settings.Text("held_out, all, or a folder or archive of images", r"(?s:.+)"),
+        "who is in the pushed gallery: those held out, or all, with whom it was trained on, or those of a folder",
     )
     earlier_images: int = settings.number(
         2000, 1, config.LARGE, "images of each earlier span of the window that are scored by, in whole identities"

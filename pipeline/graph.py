@@ -62,9 +62,13 @@ class Span:
       pinned_sides: what the registry changes of the data: "auto", "none" or a mark.
       pinned_window: earlier spans to train on: "auto", "none" or their numbers.
       accept_drift: a reason to accept the span although it has drifted; "" for none.
+      accept_scores: a reason to bless the model although its scores are too low; "" for none.
       delivery: another number pushes the same model again.
       request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
       request_listing: of its files, part of the cache key.
+      gallery: where the images of those are whom the pushed gallery is of, if that is no word of
+        `evaluation.gallery`; "" for what the recipe says.
+      gallery_listing: of its files, part of the cache key.
       start: digest of the model whose folder `training.start_from` names, part of the cache key; "" for none.
     """
 
@@ -76,9 +80,12 @@ class Span:
     pinned_sides: str = "auto"
     pinned_window: str = "auto"
     accept_drift: str = ""
+    accept_scores: str = ""
     delivery: int = 0
     request_log: str = ""
     request_listing: str = ""
+    gallery: str = ""
+    gallery_listing: str = ""
     start: str = ""
 
 
@@ -218,6 +225,7 @@ def _delivery(recipe, places, span, window, model, baseline_model, model_name) -
         max_undecodable=settings.max_undecodable,
         beat_pixels=settings.beat_pixels,
         earlier_images=settings.earlier_images,
+        accept_scores=span.accept_scores,
     )
     pusher = pusher_lib.Pusher(
         model=model,
@@ -234,6 +242,7 @@ def _delivery(recipe, places, span, window, model, baseline_model, model_name) -
         pushed_model=pusher.outputs["pushed_model"],
         destination=places.galleries,
         model_name=model_name,
-        whose=settings.gallery,
+        whose=span.gallery or settings.gallery,
+        listing=span.gallery_listing,
     )
     return [evaluator, pusher, gallery]

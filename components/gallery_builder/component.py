@@ -21,7 +21,12 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
     """
 
     SPEC_CLASS = specs.declare(
-        parameters={executor.DESTINATION_KEY: str, executor.MODEL_NAME_KEY: str, executor.WHOSE_KEY: str},
+        parameters={
+            executor.DESTINATION_KEY: str,
+            executor.MODEL_NAME_KEY: str,
+            executor.WHOSE_KEY: str,
+            executor.LISTING_KEY: str,
+        },
         inputs={
             executor.WINDOW_KEY: artifacts.SpanWindow,
             executor.PUSHED_MODEL_KEY: standard_artifacts.PushedModel,
@@ -37,6 +42,7 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
         destination: str,
         model_name: str,
         whose: str = config.Evaluation.gallery,
+        listing: str = "",
     ):
         """Names what flows in.
 
@@ -46,7 +52,9 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
           destination: the folder in which the gallery's version folder appears; `{MODEL}` in it stands for
             `model_name`.
           model_name: the name the model is served under, for the gallery's card.
-          whose: `held_out`, or `all`: of those who were trained on, too.
+          whose: `held_out`; `all`, of those who were trained on, too; or the folder or archive of those who are to be
+            known, a folder an identity.
+          listing: digest of that folder's files, part of the cache key.
         """
         super().__init__(
             self.SPEC_CLASS(
@@ -55,5 +63,6 @@ class GalleryBuilder(base_beam_component.BaseBeamComponent):
                 destination=destination,
                 model_name=model_name,
                 whose=whose,
+                listing=listing,
             )
         )

@@ -1,10 +1,10 @@
 """GalleryBuilder's work: embed through Beam, order by path, write the index, rename into place."""
 
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator
-from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -21,10 +21,11 @@ from longtail.components import config
 from longtail.components import ledger
 from longtail.components import runtime
 from longtail.components.data import features
+from longtail.components.data import sources
 from longtail.components.gallery_builder import transforms
 from longtail.components.span_window import windows
 from longtail.models import errors
-from longtail.models import settings
+from longtail.models import pictures
 from longtail.models.export import signatures
 
 WINDOW_KEY = "window"
@@ -33,6 +34,7 @@ GALLERY_KEY = "gallery"
 DESTINATION_KEY = "destination"
 MODEL_NAME_KEY = "model_name"
 WHOSE_KEY = "whose"
+LISTING_KEY = "listing"
 
 BUILT_PROPERTY = "built"  # of the gallery: 0 where no model was pushed
 DESTINATION_PROPERTY = "destination"  # of the gallery: the version folder it was written to
@@ -58,9 +60,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """See `component.GalleryBuilder`.
 
         Raises:
-          errors.UsageError: it is to be the gallery of others than `config.GALLERIES`.
-          errors.WorkError: the eval split has no gallery rows, none can be embedded, or the model
-            cannot be loaded or gives values that are not finite.
+          errors.UsageError: it is to be the gallery of a folder that is not there, or has no image.
+          errors.WorkError: there are no gallery rows, none can be embedded, or the model cannot be loaded or gives
+            values that are not finite.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         gallery = artifact_utils.get_single_instance(output_dict[GALLERY_KEY])
@@ -71,10 +73,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             return
         version = int(pushed.get_string_custom_property(_PUSHED_VERSION_PROPERTY))
         window = windows.read(artifact_utils.get_single_uri(input_dict[WINDOW_KEY]))
-        settings.check_values(config.Evaluation, "evaluation.", gallery=exec_properties[WHOSE_KEY])
-        everybody = exec_properties[WHOSE_KEY] == config.EVERYBODY
-        splits = (features.EVAL_SPLIT, features.TRAIN_SPLIT) if everybody else (features.EVAL_SPLIT,)
-        vectors, items, refused = self._embed(window, splits, pushed.uri, gallery.uri)
+        whose = exec_properties[WHOSE_KEY]
+        read = _Folder(whose, window.withdrawals) if whose not in config.GALLERIES else _Window(window, whose)
+        vectors, items, refused = self._embed(read, pushed.uri, gallery.uri)
         card = {
             "model_name": exec_properties[MODEL_NAME_KEY],
             "model_version": version,
@@ -91,10 +92,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         gallery.set_string_custom_property(DESTINATION_PROPERTY, destination)
         log.info("gallery of %d images at %s", len(items), destination)
 
-    def _embed(
-        self, window: windows.Window, splits: Sequence[str], model_uri: str, uri: str
-    ) -> tuple[np.ndarray, list[dict], int]:
-        """Embeds the gallery rows.
+    def _embed(self, read: beam.PTransform, model_uri: str, uri: str) -> tuple[np.ndarray, list[dict], int]:
+        """Embeds the gallery rows, (line of `items.jsonl`, encoded image) each, that `read` gives.
 
         Returns:
           vectors float32 [N, d] l2-normalised and their items, ordered by path; how many images
@@ -104,24 +103,35 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         scratch = os.path.join(uri, ".embedded")
         try:
             with self._make_beam_pipeline() as pipeline:
-                _embed_to(pipeline, window, splits, model_uri, os.path.join(scratch, "rows"))
+                _ = (
+                    pipeline
+                    | "Read" >> read
+                    | "Embed" >> transforms.Embed(model_uri)
+                    | "Pack" >> beam.Map(_pack)
+                    | "Write" >> beam.io.WriteToTFRecord(os.path.join(scratch, "rows"))
+                )
             rows = sorted(
                 _embedded_rows(scratch), key=lambda row: (row[0]["path"], row[0]["sha256"])
             )
         finally:
             io_utils.delete_dir(scratch)
-        first = {(item["identity"], item["sha256"]): row for row, (item, _, _) in reversed([*enumerate(rows)])}
+        first = {_content(item): row for row, (item, _, _) in reversed([*enumerate(rows)])}
         rows = [rows[row] for row in sorted(first.values())]  # copies of a file are one image
         good = [(item, vector) for item, vector, status in rows if status == signatures.STATUS_OK]
         if not good:
             raise errors.WorkError(
-                f"no gallery: {len(rows)} gallery images in the eval split, and none was embedded; "
-                "an eval identity needs an image marked gallery that the model can decode"
+                f"no gallery: {len(rows)} gallery images, and none was embedded; an identity needs an image that is no "
+                "query and that the model can decode"
             )
         items, vectors = zip(*good, strict=True)
         vectors = np.stack(vectors)
         faiss.normalize_L2(vectors)
         return vectors, list(items), len(rows) - len(good)
+
+
+def _content(item: dict) -> tuple[str, str]:
+    """What copies of a file under one identity have in common; a file that could not be read has no digest."""
+    return item["identity"], item["sha256"] or item["path"]
 
 
 def _thresholds(model_uri: str) -> list[dict[str, Any]]:
@@ -130,25 +140,58 @@ def _thresholds(model_uri: str) -> list[dict[str, Any]]:
     return json.loads(io_utils.read_bytes_file(path))["thresholds"] if fileio.exists(path) else []
 
 
-def _embed_to(
-    pipeline: beam.Pipeline, window: windows.Window, splits: Sequence[str], model_uri: str, prefix: str
-) -> None:
-    """Adds the steps from Examples files to records of item, vector and status at `prefix`."""
-    read = [
-        pipeline | f"Read{split}{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(split))
-        for one in window.spans
-        for split in splits
-    ]
-    _ = (
-        read
-        | beam.Flatten()
-        | "Parse" >> beam.Map(tf.train.Example.FromString)
-        | "GalleryOnly" >> beam.Filter(_is_gallery, window.withdrawals)
-        | "ItemAndImage" >> beam.Map(_item_and_image)
-        | "Embed" >> transforms.Embed(model_uri)
-        | "Pack" >> beam.Map(_pack)
-        | "Write" >> beam.io.WriteToTFRecord(prefix)
-    )
+class _Window(beam.PTransform):
+    """Images of a window's spans that may be found: of those held out or, for `config.EVERYBODY`, of all."""
+
+    def __init__(self, window: windows.Window, whose: str):
+        super().__init__()
+        self._window = window
+        everybody = (features.EVAL_SPLIT, features.TRAIN_SPLIT)
+        self._splits = everybody if whose == config.EVERYBODY else (features.EVAL_SPLIT,)
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        read = [
+            pipeline | f"Read{split}{one.span}" >> beam.io.ReadFromTFRecord(one.pattern(split))
+            for one in self._window.spans
+            for split in self._splits
+        ]
+        return (
+            read
+            | beam.Flatten()
+            | "Parse" >> beam.Map(tf.train.Example.FromString)
+            | "GalleryOnly" >> beam.Filter(_is_gallery, self._window.withdrawals)
+            | "ItemAndImage" >> beam.Map(_item_and_image)
+        )
+
+
+class _Folder(beam.PTransform):
+    """Images of a folder or an archive, a folder an identity, but for those of withdrawn identities."""
+
+    def __init__(self, uri: str, withdrawn: ledger.Withdrawals):
+        super().__init__()
+        self._source = sources.open_source(uri)
+        self._items = [one for one in self._source.listing(min_identities=1).items if one.identity not in withdrawn]
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        return (
+            pipeline
+            | "Listed" >> beam.Create(self._items)
+            | "Spread" >> beam.Reshuffle()
+            | "ItemAndImage" >> beam.Map(_read, self._source)
+        )
+
+
+def _read(item: sources.Item, source: sources.Source) -> tuple[str, bytes]:
+    """Likewise from a file; where that is no usable picture the image is empty, which no model takes."""
+    encoded, digest = b"", ""
+    try:
+        file = source.read(item)
+        digest = hashlib.sha256(file).hexdigest()
+        encoded = pictures.read(file).encoded
+    except (sources.ReadError, pictures.BadImage) as error:
+        log.warning("left out of the gallery: %s: %s", item.path, error)
+    line = {"identity": item.identity, "path": item.path, "sha256": digest, "camera": item.camera}
+    return json.dumps(line), encoded
 
 
 def _is_gallery(row: tf.train.Example, withdrawn: ledger.Withdrawals) -> bool:

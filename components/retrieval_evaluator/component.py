@@ -25,7 +25,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
         difference of the two models with its interval, and warnings; `thresholds.json`, the similarities for false
         match rates, see `longtail.models.metrics.calibration`; `details.json`, what a report shows of them, with some
         images in small.
-      blessing: as TFX's own Evaluator writes it, with a custom property `reason`.
+      blessing: as TFX's own Evaluator writes it, with a custom property `reason`, and `accept_scores` where that was
+        needed.
     """
 
     SPEC_CLASS = specs.declare(
@@ -38,6 +39,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
             executor.MAX_UNDECODABLE_KEY: float,
             executor.BEAT_PIXELS_KEY: int,
             executor.EARLIER_IMAGES_KEY: int,
+            executor.ACCEPT_SCORES_KEY: str,
         },
         inputs={executor.WINDOW_KEY: artifacts.SpanWindow, executor.MODEL_KEY: standard_artifacts.Model},
         optional_inputs={executor.BASELINE_MODEL_KEY: standard_artifacts.Model},
@@ -61,6 +63,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         max_undecodable: float,
         beat_pixels: bool,
         earlier_images: int,
+        accept_scores: str = "",
     ):
         """Names what flows in.
 
@@ -78,6 +81,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
           max_undecodable: largest share of the eval images that the candidate may fail to embed.
           beat_pixels: whether a candidate must be better than pixels.
           earlier_images: images of each earlier span that are scored by, about: whole identities.
+          accept_scores: why the candidate is blessed this once although its mAP, on all images or on those of a
+            span, is below the floor or the margin; kept in the metadata store. Nothing else is overridden by it.
         """
         super().__init__(
             self.SPEC_CLASS(
@@ -92,5 +97,6 @@ class RetrievalEvaluator(base_component.BaseComponent):
                 max_undecodable=runtime.number(float, max_undecodable),
                 beat_pixels=runtime.number(int, beat_pixels),
                 earlier_images=earlier_images,
+                accept_scores=accept_scores,
             )
         )

@@ -40,10 +40,12 @@ MARGIN_END_KEY = "margin_end"
 MAX_UNDECODABLE_KEY = "max_undecodable"
 BEAT_PIXELS_KEY = "beat_pixels"
 EARLIER_IMAGES_KEY = "earlier_images"
+ACCEPT_SCORES_KEY = "accept_scores"
 
 METRICS_FILE = "metrics.json"
 THRESHOLDS_FILE = "thresholds.json"
 REASON_PROPERTY = "reason"  # of the blessing: why not
+ACCEPT_SCORES_PROPERTY = "accept_scores"  # of the blessing: why although its scores speak against it
 
 log = logging.getLogger("longtail")
 
@@ -78,7 +80,7 @@ class Executor(base_executor.BaseExecutor):
         files_lib.write_json(os.path.join(evaluation.uri, details.DETAILS_FILE), outcome.pop("details"), indent=None)
         _write_metrics(evaluation.uri, outcome, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict[BLESSING_KEY])
-        _write_blessing(blessing, model, baseline, outcome["reason"], exec_properties)
+        _write_blessing(blessing, model, baseline, outcome, exec_properties)
         _log_outcome(outcome)
 
 
@@ -130,7 +132,17 @@ def _judge(
     models = {"candidate": (candidate, embedded), "pixels": trivial, "last blessed": last and other and (last, other)}
     warnings = judgement.warnings(candidate.figures, embedded.vectors[usable], pixels)
     spans = by_span.score(embedded, other, usable, rows, protocol, threshold)
-    reason = judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules)
+
+    def reason_by(rules: judgement.Rules) -> str:
+        against = judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules)
+        return against or by_span.reason_against(spans, rules)
+
+    reason, accepted = reason_by(rules), None
+    if reason and (why := properties[ACCEPT_SCORES_KEY].strip()):
+        although, reason = reason, reason_by(rules.without_scores())
+        if not reason:
+            accepted = {"reason": why, "although": although}
+            warnings.append(f"blessed although {although}. The reason given: {why}")
     return {
         "candidate": {**candidate.figures, "pixels": pixels},
         "baseline": baseline_figures,
@@ -139,7 +151,8 @@ def _judge(
         "warnings": [*warnings, *doubt],
         "held_out": len(set(rows.identity.tolist())),
         "by_span": [one.told() for one in spans],
-        "reason": reason or by_span.reason_against(spans, rules),
+        "reason": reason,
+        "accept_scores": accepted,
         "details": _details({name: both for name, both in models.items() if both}, usable, rows, protocol, images),
     }
 
@@ -192,7 +205,7 @@ def _write_blessing(
     blessing: types.Artifact,
     model: types.Artifact,
     baseline: types.Artifact | None,
-    reason: str,
+    outcome: dict[str, Any],
     properties: dict[str, Any],
 ) -> None:
     """Writes what TFX's own Evaluator writes, so that its Pusher and resolvers understand it."""
@@ -209,7 +222,10 @@ def _write_blessing(
         )
     if "current_component_id" in properties:
         blessing.set_string_custom_property("component_id", properties["current_component_id"])
+    reason, accepted = outcome["reason"], outcome["accept_scores"]
     blessing.set_string_custom_property(REASON_PROPERTY, reason)
+    if accepted:
+        blessing.set_string_custom_property(ACCEPT_SCORES_PROPERTY, accepted["reason"])
     value = constants.NOT_BLESSED_VALUE if reason else constants.BLESSED_VALUE
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
     name = constants.NOT_BLESSED_FILE_NAME if reason else constants.BLESSED_FILE_NAME

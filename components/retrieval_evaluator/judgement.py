@@ -25,6 +25,10 @@ class Rules(NamedTuple):
     max_undecodable: float
     beat_pixels: bool
 
+    def without_scores(self) -> "Rules":
+        """Likewise, with neither floor nor margin."""
+        return self._replace(floor_map=0.0, margin=float("inf"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:

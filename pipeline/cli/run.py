@@ -39,6 +39,13 @@ def run(
     accept_drift: Annotated[
         str, typer.Option(help="Accept this span although it has drifted, for the reason given, which is recorded.")
     ] = "",
+    accept_scores: Annotated[
+        str,
+        typer.Option(
+            help="Bless the model although its mAP, on all images or on a span's, is below evaluation.floor_map or the "
+            "margin, for the reason given, which is recorded."
+        ),
+    ] = "",
     request_log: Annotated[
         str,
         typer.Option(
@@ -71,7 +78,8 @@ def run(
             screen.print(shown, highlight=False, markup=False, soft_wrap=True)
             from longtail.pipeline.local import run as run_lib
 
-            summary = run_lib.run(loaded, root, source, span, accept_drift, screen, request_log, beam_args)
+            accepts = (accept_drift, accept_scores)
+            summary = run_lib.run(loaded, root, source, span, *accepts, screen, request_log, beam_args)
     if as_json:
         print(json.dumps(summary))
     else:

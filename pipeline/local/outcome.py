@@ -33,7 +33,7 @@ def told(recipe: recipe_lib.Recipe, root: str, **about: Any) -> Iterator[None]:
     Args:
       recipe: in effect.
       root: the run's folder; `run.json` and `report.html` are written there.
-      about: what else the run was told: `run_id`, `source`, `span`, `accept_drift`.
+      about: what else the run was told: `run_id`, `source`, `span`, `accept_drift`, `accept_scores`.
     """
     path = os.path.join(root, root_folder.RUN_FILE)
     content = {

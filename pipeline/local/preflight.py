@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+from longtail.components import config
 from longtail.components import ledger
 from longtail.components import registry as registry_lib
 from longtail.components.data import features
@@ -47,8 +48,20 @@ def check(recipe: recipe_lib.Recipe, source: str, span: int, registry: str) -> N
     files = {identity: (count, count) for identity, count in counts.items()}
     plan = census.plan(files, **dataclasses.asdict(recipe.rebalance))
     census.check_cloud(plan, recipe.leap.variant, recipe.leap.head_threshold)
+    _check_gallery(recipe.evaluation.gallery)
     if recipe.transfer.variant != "none":
         statistics.check_classes([one["images"] for one in plan["classes"]], recipe.leap.head_threshold)
+
+
+def _check_gallery(asked: str) -> None:
+    """Refuses a folder of whom the gallery is to be that is not there, or in which there is no image."""
+    if asked in config.GALLERIES:
+        return
+    try:
+        sources.open_source(sources.absolute(asked)).listing(min_identities=1)
+    except errors.UsageError as error:
+        words = ", ".join(config.GALLERIES)
+        raise errors.UsageError(f"evaluation.gallery: {error}; give {words}, or where images are") from None
 
 
 def _trained_before(registry: str, span: int, window: str) -> collections.Counter[str]:

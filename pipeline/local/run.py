@@ -13,6 +13,7 @@ import rich.console
 import rich.table
 from tfx import v1 as tfx
 
+from longtail.components import config as component_config
 from longtail.components.data import sources
 from longtail.components.image_example_gen import division
 from longtail.models import config
@@ -63,6 +64,7 @@ def run(
     source: str,
     span: int = 1,
     accept_drift: str = "",
+    accept_scores: str = "",
     console: rich.console.Console | None = None,
     request_log: str = "",
     beam_args: Sequence[str] = (),
@@ -75,6 +77,7 @@ def run(
       source: where the images are; an absolute path, or a URI.
       span: number of the span.
       accept_drift: reason to accept the span although it has drifted.
+      accept_scores: reason to bless the model although its scores are below the floor or the margin.
       console: where to say what happens; standard error where None.
       request_log: folder of what serving was asked about, to be compared with what is trained on; "" for none.
       beam_args: Beam's, see `beam.arguments`; the cache does not look at them.
@@ -88,10 +91,11 @@ def run(
     """
     tracking.check()  # before anything of the root is touched
     # One folder by two names, such as a link to it, is one root: artifacts are known by their paths.
-    return _run(recipe, os.path.realpath(root), source, span, accept_drift, console, request_log, beam_args)
+    accepts = {"accept_drift": accept_drift, "accept_scores": accept_scores}
+    return _run(recipe, os.path.realpath(root), source, span, accepts, console, request_log, beam_args)
 
 
-def _run(recipe, root, source, span, accept_drift, console, request_log, beam_args) -> dict[str, Any]:
+def _run(recipe, root, source, span, accepts, console, request_log, beam_args) -> dict[str, Any]:
     start = _start(recipe)
     fingerprint = sources.fingerprint(source, recipe.data.layout, span)
     decides = {**dataclasses.asdict(recipe), "card": {}}  # another word on its card is no other run
@@ -105,9 +109,9 @@ def _run(recipe, root, source, span, accept_drift, console, request_log, beam_ar
     summary_file = os.path.join(root, root_folder.SUMMARY_FILE)
     if os.path.exists(summary_file):  # it tells of the run before this one, whatever becomes of this one
         os.replace(summary_file, os.path.join(root, "summary.previous.json"))
-    more = {"accept_drift": accept_drift, "start": start, **record.pins(request_log)}
+    more = {**accepts, "start": start, **_gallery(recipe), **record.pins(request_log)}
     described = graph.Span(source, span, fingerprint, **more)
-    with outcome.told(recipe, root, run_id=run_id, source=source, span=span, accept_drift=accept_drift):
+    with outcome.told(recipe, root, run_id=run_id, source=source, span=span, **accepts):
         account = record_lib.Account(record)
         done = _run_steps(recipe, root, where, described, record, account, console, beam_args)
         summary = {**summaries.summarise(recipe, span, run_id, where, done), "seconds": account.total()}
@@ -123,6 +127,15 @@ def _start(recipe: recipe_lib.Recipe) -> str:
     """The digest of the model that a training is to go on from, where the recipe names it by its folder."""
     asked = recipe.training.start_from
     return "" if asked in (config.SCRATCH, config.BLESSED) else starts.read(asked, recipe.model).digest
+
+
+def _gallery(recipe: recipe_lib.Recipe) -> dict[str, str]:
+    """Where the images of the pushed gallery are, and a digest of their files, where the recipe names a folder."""
+    asked = recipe.evaluation.gallery
+    if asked in component_config.GALLERIES:
+        return {}
+    place = sources.absolute(asked)
+    return {"gallery": place, "gallery_listing": sources.fingerprint(place)}
 
 
 def _run_steps(recipe, root, where, described, record, account, console, beam_args) -> dict[str, runner.StepResult]:

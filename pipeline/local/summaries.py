@@ -64,6 +64,7 @@ def summarise(
         "tail_health": card.get("tail_health"),
         "anomalies": _anomalies(blessing),
         "accept_drift": blessing["accept_drift"],
+        "accept_scores": scored["accept_scores"],
         "artifacts": {
             **{name: done["ImageExampleGen"].outputs[name].uri for name in ("examples", "quarantine")},
             "model_run": done["Trainer"].outputs["model_run"].uri,

@@ -18,7 +18,7 @@ from tests.components import examples
 
 SETTINGS = {
     "protocol": "query_gallery", "head_threshold": 2, "floor_map": 0.0, "margin": 0.1, "margin_end": "middle",
-    "max_undecodable": 0.05, "beat_pixels": 0, "earlier_images": 2000,
+    "max_undecodable": 0.05, "beat_pixels": 0, "earlier_images": 2000, "accept_scores": "",
 }  # fmt: skip
 
 
@@ -105,6 +105,21 @@ def test_floor_holds_on_each_span(evaluate):
     metrics = evaluate([crossed, people("b", 8, 3)], floor_map=0.7)
     assert metrics["candidate"]["mAP"] > 0.7
     assert metrics["reason"] == "span 1: mAP 0.5000 is below the floor of 0.7000"
+
+
+def test_scores_that_are_too_low_are_accepted_for_a_reason_that_is_kept(evaluate, tmp_path):
+    found = evaluate([people("a", 4), people("b", 3, 4)], floor_map=1.1, accept_scores=" the old spans are gone ")
+    assert found["blessed"] and found["reason"] == "" and os.path.exists(tmp_path / "blessing" / "BLESSED")
+    assert found["accept_scores"]["reason"] == "the old spans are gone"
+    assert "below the floor" in found["accept_scores"]["although"]
+    assert any("the old spans are gone" in line and "floor" in line for line in found["warnings"])
+
+
+@pytest.mark.parametrize(("count", "blessed"), [(4, True), (1, False)])
+def test_a_reason_is_kept_only_where_it_was_needed_and_overrides_nothing_else(evaluate, count, blessed):
+    found = evaluate([people("a", count)], accept_scores="why")
+    assert found["blessed"] == blessed and found["accept_scores"] is None
+    assert blessed or "identity can be scored" in found["reason"]
 
 
 def test_an_earlier_span_is_sampled_to_whole_identities_and_the_new_one_is_not(evaluate):

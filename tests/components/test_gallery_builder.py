@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 
 import faiss
 import numpy as np
@@ -9,6 +11,10 @@ import pytest
 from tfx.types import standard_artifacts
 
 from longtail.components import artifacts
+from longtail.components import embedding
+from longtail.components import ledger
+from longtail.components.data import glyph_source
+from longtail.components.data import glyphs
 from longtail.components.gallery_builder import executor
 from longtail.models import errors
 from longtail.models.export import signatures
@@ -26,20 +32,23 @@ ROWS = [
 def build(tmp_path, eval_examples, vector_model):
     """Returns f(rows, ...) -> the Gallery artifact of a real Beam run into `galleries`."""
 
-    def run(rows=ROWS, pushed=1, model="", whose="held_out", trained=()):
+    def run(rows=ROWS, pushed=1, model="", whose="held_out", trained=(), pushed_uri="", withdrawn=examples.NOBODY):
         if trained:
             uri = eval_examples(trained).uri
             os.rename(os.path.join(uri, "Split-eval"), os.path.join(uri, "Split-train"))
         pushed_model = standard_artifacts.PushedModel()
-        pushed_model.uri = vector_model(model)
+        pushed_model.uri = pushed_uri or vector_model(model)
         pushed_model.set_int_custom_property("pushed", pushed)
         pushed_model.set_string_custom_property("pushed_version", "17")
         gallery = artifacts.Gallery()
         gallery.uri = str(tmp_path / "gallery")
         executor.Executor().Do(
-            {"window": examples.window(tmp_path / "window", eval_examples(rows)), "pushed_model": [pushed_model]},
+            {
+                "window": examples.window(tmp_path / "window", eval_examples(rows), withdrawals=withdrawn),
+                "pushed_model": [pushed_model],
+            },
             {"gallery": [gallery]},
-            {"destination": str(tmp_path / "galleries"), "model_name": "glyphs", "whose": whose},
+            {"destination": str(tmp_path / "galleries"), "model_name": "glyphs", "whose": whose, "listing": ""},
         )
         return gallery
 
@@ -73,8 +82,36 @@ def test_a_gallery_is_of_those_held_out_or_of_everybody_but_of_no_query(build, w
     assert [item["path"] for item in _items(folder)] == paths
 
 
-def test_a_gallery_of_others_is_refused(build):
-    with pytest.raises(errors.UsageError, match="evaluation.gallery"):
+@pytest.fixture
+def people(tmp_path):
+    """A folder of three people, one image of whom is damaged, and one there twice."""
+    glyph_source.write_folder(glyphs.GlyphSet(3, 0, 2, 2, 24, 0), 1, str(tmp_path / "people"))
+    ann, ben, _ = sorted((tmp_path / "people").iterdir())
+    shutil.copy(sorted(ann.iterdir())[0], ann / "copy.png")
+    sorted(ben.iterdir())[1].write_bytes(b"no image")
+    return tmp_path / "people"
+
+
+def test_a_gallery_may_be_of_a_folder_of_people_nobody_trained_on(build, people, tiny_saved_model):
+    folder = build(whose=str(people), pushed_uri=str(tiny_saved_model / "1")).uri
+    items = _items(folder)
+    names = sorted(path.name for path in people.iterdir())
+    assert [item["identity"] for item in items] == [names[0]] * 2 + [names[1]] + [names[2]] * 2
+    embedder = embedding.Embedder(str(tiny_saved_model / "1"))
+    vectors, _ = embedder([(people / item["path"]).read_bytes() for item in items])
+    np.testing.assert_allclose(_vectors(folder), vectors, atol=1e-6)
+    assert json.loads((pathlib.Path(folder) / signatures.GALLERY_CARD).read_text())["undecodable"] == 1
+
+
+def test_nobody_who_is_withdrawn_is_in_the_gallery_of_a_folder(build, people, tiny_saved_model):
+    name = sorted(path.name for path in people.iterdir())[0]
+    withdrawn = ledger.Withdrawals("salt", frozenset([ledger.digest("salt", name)]))
+    folder = build(whose=str(people), pushed_uri=str(tiny_saved_model / "1"), withdrawn=withdrawn).uri
+    assert {item["identity"] for item in _items(folder)} == {path.name for path in people.iterdir()} - {name}
+
+
+def test_a_gallery_of_a_folder_that_is_not_there_is_refused(build):
+    with pytest.raises(errors.UsageError, match="friends: no such folder"):
         build(whose="friends")
 
 
@@ -133,12 +170,12 @@ def test_nothing_is_built_for_a_model_that_was_not_pushed(build):
 
 
 def test_a_gallery_of_which_nothing_can_be_embedded_is_an_error(build):
-    with pytest.raises(errors.WorkError, match="1 gallery images in the eval split, and none was"):
+    with pytest.raises(errors.WorkError, match="1 gallery images, and none was"):
         build([(b"broken", "a", "gallery")])
 
 
 def test_an_eval_split_without_gallery_rows_is_an_error(build):
-    with pytest.raises(errors.WorkError, match="0 gallery images in the eval split"):
+    with pytest.raises(errors.WorkError, match="0 gallery images"):
         build([(b"1,0", "a", "query")])
 
 

@@ -61,6 +61,7 @@ def evaluate(tmp_path, eval_examples, vector_model):
             "max_undecodable": 0.05,
             "beat_pixels": 1,
             "earlier_images": 2000,
+            "accept_scores": "",
         }
         executor.Executor().Do(
             inputs,

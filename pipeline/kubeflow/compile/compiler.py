@@ -66,6 +66,7 @@ def compile_recipe(recipe: recipe_lib.Recipe, target: Target) -> str:
         source=_left_open("data", str, target.data or None),
         number=_left_open("span", int, 1),
         accept_drift=_left_open("accept_drift", str, ""),
+        accept_scores=_left_open("accept_scores", str, ""),
         request_log=_left_open("request_log", str, ""),
     )
     model_name = _left_open("model_name", str, recipe.name)

@@ -94,6 +94,15 @@ def test_images_of_an_earlier_span_that_are_gone_are_told_before_the_run(tmp_pat
         preflight.check(recipe(), GLYPHS, 2, str(tmp_path))
 
 
+def test_a_gallery_of_a_folder_that_is_not_there_is_told_before_the_run(tmp_path):
+    images = str(ingestion.folder(tmp_path / "images", dict.fromkeys("abcdefgh", 3)))
+    plain = ("rebalance.strategy=none", "leap.variant=none")
+    preflight.check(recipe(*plain, f"evaluation.gallery={images}"), images, 1, str(tmp_path / "none"))
+    said = "evaluation.gallery: .*alll: no such folder.*; give held_out, all, or where images are"
+    with pytest.raises(errors.UsageError, match=said):
+        preflight.check(recipe(*plain, "evaluation.gallery=alll"), images, 1, str(tmp_path / "none"))
+
+
 def test_a_withdrawn_span_is_told_before_the_run(tmp_path):
     accepted(str(tmp_path), tmp_path / "examples", {"train": {"large": 9}, "eval": {}})
     registry_lib.withdraw(str(tmp_path), 1, "blurred")

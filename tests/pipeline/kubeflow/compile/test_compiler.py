@@ -136,7 +136,8 @@ def test_what_is_compiled_is_the_graph_that_runs_locally(read):
 def test_what_a_run_can_be_told_has_the_recipes_value_as_default(read):
     glyphs = recipe.load("glyphs")
     known = {name: parameter.default for name, parameter in read.parameters.items()}
-    others = {"data": glyphs.data.source, "span": 1, "model_name": "glyphs", "accept_drift": "", "request_log": ""}
+    others = {"data": glyphs.data.source, "span": 1, "model_name": "glyphs"}
+    others |= dict.fromkeys(("accept_drift", "accept_scores", "request_log"), "")
     assert known == others | {
         exposed.parameter_name(key): getattr(getattr(glyphs, key.split(".")[0]), key.split(".")[1])
         for key in (*exposed.DEFAULT, "leap.start_epoch")
