@@ -108,10 +108,11 @@ def _withdraw_span(root: str, recipe: str, number: str, reason: str) -> dict[str
 
     registry = root_folder.registry(root, recipe)
     accepted = registry_lib.accepted_spans(registry)
-    if not number.isdecimal() or int(number) not in accepted:
+    # One that is withdrawn may be so again: a command that was killed has perhaps not recorded it.
+    if not number.isdecimal() or int(number) not in registry_lib.entered_spans(registry):
         listed = ", ".join(map(str, accepted)) or "none"
         raise errors.UsageError(f"span {number} is not an accepted one of recipe {recipe}; accepted are {listed}")
-    if len(accepted) == 1:
+    if accepted == [int(number)]:
         raise errors.UsageError(f"span {number} is the only accepted one: without it there is nothing to train on")
     span = int(number)
     registry_lib.withdraw(registry, span, reason)

@@ -143,4 +143,5 @@ def _mark(mark: Mark, place: int, x: Axis, y: Axis) -> str:
         line = f'<path class="threshold" d="M{across:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
         return f'{line}{name}y="{height:.1f}"{anchor}>{_escape(mark.name)}</text>'
     cross = f'<path class="threshold plain" d="M{across - 4:.1f} {up - 4:.1f}l8 8m0 -8l-8 8"/>'
-    return f'{cross}{name}y="{up + 13:.1f}"{anchor}>{_escape(mark.name)}</text>'
+    height = up + 13 if up + 13 < _HEIGHT - _BOTTOM else up - 6  # above what lies on the axis
+    return f'{cross}{name}y="{height:.1f}"{anchor}>{_escape(mark.name)}</text>'

@@ -1,6 +1,7 @@
 """Kills a run at random moments, on a folder with every fault: each must end in the same metrics and one version.
 
     python -m tests.load.kill --kills 20
+    python -m tests.load.kill --kills 10 --story    # five deliveries, one damaged, one drifted and withdrawn afterwards
 """
 
 import argparse
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from longtail.components import ledger
+from longtail.components import registry as registry_lib
 from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
 
@@ -65,11 +68,15 @@ def _mark_pictures(turned: pathlib.Path, transparent: pathlib.Path) -> None:
     layer.save(transparent)
 
 
-def _start(data: pathlib.Path, root: pathlib.Path) -> subprocess.Popen:
-    words = [sys.executable, "-m", "longtail.pipeline.cli", "run", "--json", "--recipe", _RECIPE, "--data", data]
-    words += ["--root", root, *(word for setting in _SETTINGS for word in ("--set", setting))]
+def _start(data: pathlib.Path, root: pathlib.Path, *more: Any) -> subprocess.Popen:
+    settings = (word for setting in _SETTINGS for word in ("--set", setting))
+    return _longtail(root, "run", "--json", "--recipe", _RECIPE, "--data", data, *settings, *more)
+
+
+def _longtail(root: pathlib.Path, *words: Any) -> subprocess.Popen:
     log = open(root.with_suffix(".log"), "a")  # noqa: SIM115 - the process keeps it
-    return subprocess.Popen(list(map(str, words)), stdout=log, stderr=log, start_new_session=True)
+    command = [sys.executable, "-m", "longtail.pipeline.cli", *words, "--root", root]
+    return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, start_new_session=True)
 
 
 def _outcome(root: pathlib.Path, status: int) -> dict[str, Any]:
@@ -95,14 +102,90 @@ def kill_and_resume(data: pathlib.Path, root: pathlib.Path, seconds: float) -> t
     return process.returncode == -signal.SIGKILL, _outcome(root, _start(data, root).wait())
 
 
+def write_deliveries(folder: pathlib.Path) -> None:
+    """Five spans of glyph identities: each brings ten new ones and other images of old ones; see `_STORY`."""
+    for span in range(1, 6):
+        path = folder / f"span-{span}"
+        glyph_source.write_folder(glyphs.GlyphSet(30 + 10 * span, 10, 12, 4, 24, 0), span, str(path))
+        for number, file in enumerate(sorted(path.rglob("*.png"))):
+            if span == 3 and number % 50 == 0:
+                file.write_bytes(file.read_bytes()[:-40])
+            if span == 4:
+                Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+
+
+# What is done, in this order. That the others bring new people and pictures is no drift here.
+_OTHERS = ("data/new_folders", *(f"embedding/{name}" for name in ("distribution", "angle_to_nearest_centre")))
+_STORY = (1, 2, 3, 4, "withdraw", 5)
+
+
+def _begin(step: int | str, data: pathlib.Path, root: pathlib.Path) -> subprocess.Popen:
+    if step == "withdraw":
+        return _longtail(root, "spans", "withdraw", 4, "another scanner")
+    thresholds = ", ".join(f"{name}: 1.0" for name in (*_OTHERS, "embedding/angle_to_own_centre"))
+    more = ["--span", step, "--set", f"drift.thresholds={{{thresholds}}}"]
+    more += ["--accept-drift", "another scanner"] if step == 4 else []
+    return _start(data / "span-{SPAN}", root, *more)
+
+
+def tell(data: pathlib.Path, root: pathlib.Path, moments: list[float]) -> tuple[float, list[Any]]:
+    """Tells the story, killed at some seconds of its running time: what it took, and what it came to, step by step."""
+    spent, found, moments = 0.0, [], sorted(moments)
+    for step in _STORY:
+        status = -signal.SIGKILL
+        while status == -signal.SIGKILL:
+            begun, process = time.monotonic(), _begin(step, data, root)
+            try:
+                process.wait(timeout=max(moments[0] - spent, 0.0) if moments else None)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                print(f"killed after {moments.pop(0):.0f} s, in step {step}", flush=True)
+            status = process.wait()
+            spent += time.monotonic() - begun
+        found.append(_came_to(step, root, status))
+    return spent, found
+
+
+def _came_to(step: int | str, root: pathlib.Path, status: int) -> dict[str, Any]:
+    """What a step of the story left, but for times, places and the names of versions."""
+    if status:
+        return {"step": step, "status": status, "log": root.with_suffix(".log").read_text().splitlines()[-1:]}
+    [models], [galleries], [registry] = ((root / name).iterdir() for name in ("models", "galleries", "registry"))
+    known = ledger.read(str(registry))
+    kept = {"met": [tuple(one) for one in known.met], "accepted": registry_lib.accepted_spans(str(registry))}
+    pushed = sorted(galleries.iterdir(), key=lambda path: int(path.name))
+    kept["galleries"] = [(path / "items.jsonl").read_text() for path in pushed]
+    kept["versions"] = len(list(models.iterdir()))
+    summary = json.loads((root / "summary.json").read_text())
+    kept |= {name: summary[name] for name in ("span", "window", "metrics", "by_span", "examples", "classes", "blessed")}
+    return {"step": step, "status": 0, **kept}
+
+
+def _kill_story(folder: pathlib.Path, kills: int, draw: random.Random) -> int:
+    write_deliveries(folder / "data")
+    whole, wanted = tell(folder / "data", folder / "alone", [])
+    for one in wanted:
+        print(f"left alone, step {one['step']}: {one}"[:300], flush=True)
+    if any(one["status"] for one in wanted):
+        return 1
+    spent, found = tell(folder / "data", folder / "killed", [draw.uniform(0.0, whole) for _ in range(kills)])
+    for one, other in zip(wanted, found, strict=True):
+        print(f"step {one['step']}, same: {one == other}", "" if one == other else other, flush=True)
+    print(f"left alone {whole:.0f} s; killed {kills} times {spent:.0f} s; all the same: {wanted == found}")
+    return int(wanted != found)
+
+
 def main() -> int:
     """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone, or none was killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--story", action="store_true", help="kill a story of five deliveries, told once")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="longtail-kill-") as name:
         folder, draw = pathlib.Path(name), random.Random(given.seed)
+        if given.story:
+            return _kill_story(folder, given.kills, draw)
         write_folder(folder / "data")
         begun = time.monotonic()
         wanted = _outcome(folder / "alone", _start(folder / "data", folder / "alone").wait())

@@ -73,6 +73,13 @@ def test_the_only_span_cannot_be_withdrawn(longtail):
     assert status == 2 and "span 1 is the only accepted one" in said
 
 
+def test_a_span_is_withdrawn_once_more_without_harm(longtail):
+    for reason in ("one", "two"):
+        status, found, said = longtail("withdraw", "2", reason)
+        assert status == 0 and found["withdrawn"] == "span 2", said
+    assert [one["withdrawn"] for one in longtail("list")[1]["spans"]] == [None, "two"]
+
+
 def test_a_root_without_spans_is_told(monkeypatch, capfd, tmp_path):
     assert runs.longtail(monkeypatch, "spans", "list", "--root", tmp_path / "none") == 2
     assert "no span was judged there yet" in capfd.readouterr().err

@@ -95,6 +95,13 @@ def test_a_browser_shows_the_page_and_it_fits_a_telephone(place, delivered, comm
     assert browser.overflow(place.root / watch_page.WATCH_FILE, 400) == 0
 
 
+@browser.needed
+@browser.axe_needed
+def test_axe_finds_nothing_in_the_page(place, delivered, command):
+    command("--once")
+    assert browser.violations(place.root / watch_page.WATCH_FILE) == []
+
+
 def values(path):
     families = parser.text_string_to_metric_families(path.read_text())
     return {
