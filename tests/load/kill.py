@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -128,22 +129,37 @@ def _begin(step: int | str, data: pathlib.Path, root: pathlib.Path) -> subproces
     return _start(data / "span-{SPAN}", root, *more)
 
 
-def tell(data: pathlib.Path, root: pathlib.Path, moments: list[float]) -> tuple[float, list[Any]]:
-    """Tells the story, killed at some seconds of its running time: what it took, and what it came to, step by step."""
-    spent, found, moments = 0.0, [], sorted(moments)
+def tell(data: pathlib.Path, root: pathlib.Path, moments: Mapping[Any, list[float]]) -> tuple[list[float], list[Any]]:
+    """Tells the story: the seconds of its steps, and what each came to.
+
+    Args:
+      data: the deliveries.
+      root: of the runs.
+      moments: for a step the seconds after which each try of it is killed, until none is left.
+    """
+    spent, found = [], []
     for step in _STORY:
-        status = -signal.SIGKILL
+        left, status, begun = list(moments.get(step, ())), -signal.SIGKILL, time.monotonic()
         while status == -signal.SIGKILL:
-            begun, process = time.monotonic(), _begin(step, data, root)
+            process, after = _begin(step, data, root), left.pop(0) if left else None
             try:
-                process.wait(timeout=max(moments[0] - spent, 0.0) if moments else None)
+                process.wait(timeout=after)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                print(f"killed after {moments.pop(0):.0f} s, in step {step}", flush=True)
+                print(f"killed in step {step} after {after:.0f} s", flush=True)
             status = process.wait()
-            spent += time.monotonic() - begun
+        spent.append(time.monotonic() - begun)
         found.append(_came_to(step, root, status))
     return spent, found
+
+
+def _moments(seconds: list[float], kills: int, draw: random.Random) -> dict[Any, list[float]]:
+    """So many moments of the story, as seconds of its steps."""
+    found: dict[Any, list[float]] = {}
+    for _ in range(kills):
+        [place] = draw.choices(range(len(_STORY)), weights=seconds)
+        found.setdefault(_STORY[place], []).append(draw.uniform(0.0, seconds[place]))
+    return found
 
 
 def _came_to(step: int | str, root: pathlib.Path, status: int) -> dict[str, Any]:
@@ -163,15 +179,15 @@ def _came_to(step: int | str, root: pathlib.Path, status: int) -> dict[str, Any]
 
 def _kill_story(folder: pathlib.Path, kills: int, draw: random.Random) -> int:
     write_deliveries(folder / "data")
-    whole, wanted = tell(folder / "data", folder / "alone", [])
+    seconds, wanted = tell(folder / "data", folder / "alone", {})
     for one in wanted:
         print(f"left alone, step {one['step']}: {one}"[:300], flush=True)
     if any(one["status"] for one in wanted):
         return 1
-    spent, found = tell(folder / "data", folder / "killed", [draw.uniform(0.0, whole) for _ in range(kills)])
+    longer, found = tell(folder / "data", folder / "killed", _moments(seconds, kills, draw))
     for one, other in zip(wanted, found, strict=True):
         print(f"step {one['step']}, same: {one == other}", "" if one == other else other, flush=True)
-    print(f"left alone {whole:.0f} s; killed {kills} times {spent:.0f} s; all the same: {wanted == found}")
+    print(f"left alone {sum(seconds):.0f} s; told with kills {sum(longer):.0f} s; all the same: {wanted == found}")
     return int(wanted != found)
 
 
