@@ -1,6 +1,7 @@
 """What a training's input costs beside a tf.data pipeline that only decodes the same images; and its peak memory.
 
-Both are counted in processor time, so that they can be compared on a busy machine.
+Both are counted in processor time, so that they can be compared on a busy machine. And, by the clock, training steps
+that wait for their input beside steps on one batch that is there.
 """
 
 import json
@@ -10,29 +11,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longtail.benchmarks import timing
 from longtail.models import errors
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _BATCH, _IMAGES_EACH, _TARGET = 64, 4, 0.9
 
 
-def run(images: Sequence[int], side: int) -> dict[str, object]:
+def run(images: Sequence[int], side: int, rounds: int) -> dict[str, object]:
     """The report.
 
     Args:
       images: how many, of each size that is measured.
       side: of an image, pixels; they are grey PNG of noise, and decoded to 32 x 32.
+      rounds: how often the steps are timed, twenty at a time.
     """
     results = []
     for count in images:
-        done = subprocess.run(
-            [sys.executable, "-m", __name__, str(count), str(side)], capture_output=True, text=True, check=False
-        )
+        words = [sys.executable, "-m", __name__, *map(str, (count, side, rounds))]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             raise errors.WorkError(f"input of {count} images failed: {done.stderr.strip().splitlines()[-1]}")
         found = json.loads(done.stdout.splitlines()[-1])
@@ -40,11 +47,18 @@ def run(images: Sequence[int], side: int) -> dict[str, object]:
         results += [
             timing.row(f"decoding alone, {count} images", plain, unit),
             timing.row(f"training input, {count} images", ours, unit, ours / plain, _TARGET, True),
+            *_step_rows(count, found["steps"]),
             timing.row(f"index in memory, {count} images", found["index"], "bytes an image", None, 24.0),
             timing.row(f"peak after reading, {count} images", found["read_mib"], "MiB"),
             timing.row(f"encoded images on disk, {count} images", found["disk_mib"], "MiB"),
         ]
     return {"bench": "input", "machine": timing.machine(), "results": results}
+
+
+def _step_rows(count: int, steps: dict[str, tuple[float, float | None]]) -> Iterator[dict[str, object]]:
+    for name, (milliseconds, speed) in steps.items():
+        target = None if speed is None else _TARGET
+        yield timing.row(f"a step, {name}, {count} images", milliseconds, "ms", speed, target, True)
 
 
 def _examples(count: int, side: int) -> Iterator[tuple[bytes, int]]:
@@ -67,7 +81,7 @@ def _write(folder: str, count: int, side: int) -> None:
             writer.write(tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString())
 
 
-def _main(count: int, side: int) -> None:
+def _main(count: int, side: int, rounds: int) -> None:
     import tensorflow as tf
 
     from longtail.models import config as config_lib
@@ -91,7 +105,35 @@ def _main(count: int, side: int) -> None:
     plain = tf.data.Dataset.from_tensor_slices(np.asarray(encoded)).repeat().batch(training.batch)
     plain = plain.map(lambda batch: decode(batch)[0], num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     speeds = {name: _speed(dataset, steps) * training.batch for name, dataset in (("plain", plain), ("ours", ours))}
-    print(json.dumps({**speeds, "index": index, "read_mib": read_mib, "disk_mib": disk_mib}))
+    pixels = training_data.decoded(data, decode, config_lib.TrainConfig(model=settings.model))
+    inputs = {"images read and decoded": ours}
+    if pixels is not None:  # they fit what a training keeps unless it is told otherwise
+        inputs["images decoded once and kept"], _ = training_data.batches(data, decode, settings, 0, pixels)
+    steps_ms = _steps(settings, data.counts, inputs, rounds)
+    print(json.dumps({**speeds, "steps": steps_ms, "index": index, "read_mib": read_mib, "disk_mib": disk_mib}))
+
+
+def _steps(settings, counts: np.ndarray, datasets: Mapping[str, "tf.data.Dataset"], rounds: int) -> dict[str, tuple]:
+    """Milliseconds a training step, on one batch that is there and with each input; and speed beside the first."""
+    import tensorflow as tf
+
+    from longtail.models import losses
+    from longtail.models.training import classifier as classifier_lib
+
+    classifier = classifier_lib.build_classifier(settings, counts, 1)
+    loss = losses.build_loss(settings, counts, tf.Variable(0, dtype=tf.int64), 1)
+    classifier.compile(tf.keras.optimizers.Adam(settings.training.rate), loss)
+    step = tf.function(lambda batch: classifier.train_step(batch)["loss"])
+    taken = {name: iter(dataset.repeat()) for name, dataset in datasets.items()}
+    one = next(taken["images read and decoded"])
+    works: dict[str, Callable[[], object]] = {"one batch": lambda: step(one).numpy()}
+    works |= {name: lambda rows=rows: step(next(rows)).numpy() for name, rows in taken.items()}
+    seconds = timing.in_turns(works, rounds, 20)
+    there = seconds.pop("one batch")
+    told: dict[str, tuple] = {"one batch": (1e3 * float(np.median(there)), None)}
+    return told | {
+        name: (1e3 * float(np.median(found)), float(np.median(there / found))) for name, found in seconds.items()
+    }
 
 
 def _speed(dataset, steps: int) -> float:

@@ -63,11 +63,16 @@ def ingest(images: Images = "5000,20000", side: Side = 96, as_json: JsonOption =
 
 
 @app.command(name="input")
-def input_(images: Images = "5000,20000", side: Side = 96, as_json: JsonOption = False) -> None:
+def input_(
+    images: Images = "5000,20000",
+    side: Side = 96,
+    rounds: Annotated[int, typer.Option(help="How often the steps are timed, twenty at a time.", min=1)] = 7,
+    as_json: JsonOption = False,
+) -> None:
     """Measure a training's input beside a pipeline that only decodes, and its memory."""
     from longtail.benchmarks import input as benchmark
 
-    _print(benchmark.run(_numbers("--images", images), side), as_json)
+    _print(benchmark.run(_numbers("--images", images), side, rounds), as_json)
 
 
 def _numbers(option: str, text: str, least: int = 40) -> list[int]:

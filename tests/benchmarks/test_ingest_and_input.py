@@ -22,9 +22,10 @@ def test_ingestion_is_measured_beside_a_plain_loop():
 
 
 def test_training_input_is_measured_beside_decoding_alone():
-    found = rows("input", "--images", "80", "--side", "16")
+    found = rows("input", "--images", "80", "--side", "16", "--rounds", "1")
     assert min(found.values()) > 0
     assert found["index in memory, 80 images"] == 24.0
+    assert {"a step, one batch, 80 images", "a step, images read and decoded, 80 images"} < set(found)
 
 
 def test_a_number_that_is_none_is_bad_usage():
