@@ -4,6 +4,7 @@ Both are counted in processor time, so that they can be compared on a busy machi
 that wait for their input beside steps on one batch that is there.
 """
 
+import functools
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -123,11 +125,15 @@ def _steps(settings, counts: np.ndarray, datasets: Mapping[str, "tf.data.Dataset
     classifier = classifier_lib.build_classifier(settings, counts, 1)
     loss = losses.build_loss(settings, counts, tf.Variable(0, dtype=tf.int64), 1)
     classifier.compile(tf.keras.optimizers.Adam(settings.training.rate), loss)
-    step = tf.function(lambda batch: classifier.train_step(batch)["loss"])
+    train = tf.function(lambda batch: classifier.train_step(batch)["loss"])
+
+    def step(batch: Any) -> float:
+        return float(train(batch))  # waits for it
+
     taken = {name: iter(dataset.repeat()) for name, dataset in datasets.items()}
     one = next(taken["images read and decoded"])
-    works: dict[str, Callable[[], object]] = {"one batch": lambda: step(one).numpy()}
-    works |= {name: lambda rows=rows: step(next(rows)).numpy() for name, rows in taken.items()}
+    works: dict[str, Callable[[], object]] = {"one batch": lambda: step(one)}
+    works |= {name: functools.partial(lambda rows: step(next(rows)), rows) for name, rows in taken.items()}
     seconds = timing.in_turns(works, rounds, 20)
     there = seconds.pop("one batch")
     told: dict[str, tuple] = {"one batch": (1e3 * float(np.median(there)), None)}

@@ -188,7 +188,7 @@ def _read_card(path: str) -> dict[str, Any]:
             "mapped": card.get("mapped"),
         }
     except tf.errors.OpError as error:
-        raise errors.UsageError(f"{file} cannot be read; is {path} a gallery? Rebuild it") from error
+        raise errors.UsageError(f"{file} cannot be read; is {path} a gallery? Name the folder of one") from error
     except KeyError as error:
         raise errors.UsageError(f"{file} has no {error}; rebuild the gallery") from error
     except (TypeError, ValueError) as error:

@@ -43,7 +43,6 @@ DESTINATION_PROPERTY = "destination"  # of the gallery: the version folder it wa
 _PUSHED_PROPERTY = "pushed"
 _PUSHED_VERSION_PROPERTY = "pushed_version"
 
-_STATUS = "status"
 
 log = logging.getLogger("longtail")
 
@@ -79,6 +78,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         card = {
             "model_name": exec_properties[MODEL_NAME_KEY],
             "model_version": version,
+            "of": whose if whose in config.GALLERIES else signatures.GALLERY_OF_FOLDER,
             "dimension": vectors.shape[1],
             "count": len(items),
             "undecodable": refused,

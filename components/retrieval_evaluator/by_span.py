@@ -78,15 +78,15 @@ def _figures(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: figures[name] for name in names}
 
 
-def reason_against(spans: Sequence[SpanScore], rules: judgement.Rules) -> str:
-    """Why the candidate must not be pushed by what it scores on one of several spans; "" for no reason.
+def reasons_against(spans: Sequence[SpanScore], rules: judgement.Rules) -> list[str]:
+    """Why the candidate must not be pushed by what it scores on each of several spans.
 
     The floor and the margin hold for each span as they do for all together. A gallery of one span is smaller, and so
     easier, than that of all.
     """
-    for one in spans:
-        if one.candidate is None or one.candidate["identities"] < judgement.LEAST_IDENTITIES:
-            continue
-        if reason := judgement.too_low(one.candidate, one.baseline, one.difference, rules):
-            return f"span {one.span}: {reason}"
-    return ""
+    return [
+        f"span {one.span}: {reason}"
+        for one in spans
+        if one.candidate is not None and one.candidate["identities"] >= judgement.LEAST_IDENTITIES
+        for reason in judgement.too_low(one.candidate, one.baseline, one.difference, rules)
+    ]

@@ -133,16 +133,14 @@ def _judge(
     warnings = judgement.warnings(candidate.figures, embedded.vectors[usable], pixels)
     spans = by_span.score(embedded, other, usable, rows, protocol, threshold)
 
-    def reason_by(rules: judgement.Rules) -> str:
-        against = judgement.reason_against(candidate.figures, baseline_figures, found, pixels, rules)
-        return against or by_span.reason_against(spans, rules)
-
-    reason, accepted = reason_by(rules), None
-    if reason and (why := properties[ACCEPT_SCORES_KEY].strip()):
-        although, reason = reason, reason_by(rules.without_scores())
-        if not reason:
-            accepted = {"reason": why, "although": although}
-            warnings.append(f"blessed although {although}. The reason given: {why}")
+    against = (candidate.figures, baseline_figures, found, pixels)
+    low = by_span.reasons_against(spans, rules)
+    reason = judgement.reason_against(*against, rules) or (low[0] + judgement.ANYWAY if low else "")
+    accepted, why = None, errors.shown(properties[ACCEPT_SCORES_KEY].strip())
+    if reason and why and not judgement.reason_against(*against, rules.without_scores()):
+        although = "; ".join([*judgement.too_low(candidate.figures, baseline_figures, found, rules), *low])
+        reason, accepted = "", {"reason": why, "although": although}
+        warnings.append(f"blessed although {although}. The reason given: {why}")
     return {
         "candidate": {**candidate.figures, "pixels": pixels},
         "baseline": baseline_figures,

@@ -14,6 +14,7 @@ from longtail.models.metrics import retrieval
 LEAST_IDENTITIES = 2  # that are scored; below, any ranking is right by want of a wrong answer
 FEW_IDENTITIES = 20
 PARALLEL = 0.9
+ANYWAY = "; --accept-scores REASON blesses it all the same"  # what can be done where scores alone are too low
 
 
 class Rules(NamedTuple):
@@ -86,14 +87,14 @@ def reason_against(
             "are wrong answers: hold out more identities (data.eval_fraction) with more images"
         )
     if reason := _below_floor(candidate, rules):
-        return reason
+        return reason + ANYWAY
     if rules.beat_pixels and pixels and candidate["mAP"] <= pixels["mAP"]:
         return (
             f"mAP {candidate['mAP']:.4f} is not above the {pixels['mAP']:.4f} of {pixels['embedding']}, which nobody "
             "trained; evaluation.beat_pixels: false blesses it all the same"
         )
     if reason := _below_last(candidate, baseline, to_baseline, rules):
-        return reason
+        return reason + ANYWAY
     if baseline and refused > baseline["undecodable"]:
         return (
             f"{refused} images cannot be embedded, where the last blessed model leaves out {baseline['undecodable']}"
@@ -103,9 +104,10 @@ def reason_against(
 
 def too_low(
     candidate: dict[str, Any], baseline: dict[str, Any] | None, to_baseline: Difference | None, rules: Rules
-) -> str:
-    """Why a candidate's mAP is not enough, by itself or beside the last blessed model's; as `reason_against`."""
-    return _below_floor(candidate, rules) or _below_last(candidate, baseline, to_baseline, rules)
+) -> list[str]:
+    """Why a candidate's mAP is not enough, by itself and beside the last blessed model's; as `reason_against`."""
+    found = (_below_floor(candidate, rules), _below_last(candidate, baseline, to_baseline, rules))
+    return [reason for reason in found if reason]
 
 
 def _below_floor(candidate: dict[str, Any], rules: Rules) -> str:

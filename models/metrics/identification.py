@@ -69,8 +69,8 @@ def open_set(
     if not known.any() or known.all():
         missing = "of somebody in the gallery" if not known.any() else "of a stranger to it"
         raise errors.WorkError(
-            f"none of {len(known)} probes is {missing}: give both, people whose other images are in the gallery "
-            "and some who have none there"
+            f"none of {len(known)} probes is {missing}: give both, people whose other images are in the gallery (the "
+            "very files there are no probes) and some who have none there"
         )
     hits = known & (right > wrong + retrieval.TIE)
     curve = verification.curve_of(right[hits], wrong[~known], misses=int((known & ~hits).sum()))

@@ -115,10 +115,10 @@ def measure(pairs: comparisons.Comparisons) -> Curve:
         bins, mask = _bins(chunk.similarity), np.broadcast_to(chunk.same, chunk.similarity.shape)
         _count(same, bins[mask])
         _count(different, bins[~mask])
-    for kind, counts in (("same", same), ("different", different)):
+    for of, counts in (("one identity", same), ("two identities", different)):
         if not counts.any():
             raise errors.WorkError(
-                f"no pair of {kind} identities to compare: give at least two identities, one of them with two images"
+                f"no pair of images of {of} to compare: the pairs, or the images, must have some"
             )
     return _curve(same, different)
 

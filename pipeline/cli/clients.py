@@ -52,6 +52,12 @@ TokenFile = Annotated[
 ]
 
 
+def check_model_folder(model: str) -> None:
+    """Refuses a folder of a model's versions that is not there, before a server is asked for its model."""
+    if "://" not in model and not os.path.isdir(model):
+        raise errors.UsageError(f"--model {model}: no such folder; name the one with the model's versions")
+
+
 def embed(
     images: Annotated[
         list[str],

@@ -220,7 +220,7 @@ def _go_on(
         names = [*names, os.path.join(parts, f"{done:012d}.npz")]
         _write_part(names[-1], some, read, embedded)
         done += len(some)
-        log.info("%d of %d images embedded", done, len(images))
+        log.info("%d of %d images done", done, len(images))
     return names, version
 
 

@@ -2,12 +2,9 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Annotated
 from typing import Any
@@ -67,6 +64,7 @@ def build(
 
     if versions.find(gallery):
         raise errors.UsageError(f"--gallery {gallery}: there is one; longtail gallery add enrols more people")
+    clients.check_model_folder(model)
     name = model_name or os.path.basename(os.path.normpath(model))
     proof = clients.security_of(root_ca, certificate, key, token_file)
     with console.lines(), client.Client(server, name, timeout, batch_size, proof) as connection:
@@ -143,8 +141,10 @@ def merge(
     from longtail.serving import gallery as gallery_lib
     from longtail.serving import gallery_writer
 
-    both = (gallery_writer.content(gallery_lib.load(folder)) for folder in (gallery, other))
-    found = gallery_writer.joined(*both)
+    own, theirs = (gallery_writer.content(gallery_lib.load(folder)) for folder in (gallery, other))
+    found = gallery_writer.joined(own, theirs)
+    if found.items == own.items:
+        raise errors.UsageError(f"{other}: all its images are in {gallery} already; nothing to merge")
     _print(gallery_writer.write(gallery, found), found, as_json)
 
 
@@ -186,42 +186,33 @@ def _embed(
     """
     import numpy as np
 
-    from longtail.components.data import sources
+    from longtail.pipeline.cli import evaluate_images
     from longtail.serving import gallery_writer
 
-    source = sources.open_source(data, layout)
-    images = source.listing(min_identities=1).items
+    images = evaluate_images.listed(data, layout)
     vectors: list[np.ndarray] = []
     items: dict[tuple[str, str], dict[str, Any]] = {}
     for begin in range(0, len(images), _CHUNK):
-        read = list(_read(source, images[begin : begin + _CHUNK]))
+        some = images[begin : begin + _CHUNK]
+        both = zip(some, evaluate_images.read_ahead(some), strict=True)
+        read = [(image, file) for image, file in both if file.encoded]
         if not read:
             continue
-        embedded = connection.embed([encoded for _, encoded in read], version)
+        embedded = connection.embed([file.encoded for _, file in read], version)
         version = embedded.model_version
-        for (image, encoded), code, vector in zip(read, embedded.status.tolist(), embedded.embedding, strict=True):
-            item = _item(image, encoded)
+        for (image, file), code, vector in zip(read, embedded.status.tolist(), embedded.embedding, strict=True):
             if code != signatures.STATUS_OK:
-                log.warning("left out: %s: %s", image.path, signatures.STATUS_MEANING.get(code, code))
-            elif items.setdefault((item["identity"], item["sha256"]), item) is item:
+                log.warning("left out: %s: %s", image.item.path, signatures.STATUS_MEANING.get(code, code))
+                continue
+            item = _item(image.item, file.digest)
+            if items.setdefault((item["identity"], item["sha256"]), item) is item:
                 vectors.append(vector)
     if not items:
         raise errors.WorkError(f"none of {len(images)} images of {data} could be embedded")
     return gallery_writer.Content(connection.model_name, version or 0, np.stack(vectors), list(items.values()))
 
 
-def _read(source: "sources.Source", images: "Sequence[sources.Item]") -> "Iterator[tuple[sources.Item, bytes]]":
-    from longtail.components.data import sources
-
-    for image in images:
-        try:
-            yield image, source.read(image)
-        except sources.ReadError as error:
-            log.warning("left out: %s: %s", image.path, error)
-
-
-def _item(image: "sources.Item", encoded: bytes) -> dict[str, Any]:
-    digest = hashlib.sha256(encoded).hexdigest()
+def _item(image: "sources.Item", digest: str) -> dict[str, Any]:
     return {"identity": image.identity, "path": image.path, "sha256": digest, "camera": image.camera}
 
 

@@ -37,15 +37,16 @@ def run(
     ] = None,
     span: Annotated[int, typer.Option(help="Number of this span of data, from 1.")] = 1,
     accept_drift: Annotated[
-        str, typer.Option(help="Accept this span although it has drifted, for the reason given, which is recorded.")
-    ] = "",
+        str | None,
+        typer.Option(help="Accept this span although it has drifted, for the reason given, which is recorded."),
+    ] = None,
     accept_scores: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Bless the model although its mAP, on all images or on a span's, is below evaluation.floor_map or the "
             "margin, for the reason given, which is recorded."
         ),
-    ] = "",
+    ] = None,
     request_log: Annotated[
         str,
         typer.Option(
@@ -67,6 +68,7 @@ def run(
     beam_args = beam.split(beam_pipeline_args or ())
     beam.check(beam_args)
     log_file = os.path.join(root, "logs", f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log")
+    drift, scores = _reason("--accept-drift", accept_drift), _reason("--accept-scores", accept_scores)
     with signals.stops():
         loaded = recipe_lib.load(recipe, set_ or ())
         source = _source(loaded, data, span, root)
@@ -78,14 +80,20 @@ def run(
             screen.print(shown, highlight=False, markup=False, soft_wrap=True)
             from longtail.pipeline.local import run as run_lib
 
-            accepts = (accept_drift, accept_scores)
-            summary = run_lib.run(loaded, root, source, span, *accepts, screen, request_log, beam_args)
+            summary = run_lib.run(loaded, root, source, span, drift, scores, screen, request_log, beam_args)
     if as_json:
         print(json.dumps(summary))
     else:
         run_lib.print_table(summary, root)
     if not summary["blessed"]:
         raise errors.WorkError(f"the model was not blessed, nothing was pushed: {summary['reason']}")
+
+
+def _reason(option: str, text: str | None) -> str:
+    """Why something is accepted; "" where nothing is to be."""
+    if text is not None and not text.strip():
+        raise errors.UsageError(f"{option}: the reason is empty; it is kept, so say why, or leave {option} out")
+    return text or ""
 
 
 def _source(recipe: "recipe_lib.Recipe", data: str | None, span: int, root: str) -> str:

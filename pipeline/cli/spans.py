@@ -115,13 +115,15 @@ def _withdraw_span(root: str, recipe: str, number: str, reason: str) -> dict[str
     if accepted == [int(number)]:
         raise errors.UsageError(f"span {number} is the only accepted one: without it there is nothing to train on")
     span = int(number)
+    again = span not in accepted
     registry_lib.withdraw(registry, span, reason)
     holdings.record(root, recipe, f"span-{span}", reason)
     models, unknown = holdings.models_of_span(root, recipe, span)
-    held = sorted(set(holdings.galleries(root, recipe)).intersection(models))
+    held = sorted(holdings.galleries_of_spans(root, recipe).intersection(models))
     examples = registry_lib.accepted_entry(registry, span).get("examples")
     folders = [examples] if examples else []
-    return {"withdrawn": f"span {span}", "models": models, "unknown": unknown, "galleries": held, "examples": folders}
+    left = {"models": models, "unknown": unknown, "galleries": held, "examples": folders}
+    return {"withdrawn": f"span {span}", "again": again, **left}
 
 
 def _withdraw_identity(root: str, recipe: str, identity: str, reason: str) -> dict[str, Any]:
@@ -160,6 +162,8 @@ def _print_left(told: dict[str, Any]) -> None:
     def listed(numbers: list[int]) -> str:
         return ", ".join(map(str, numbers)) or "none"
 
+    if told.get("again"):
+        print("it was withdrawn already; the reason is now the new one")
     print(f"withdrawn: {told['withdrawn']}; no later run trains on it, scores by it or puts it in a gallery")
     print(f"pushed models that were trained on it: {listed(told['models'])}")
     if told["unknown"]:

@@ -96,6 +96,8 @@ def _rate(calibrated: Sequence[dict[str, Any]]) -> float:
 def _check(model: str, gallery: str, threshold: float | None) -> None:
     if model and gallery:
         raise errors.UsageError("--model and --gallery both have thresholds; give one of them")
+    if model:
+        clients.check_model_folder(model)
     if threshold is None and not model and not gallery:
         raise errors.UsageError("no threshold: give --model or --gallery, whose calibrated ones count, or --threshold")
 

@@ -108,6 +108,13 @@ def _inputs(
     return found
 
 
+def galleries_of_spans(root: str, recipe: str) -> set[int]:
+    """Versions of the galleries that were made of spans, and not of a folder that a recipe names."""
+    folder = os.path.join(root, "galleries", recipe)
+    cards = {name: _read(os.path.join(folder, str(name)), signatures.GALLERY_CARD) for name in galleries(root, recipe)}
+    return {version for version, card in cards.items() if card.get("of") != signatures.GALLERY_OF_FOLDER}
+
+
 def galleries(root: str, recipe: str) -> dict[int, set[str]]:
     """Version of each gallery -> the names in it."""
     folder = os.path.join(root, "galleries", recipe)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import difflib
 
 from longtail.components import config
 from longtail.components import ledger
@@ -57,11 +58,12 @@ def _check_gallery(asked: str) -> None:
     """Refuses a folder of whom the gallery is to be that is not there, or in which there is no image."""
     if asked in config.GALLERIES:
         return
+    near = difflib.get_close_matches(asked.lower(), config.GALLERIES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"give {', '.join(config.GALLERIES)}, or where images are"
     try:
         sources.open_source(sources.absolute(asked)).listing(min_identities=1)
     except errors.UsageError as error:
-        words = ", ".join(config.GALLERIES)
-        raise errors.UsageError(f"evaluation.gallery: {error}; give {words}, or where images are") from None
+        raise errors.UsageError(f"evaluation.gallery: {str(error).partition(';')[0]}; {hint}") from None
 
 
 def _trained_before(registry: str, span: int, window: str) -> collections.Counter[str]:

@@ -132,6 +132,7 @@ def test_the_card_names_the_model_and_counts_what_was_left_out(build):
         assert json.load(file) == {
             "model_name": "glyphs",
             "model_version": 17,
+            "of": "held_out",
             "dimension": 2,
             "count": 2,
             "undecodable": 1,

@@ -139,7 +139,7 @@ def test_a_first_model_above_the_floor_is_blessed(evaluate):
 def test_a_model_below_the_floor_is_not_blessed_and_the_reason_is_kept(evaluate, caplog):
     with caplog.at_level(logging.INFO, "longtail"):
         _, blessing = evaluate(CROSSED, floor_map=0.9)
-    reason = "mAP 0.5000 is below the floor of 0.9000"
+    reason = "mAP 0.5000 is below the floor of 0.9000" + judgement.ANYWAY
     assert not model_utils.is_model_blessed(blessing)
     assert blessing.get_string_custom_property("reason") == reason
     assert os.listdir(blessing.uri) == ["NOT_BLESSED"]

@@ -105,7 +105,7 @@ def test_an_image_that_cannot_be_embedded_is_named_and_the_others_are_enrolled(s
     (more / "eve" / "broken.png").write_bytes(b"no image")
     words = ["gallery", "add", str(more), "--gallery", str(built), "--server", server.grpc_address]
     result = testing.CliRunner().invoke(cli.app, words, catch_exceptions=False)
-    assert "left out: eve/broken.png: not decodable" in " ".join(result.stderr.split("\n"))
+    assert "left out: eve/broken.png: not an image by its content" in " ".join(result.stderr.split("\n"))
     assert "4 images of 3 identities, model tiny version 1" in result.stdout
 
 

@@ -153,9 +153,9 @@ def test_the_interval_holds_what_new_people_show():
     assert covered >= 50
 
 
-@pytest.mark.parametrize(("identity", "kind"), [([0, 1], "same"), ([0, 0], "different")])
+@pytest.mark.parametrize(("identity", "kind"), [([0, 1], "one identity"), ([0, 0], "two identities")])
 def test_nothing_to_compare_is_an_error_that_says_so(identity, kind):
-    with pytest.raises(errors.WorkError, match=f"no pair of {kind} identities"):
+    with pytest.raises(errors.WorkError, match=f"no pair of images of {kind}"):
         verification.evaluate(comparisons.AllPairs(np.eye(2), identity))
 
 

@@ -76,7 +76,7 @@ def test_the_only_span_cannot_be_withdrawn(longtail):
 def test_a_span_is_withdrawn_once_more_without_harm(longtail):
     for reason in ("one", "two"):
         status, found, said = longtail("withdraw", "2", reason)
-        assert status == 0 and found["withdrawn"] == "span 2", said
+        assert (status, found["withdrawn"], found["again"]) == (0, "span 2", reason == "two"), said
     assert [one["withdrawn"] for one in longtail("list")[1]["spans"]] == [None, "two"]
 
 

@@ -1,6 +1,7 @@
 """What a list of the images shows to be impossible is refused before one of them is read."""
 
 import dataclasses
+import re
 import shutil
 
 import pytest
@@ -98,9 +99,10 @@ def test_a_gallery_of_a_folder_that_is_not_there_is_told_before_the_run(tmp_path
     images = str(ingestion.folder(tmp_path / "images", dict.fromkeys("abcdefgh", 3)))
     plain = ("rebalance.strategy=none", "leap.variant=none")
     preflight.check(recipe(*plain, f"evaluation.gallery={images}"), images, 1, str(tmp_path / "none"))
-    said = "evaluation.gallery: .*alll: no such folder.*; give held_out, all, or where images are"
-    with pytest.raises(errors.UsageError, match=said):
-        preflight.check(recipe(*plain, "evaluation.gallery=alll"), images, 1, str(tmp_path / "none"))
+    for word, hint in (("staff", "give held_out, all, or where images are"), ("Alll", "did you mean 'all'?")):
+        said = rf"evaluation.gallery: .*{word}: no such folder.*; {re.escape(hint)}"
+        with pytest.raises(errors.UsageError, match=said):
+            preflight.check(recipe(*plain, f"evaluation.gallery={word}"), images, 1, str(tmp_path / "none"))
 
 
 def test_a_withdrawn_span_is_told_before_the_run(tmp_path):
