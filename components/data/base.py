@@ -24,7 +24,7 @@ class ReadError(Exception):
         self.status = status
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # a listing holds one for every image
 class Item:
     """An image that can be read.
 

@@ -1,6 +1,7 @@
 """What a file's name says: whether a system made it, how a name is spelled, which names differ by letter case alone."""
 
 import collections
+import sys
 import unicodedata
 from collections.abc import Iterable
 
@@ -52,8 +53,11 @@ def is_image(path: str) -> bool:
 
 
 def spelled(name: str) -> str:
-    """The one spelling of a name: in Unicode an accent may be a letter's part or a mark of its own (NFC, NFD)."""
-    return unicodedata.normalize("NFC", name)
+    """The one spelling of a name: in Unicode an accent may be a letter's part or a mark of its own (NFC, NFD).
+
+    All images of an identity share the one text.
+    """
+    return sys.intern(unicodedata.normalize("NFC", name))
 
 
 def same_but_for_case(identities: Iterable[str]) -> list[list[str]]:
