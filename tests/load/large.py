@@ -4,6 +4,7 @@
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -16,13 +17,16 @@ from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
 
 _EVERY = 0.2  # seconds between two looks at memory
-_HEAD_IMAGES, _TAIL_IMAGES = 20, 4
+_SET = glyphs.GlyphSet(identities=3000, head=500, head_images=20, tail_images=4)  # 20,000 images
 
 
-def _glyphs(images: int, size: int) -> glyphs.GlyphSet:
-    """A set of about so many images, half of them of head identities, which are a sixth of all."""
-    head, tail = images // (2 * _HEAD_IMAGES), images // (2 * _TAIL_IMAGES)
-    return glyphs.GlyphSet(head + tail, head, _HEAD_IMAGES, _TAIL_IMAGES, size)
+def _write(folder: pathlib.Path, images: int, size: int) -> int:
+    """Writes sets of glyphs until there are so many images; a glyph of another set, drawn anew, is another identity."""
+    written = 0
+    while written < images:
+        one = dataclasses.replace(_SET, size=size, seed=written)
+        written += glyph_source.write_folder(one, 1, str(folder / f"set-{written}"))["images"]
+    return written
 
 
 def _resident(session: int) -> int:
@@ -65,10 +69,10 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="longtail-large-") as name:
         folder = pathlib.Path(name)
-        counts = glyph_source.write_folder(_glyphs(given.images, given.size), 1, str(folder / "data"))
-        print(f"{counts['images']} images of {counts['identities']} identities", flush=True)
+        print(f"{_write(folder / 'data', given.images, given.size)} images", flush=True)
         words = ["run", "--recipe", "glyphs", "--data", folder / "data", "--root", folder / "root", "--json"]
-        words += ["--set", f"training.epochs={given.epochs}", "--set", "evaluation.floor_map=0"]
+        settings = (f"training.epochs={given.epochs}", "evaluation.floor_map=0", "evaluation.beat_pixels=false")
+        words += [word for one in settings for word in ("--set", one)]
         command = [sys.executable, "-m", "longtail.pipeline.cli", *map(str, words)]
         begun = time.monotonic()
         with open(folder / "said.json", "w") as said:
