@@ -192,7 +192,7 @@ def _kill_story(folder: pathlib.Path, kills: int, draw: random.Random) -> int:
 
 
 def main() -> int:
-    """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone, or none was killed."""
+    """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone, or too few were killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -208,7 +208,9 @@ def main() -> int:
         whole = time.monotonic() - begun
         print(f"left alone: {whole:.0f} s, {wanted}"[:600], flush=True)
         wrong, kills = wanted["status"] != 0 or wanted["versions"] != 1, 0
-        for number in range(given.kills if not wrong else 0):
+        for number in range(3 * given.kills if not wrong else 0):  # on a machine that got faster, some end before
+            if kills == given.kills:
+                break
             after = draw.uniform(0.0, whole)
             killed, found = kill_and_resume(folder / "data", folder / f"root-{number}", after)
             same = found == wanted
@@ -216,8 +218,8 @@ def main() -> int:
             kills += killed
             what = "" if same else found
             print(f"{number + 1}: killed after {after:.1f} s: {killed}; same: {same}", what, flush=True)
-        print(f"{kills} of {given.kills} runs were killed")
-    return int(wrong or not kills)
+        print(f"{kills} runs were killed")
+    return int(wrong or kills < given.kills)
 
 
 if __name__ == "__main__":
