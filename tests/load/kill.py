@@ -192,7 +192,7 @@ def _kill_story(folder: pathlib.Path, kills: int, draw: random.Random) -> int:
 
 
 def main() -> int:
-    """Prints a line a kill; status 1 where one ended otherwise than a run that was left alone, or too few were killed."""
+    """Prints a line a kill; status 1 where one ended otherwise than one that was left alone, or too few were killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
