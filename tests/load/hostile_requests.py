@@ -93,7 +93,7 @@ _BOMB = zlib.compress(bytes(32 << 20), 9)
 
 @functools.cache
 def _compressed_zeros() -> bytes:
-    return gzip.compress(bytes(96 << 20))
+    return gzip.compress(bytes(96 << 20), mtime=0)
 
 
 class Hostile:
@@ -163,7 +163,7 @@ class Hostile:
         """What looks as if gRPC had compressed it: damaged, or more than a request may hold."""
         if not self._rng.integers(20):
             return Request("96 MiB of zeros, compressed", GRPC, self._one_of(_METHODS), _compressed_zeros())
-        data = gzip.compress(mutated(self._rng, self._predict().SerializeToString()), 1)
+        data = gzip.compress(mutated(self._rng, self._predict().SerializeToString()), 1, mtime=0)
         return Request("mutated compressed message", GRPC, _PREDICT, self._one_of([data, mutated(self._rng, data)]))
 
     def _noise(self) -> Request:
