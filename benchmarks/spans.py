@@ -35,9 +35,9 @@ _OF_GROUPS = (
     "embedding/angle_to_nearest_centre",
     "embedding/angle_to_own_centre",
 )
-_NEW_GROUPS = f"drift.thresholds={{{', '.join(f'{name}: 1.0' for name in _OF_GROUPS)}}}"
+NEW_GROUPS = f"drift.thresholds={{{', '.join(f'{name}: 1.0' for name in _OF_GROUPS)}}}"
 # Every image is trained on, by the plain head: what is compared is which images there are.
-_PLAIN = ("rebalance.strategy=none", "leap.variant=none", "evaluation.floor_map=0", _NEW_GROUPS)
+_PLAIN = ("rebalance.strategy=none", "leap.variant=none", "evaluation.floor_map=0", NEW_GROUPS)
 _DAMAGED_SHARE = 0.03
 _LONGTAIL = (sys.executable, "-m", "longtail.pipeline.cli")
 

@@ -43,7 +43,6 @@ DESTINATION_PROPERTY = "destination"  # of the gallery: the version folder it wa
 _PUSHED_PROPERTY = "pushed"
 _PUSHED_VERSION_PROPERTY = "pushed_version"
 
-
 log = logging.getLogger("longtail")
 
 

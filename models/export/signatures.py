@@ -29,5 +29,5 @@ THRESHOLDS_FILE = "assets.extra/thresholds.json"  # similarities from which two 
 # -- files in a version folder of a gallery
 GALLERY_INDEX = "index.faiss"  # faiss.IndexFlatIP over l2-normalised float32 rows
 GALLERY_ITEMS = "items.jsonl"  # row i describes vector i: identity, path, sha256, camera
-GALLERY_OF_FOLDER = "folder"  # what the card says of whom a gallery is that a run made of a folder, not of its spans
-GALLERY_CARD = "gallery.json"  # model_name, model_version, dimension, count, thresholds as the model's
+GALLERY_CARD = "gallery.json"  # model_name, model_version, of whom, dimension, count, thresholds as the model's
+GALLERY_OF_FOLDER = "folder"  # `of` in the card of a gallery that a run made of a folder, not of its spans
