@@ -14,9 +14,9 @@ from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models import settings
 from longtail.models.heads import cosine_similarity
-from longtail.models.leap import class_scatter
 from longtail.models.leap import closed_form
 from longtail.models.leap import cloud_noise
+from longtail.models.leap import directional
 from longtail.models.leap import feature_cloud
 
 COSINE_LIMIT = cloud_noise.COSINE_LIMIT
@@ -292,19 +292,8 @@ class Head(tf.keras.layers.Layer):
         return logits, target._replace(alpha=alpha)
 
     def _directional(self, cloud, features, labels):
-        """s w_j' u + s^2 lambda / 2 (w_j - w_y)' Sigma (w_j - w_y) [B, C] of unit rows u and prototypes; the target.
-
-        The form is a_j - 2 w_j' Sigma w_y + a_y with a the diagonal of W' Sigma W, O(C d^2). Its middle term is one
-        with the cosines, w_j' (u - s lambda Sigma w_y), so that [B, C] is multiplied out no more often than without it.
-        """
-        strength, sigma = cloud.directions(features, labels)
-        inverse = cosine_similarity.inverse_lengths(self.prototypes)
-        unit = cosine_similarity.unit(features)
-        own = cosine_similarity.gather_columns(self.prototypes, labels) * tf.gather(inverse, labels)[:, tf.newaxis]
-        pulled = unit - self.scale * strength * tf.matmul(own, sigma)
-        forms = class_scatter.quadratic_forms(self.prototypes, inverse, sigma)
-        rise = 0.5 * self.scale**2 * strength * forms
-        logits = tf.matmul(pulled, self.prototypes) * (self.scale * inverse) + rise
-        logits += tf.gather(rise, labels)[:, tf.newaxis]
-        cosine = tf.reduce_sum(unit * own, axis=1)
+        """`directional.expected_logits` [B, C]; the target."""
+        strength, root = cloud.directions(features, labels)
+        unit, inverse = cosine_similarity.unit(features), cosine_similarity.inverse_lengths(self.prototypes)
+        logits, cosine = directional.expected_logits(unit, labels, self.prototypes, inverse, self.scale, strength, root)
         return logits, Target(cosine, tf.zeros_like(cosine), cosine_similarity.lengths(features), labels)

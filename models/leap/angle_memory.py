@@ -35,8 +35,14 @@ def angle_between(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return 2.0 * tf.atan2(tf.norm(u - v, axis=-1), tf.norm(u + v, axis=-1))
 
 
-def add_state(layer: tf.keras.layers.Layer, name: str, shape: list[int], dtype: tf.DType) -> tf.Variable:
-    """A weight of zeros that training updates and the optimiser does not; every replica writes the same.
+def add_state(
+    layer: tf.keras.layers.Layer,
+    name: str,
+    shape: list[int],
+    dtype: tf.DType,
+    initializer: str | tf.keras.initializers.Initializer = "zeros",
+) -> tf.Variable:
+    """A weight that training updates and the optimiser does not; every replica writes the same.
 
     Example:
 
@@ -50,7 +56,7 @@ def add_state(layer: tf.keras.layers.Layer, name: str, shape: list[int], dtype: 
         name,
         shape=shape,
         dtype=dtype,
-        initializer="zeros",
+        initializer=initializer,
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_WRITE,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from longtail.models import config
 from longtail.models.leap import angle_memory
 from longtail.models.leap import batch_runs
 from longtail.models.training import workers
@@ -15,41 +16,51 @@ class ClassScatter(tf.keras.layers.Layer):
 
     c_y is a running mean of the class's unit embeddings (weight 0.9 on the previous one), taken before the batch moves
     it, so that an embedding is compared with others. A batch changes Sigma by 0.05 of what it says, the first ones by
-    more (1 / number of batches). State is float32: C d for the centres, d^2 for Sigma. A step costs O(B d^2 + B^2 d).
+    more (1 / number of batches). The widest `rank` directions of Sigma are followed by a step of subspace iteration a
+    batch. State is float32: C d for the centres, d^2 + d rank for Sigma. A step costs O(B d^2 + B^2 d + d^2 rank).
 
     Under `tf.distribute` every replica gathers the whole batch and makes the same update.
 
     Args:
       classes: C.
+      rank: r, how many directions are followed; all d of them where there are no more.
 
     Example: the second batch lies at a right angle to the first.
 
     >>> scatter = class_scatter.ClassScatter(classes=2)
     >>> for batch in ([[3.0, 0.0]], [[0.0, 5.0]]):
-    ...     sigma = scatter(tf.constant(batch), labels=tf.constant([1]))
-    >>> sigma.numpy()
+    ...     root = scatter(tf.constant(batch), labels=tf.constant([1]))
+    >>> (root @ tf.transpose(root)).numpy().round(3)
     array([[ 1., -1.],
            [-1.,  1.]], dtype=float32)
     """
 
-    def __init__(self, classes: int, **kwargs):
+    def __init__(self, classes: int, rank: int = config.Leap.rank, **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(autocast=False, **kwargs)
         self.classes = classes
+        self.rank = rank
 
     def build(self, input_shape):
         dimension = input_shape[-1]
         self.centres = angle_memory.add_state(self, "unit_centres", [self.classes, dimension], tf.float32)
         self.seen = angle_memory.add_state(self, "seen", [self.classes], tf.bool)
         self.sigma = angle_memory.add_state(self, "sigma", [dimension, dimension], tf.float32)
+        self.directions = angle_memory.add_state(
+            self,
+            "directions",
+            [dimension, min(self.rank, dimension)],
+            tf.float32,
+            tf.keras.initializers.Orthogonal(seed=0),
+        )
         self.batches = angle_memory.add_state(self, "batches", [], tf.int64)
         super().build(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "classes": self.classes}
+        return {**super().get_config(), "classes": self.classes, "rank": self.rank}
 
     def call(self, features: tf.Tensor, labels: tf.Tensor, is_due: tf.Tensor | bool = True) -> tf.Tensor:
-        """Takes in one batch, if it is due; answers Sigma, float32 [d, d].
+        """Takes in one batch, if it is due; answers R, float32 [d, r]: R R' is Sigma in its r widest directions.
 
         Args:
           features: [B, d] embeddings, any float dtype; no gradient flows. Rows that are not finite are left out.
@@ -59,7 +70,12 @@ class ClassScatter(tf.keras.layers.Layer):
         features = tf.cast(tf.stop_gradient(features), tf.float32)
         every_feature, every_label = workers.whole_batch(features, tf.cast(labels, tf.int64))
         self._update(every_feature, every_label, is_due)
-        return self.sigma + 0.0
+        return self.root()
+
+    def root(self) -> tf.Tensor:
+        """R as it stands, float32 [d, r]: the directions by the square roots of the variances along them."""
+        along = tf.reduce_sum(self.directions * tf.matmul(self.sigma, self.directions), axis=0)
+        return self.directions * tf.sqrt(tf.nn.relu(along))
 
     def _update(self, features, labels, is_due):
         is_good = tf.reduce_all(tf.math.is_finite(features), axis=1, keepdims=True)
@@ -77,6 +93,9 @@ class ClassScatter(tf.keras.layers.Layer):
         rate = tf.maximum(_RATE, 1.0 / tf.cast(tf.maximum(batches, 1), tf.float32))
         self.sigma.assign(self.sigma + tf.where(is_known, rate, 0.0) * (said - self.sigma))
         self.batches.assign(batches)
+        basis, _ = tf.linalg.qr(tf.matmul(self.sigma, self.directions))
+        _, turn = tf.linalg.eigh(tf.matmul(basis, tf.matmul(self.sigma, basis), transpose_a=True))
+        self.directions.assign(tf.where(is_known, tf.matmul(basis, turn), self.directions))
 
     def _move(self, unit, labels, is_good, previous, was_seen, is_due):
         """Moves the centres of the classes of a batch; rows of one class write the same."""
@@ -90,32 +109,3 @@ class ClassScatter(tf.keras.layers.Layer):
         self.centres.scatter_update(tf.IndexedSlices(tf.where(moves, moved, previous), labels))
         now_seen = tf.logical_or(tf.gather(self.seen, labels), moves[:, 0])
         self.seen.scatter_update(tf.IndexedSlices(now_seen, labels))
-
-
-def quadratic_forms(prototypes: tf.Tensor, inverse: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """w_j' Sigma w_j of each unit prototype w_j: float32 [C]. O(C d^2); the gradient costs O(C d) more.
-
-    Args:
-      prototypes: float32 [d, C].
-      inverse: float32 [C], one over their lengths.
-      sigma: float32 [d, d], symmetric; no gradient.
-
-    Example:
-
-    >>> sigma = tf.constant([[2.0, 0.0], [0.0, 1.0]])
-    >>> class_scatter.quadratic_forms(tf.constant([[3.0, 0.0], [0.0, 5.0]]), tf.constant([1 / 3, 1 / 5]), sigma).numpy()
-    array([2., 1.], dtype=float32)
-    """
-
-    @tf.custom_gradient
-    def forms(prototypes, inverse):
-        mapped = tf.matmul(sigma, prototypes)
-        raw = tf.reduce_sum(prototypes * mapped, axis=0)
-
-        def gradient(upstream):
-            slope = 2.0 * upstream * inverse
-            return mapped * (slope * inverse), slope * raw
-
-        return raw * inverse * inverse, gradient
-
-    return forms(tf.convert_to_tensor(prototypes), inverse)

@@ -31,10 +31,10 @@ class FeatureCloud(tf.keras.layers.Layer):
     Any of these may be drawn, or stand in closed form: no draw, and each logit as its noise makes it on average
     (`closed_form.expected_logits`).
 
-    Directional: a rival. All classes have the within-class scatter Sigma of `class_scatter`, and the expectation of the
-    exponential over N(f, lambda Sigma) in closed form: logit j of a row of class y becomes
-    s cos theta_j + s^2 / 2 lambda (w_j - w_y)' Sigma (w_j - w_y), w the unit prototypes. lambda rises from 0 at
-    `start_step` to `strength` over half of all steps. O(C d^2) a step more than a plain head.
+    Directional: a rival. All classes have one Sigma, the widest directions of the within-class scatter of
+    `class_scatter`, and the expectation of the exponential over N(f, lambda Sigma) in closed form: logit j of a row of
+    class y becomes s cos theta_j + s^2 / 2 lambda (w_j - w_y)' Sigma (w_j - w_y), w the unit prototypes. lambda rises
+    from 0 at `start_step` to `strength` over half of all steps. It makes O(B C d) of the cosines O((B + rank) C d).
 
     Args:
       counts: int [C], K_i: distinct images of each class.
@@ -47,6 +47,7 @@ class FeatureCloud(tf.keras.layers.Layer):
       form: "drawn" or "closed"; a directional cloud has but one.
       width: standard deviation of alpha in the controls, radians.
       strength: lambda of the directional cloud once it has risen.
+      rank: r, directions of Sigma that the directional cloud has; all where there are no more.
       total_steps: of the training, for that rise; 0 for none.
 
     Example: class 0 has angles of variance pi^2 / 8, class 1 of variance 0; pooled they have pi^2 / 16. Class 0 is
@@ -78,6 +79,7 @@ class FeatureCloud(tf.keras.layers.Layer):
         form: str = config.Leap.form,
         width: float = config.Leap.width,
         strength: float = config.Leap.strength,
+        rank: int = config.Leap.rank,
         total_steps: int = 0,
         **kwargs,
     ):
@@ -87,12 +89,13 @@ class FeatureCloud(tf.keras.layers.Layer):
         for name, steps in (("start_step", start_step), ("total_steps", total_steps)):
             settings.require(f"`{name}`", steps, settings.Number(0, 2**62, whole=True))
         settings.check_values(
-            config.Leap, "leap.", refresh_every=refresh_every, form=form, width=width, strength=strength
+            config.Leap, "leap.", refresh_every=refresh_every, form=form, width=width, strength=strength, rank=rank
         )
         self.variant = variant
         self.form = "directional" if variant == "directional" else form
         self.width = width
         self.strength = strength
+        self.rank = rank
         self.total_steps = total_steps
         self.start_step = start_step
         self.refresh_every = refresh_every
@@ -102,7 +105,7 @@ class FeatureCloud(tf.keras.layers.Layer):
         )
         self.scatter = None
         if variant == "directional":
-            self.scatter = class_scatter.ClassScatter(len(self.memory.counts), name="class_scatter")
+            self.scatter = class_scatter.ClassScatter(len(self.memory.counts), rank, name="class_scatter")
         if variant in _NEED_HEAD and not head_tail.is_head(self.memory.counts, head_threshold).any():
             raise errors.UsageError(
                 f"`leap.head_threshold` must leave a head class (K_i > T). Received: T={head_threshold}, "
@@ -132,6 +135,7 @@ class FeatureCloud(tf.keras.layers.Layer):
             "form": "closed" if self.form == "closed" else "drawn",
             "width": self.width,
             "strength": self.strength,
+            "rank": self.rank,
             "total_steps": self.total_steps,
         }
 
@@ -169,16 +173,16 @@ class FeatureCloud(tf.keras.layers.Layer):
         """Takes a batch into memory and scatter; answers what a directional cloud is. Arguments are those of `call`.
 
         Returns:
-          float32 scalar, lambda at this step, 0 before `start_step`; and float32 [d, d], Sigma.
+          float32 scalar, lambda at this step, 0 before `start_step`; and float32 [d, r], R with R R' = Sigma.
         """
         assert self.scatter is not None
         step = self._next_step()
         is_due = self._is_due(step)
         self.memory(features, labels, is_due)
-        sigma = self.scatter(features, labels, is_due)
+        root = self.scatter(features, labels, is_due)
         strength = self._strength(step)
         self.clouded.update_state(tf.fill(tf.shape(labels), strength > 0.0))
-        return strength, sigma
+        return strength, root
 
     def widths(self) -> tf.Tensor:
         """float32 [C]: standard deviation of alpha in each class, radians; zeros before a step had a cloud. O(C).
@@ -186,7 +190,7 @@ class FeatureCloud(tf.keras.layers.Layer):
         Of a directional cloud that of a turn in one of d - 1 directions, on average: sqrt(lambda tr Sigma / (d - 1)).
         """
         if self.scatter is not None:
-            wide = self._strength(self.step - 1) * tf.linalg.trace(self.scatter.sigma)
+            wide = self._strength(self.step - 1) * tf.reduce_sum(tf.square(self.scatter.root()))
             width = tf.fill([len(self.memory.counts)], tf.sqrt(wide / (self.scatter.sigma.shape[0] - 1)))
         else:
             everyone = tf.range(len(self.memory.counts), dtype=tf.int64)

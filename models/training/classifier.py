@@ -95,5 +95,6 @@ def _build_cloud(
         form=leap.form,
         width=leap.width,
         strength=leap.strength,
+        rank=leap.rank,
         total_steps=config.training.epochs * steps_per_epoch,
     )

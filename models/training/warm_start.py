@@ -68,7 +68,7 @@ def _shared(classifier: classifier_lib.Classifier) -> dict[str, tf.Variable]:
     own = [weight for weight in head.weights if not any(weight is other for other in others)]
     found = {weight.name.rpartition("/")[2].partition(":")[0]: weight for weight in own}
     if cloud is not None and cloud.scatter is not None:
-        found |= {"sigma": cloud.scatter.sigma, "batches": cloud.scatter.batches}
+        found |= {name: getattr(cloud.scatter, name) for name in ("sigma", "directions", "batches")}
     decoder = classifier.decoder.weights if classifier.decoder is not None else ()
     return found | {f"decoder_{number}": weight for number, weight in enumerate(decoder)}
 

@@ -29,8 +29,8 @@ def study(
             "corrected (its statistics), class_balanced, balanced_softmax, centre, m_l2, ftl (feature "
             "transfer), untransferred, random, crt (its controls); leap-cv, leap-cf, leap-av, leap-af: "
             "CosFace and ArcFace with a cloud. Options after a colon, as in leap-cv:s=32,gamma=0.9: s (scale), "
-            "m (margin), start, gamma, order, P, width, strength (of a cloud), centre, metric (their losses' weights), "
-            "steps, rate (of feature transfer's stages), K (images of an identity side by side), epochs."
+            "m (margin), start, gamma, order, P, width, strength, rank (of a cloud), centre, metric (their losses' "
+            "weights), steps, rate (of feature transfer's stages), K (images of an identity side by side), epochs."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,

@@ -93,15 +93,16 @@ def directional(unit_features, prototypes, sigma, strength):
     return SCALE * unit_features @ w + SCALE**2 / 2 * strength * rise
 
 
-@pytest.fixture
-def spread():
+@pytest.fixture(params=[2, DIMENSION])
+def spread(request):
     """A directional head whose Sigma has seen some batches, and that Sigma after one batch more."""
-    head, twin = (made("normface", 0.0, variant="directional", strength=0.7) for _ in range(2))
+    head, twin = (made("normface", 0.0, variant="directional", strength=0.7, rank=request.param) for _ in range(2))
     twin.prototypes.assign(head.prototypes)
     for seed in range(6):
         logits(head, batch(seed)), logits(twin, batch(seed))
     logits(twin, batch(9))
-    return head, twin.cloud.scatter.sigma.numpy().astype(np.float64)
+    root = twin.cloud.scatter.root().numpy().astype(np.float64)
+    return head, root @ root.T
 
 
 def test_logits_of_a_directional_cloud_are_the_quadratic_form_of_every_difference(spread):

@@ -25,8 +25,8 @@ class Naive:
             self.centres[y] = 0.9 * self.centres[y] + 0.1 * mean if y in self.centres else mean
 
 
-def made(classes=5):
-    layer = class_scatter.ClassScatter(classes)
+def made(classes=5, **settings):
+    layer = class_scatter.ClassScatter(classes, **settings)
     layer.build([None, 6])
     return layer
 
@@ -35,9 +35,9 @@ def test_sigma_and_centres_are_those_of_a_naive_scatter():
     rng, layer, naive = np.random.default_rng(0), made(), Naive()
     for _ in range(40):
         features, labels = rng.normal(size=(7, 6)) + 1.0, rng.integers(0, 5, 7)
-        sigma = layer(tf.constant(features, tf.float32), tf.constant(labels))
+        layer(tf.constant(features, tf.float32), tf.constant(labels))
         naive.update(features, labels)
-    np.testing.assert_allclose(sigma, naive.sigma, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(layer.sigma, naive.sigma, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(layer.centres, [naive.centres[y] for y in range(5)], rtol=1e-4, atol=1e-6)
 
 
@@ -63,21 +63,31 @@ def test_what_is_not_finite_is_left_out_and_a_zero_row_does_no_harm():
     assert all(np.isfinite(weight.numpy()).all() for weight in layer.weights)
 
 
-def test_quadratic_forms_and_their_gradients_are_those_of_the_formula():
-    rng = np.random.default_rng(2)
-    root = rng.normal(size=(6, 6))
-    sigma, prototypes = tf.constant(root @ root.T), tf.constant(rng.normal(size=(6, 9)))
-    upstream = tf.constant(rng.normal(size=9))
-    with tf.GradientTape() as tape:
-        tape.watch(prototypes)
-        unit = prototypes / tf.norm(prototypes, axis=0)
-        wanted = tf.einsum("dc,de,ec->c", unit, sigma, unit)
-    gradient = tape.gradient(wanted, prototypes, upstream)
-    narrow = tf.cast(prototypes, tf.float32)
-    with tf.GradientTape() as tape:
-        tape.watch(narrow)
-        inverse = 1.0 / tf.norm(narrow, axis=0)
-        found = class_scatter.quadratic_forms(narrow, inverse, tf.cast(sigma, tf.float32))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
-    slope = tape.gradient(found, narrow, tf.cast(upstream, tf.float32))
-    np.testing.assert_allclose(slope, gradient, rtol=1e-3, atol=1e-4)
+def test_root_is_that_of_sigma_in_its_widest_directions():
+    rng, layer = np.random.default_rng(3), made(rank=2)
+    spread = np.array([0.02, 0.03, 0.3, 0.02, 0.2, 0.01])
+    for _ in range(60):
+        labels = rng.integers(0, 5, 32)
+        rows = np.eye(5, 6)[labels] + spread * rng.normal(size=(32, 6))
+        root = layer(tf.constant(rows, tf.float32), tf.constant(labels)).numpy()
+    variances, directions = np.linalg.eigh(layer.sigma.numpy().astype(np.float64))
+    nearest = (directions[:, -2:] * variances[-2:]) @ directions[:, -2:].T
+    assert variances[-3] > 1e-4
+    np.testing.assert_allclose(root @ root.T, nearest, atol=2e-3 * variances[-1])
+
+
+def test_of_as_many_directions_as_dimensions_the_root_is_that_of_all_sigma():
+    rng, layer = np.random.default_rng(4), made(rank=99)
+    for _ in range(3):
+        root = layer(tf.constant(rng.normal(size=(7, 6)), tf.float32), tf.constant(rng.integers(0, 5, 7))).numpy()
+    assert layer.directions.shape == (6, 6)
+    np.testing.assert_allclose(root @ root.T, layer.sigma, atol=1e-5)
+
+
+def test_directions_are_orthonormal_also_where_sigma_has_fewer():
+    layer, row = made(rank=4), np.eye(6)
+    for first in (0, 0, 1):  # nothing seen, no deviation, and one of rank one
+        root = layer(tf.constant(row[first : first + 1], tf.float32), tf.constant([2])).numpy()
+        assert np.isfinite(root).all()
+        np.testing.assert_allclose(layer.directions.numpy().T @ layer.directions.numpy(), np.eye(4), atol=1e-5)
+    np.testing.assert_allclose(root @ root.T, layer.sigma, atol=1e-5)
