@@ -88,6 +88,8 @@ class Transfer:
     variant: str = settings.choice("none", ("none", *TRANSFERS), "none, the paper's, or a control of it")
     energy: float = settings.number(0.95, 0, 1, "share of the head's variance that the directions Q keep", without=(0,))
     flip: bool = settings.flag(False, "class centres are of the images and of their mirror images")
+    yaw_pattern: str = settings.text("", "regular expression with one group of degrees, searched in an image's path")
+    most_yaw: float = settings.number(45.0, 0, 180, "tau: images turned further leave the class centres, degrees")
     alternations: int = settings.number(10, 1, LARGE, "how often stages 1 and 2 follow stage 0, which is training's")
     steps: int = settings.number(5000, 1, LARGE, "of each stage 1 and each stage 2")
     rate: float = settings.number(1e-5, 1e-12, 1e3, "the learning rate of stages 1 and 2, Adam's")

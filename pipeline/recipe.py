@@ -93,6 +93,7 @@ def check(recipe: Recipe, files: bool = True) -> None:
     except errors.UsageError as error:
         raise errors.UsageError(f"data.{error}") from error
     layouts.check_pattern("study.group_pattern", recipe.study.group_pattern, "around the group's name")
+    layouts.check_pattern("transfer.yaw_pattern", recipe.transfer.yaw_pattern, "around degrees")
     content.domains(recipe.drift.bounds)
 
 

@@ -68,7 +68,7 @@ class Measure:
         labels, classes = self._data.class_ids, len(self._data.counts)
         rich = self._encode(flip=False)
         mirrored = self._encode(flip=True) if self._transfer.flip else None
-        centres = statistics.centres(rich, labels, classes, mirrored)
+        centres = statistics.centres(rich, labels, classes, mirrored, self._data.yaw, self._transfer.most_yaw)
         if mirrored is not None:
             _check_mirrors(rich, mirrored, labels, classes)
         of = self.is_head if self.is_head.any() else ~self.is_head

@@ -66,7 +66,8 @@ def centres(
       labels: int [N], 0..C-1.
       classes: C.
       mirrored: float [N, n], g of each mirrored image; None where a mirror image is of another identity.
-      yaw: float [N], how far each face is turned away, in degrees; None where that is not known.
+      yaw: float [N], how far each face is turned away, in degrees; NaN, or None for all, where that is not known, as if
+        it were not turned.
       most_yaw: tau; images turned further are left out, but where a class has no others.
 
     Returns:
@@ -80,7 +81,7 @@ def centres(
     """
     is_kept = np.ones(len(labels), bool)
     if yaw is not None:
-        is_frontal = np.abs(yaw) <= most_yaw
+        is_frontal = ~(np.abs(yaw) > most_yaw)
         is_kept = is_frontal | (np.bincount(labels[is_frontal], minlength=classes) == 0)[labels]
     sums = sum(_class_sums(one[is_kept], labels[is_kept], classes) for one in (rich, mirrored) if one is not None)
     counts = np.bincount(labels[is_kept], minlength=classes) * (1 if mirrored is None else 2)

@@ -1,7 +1,9 @@
 """The images of a training, on disk: read, decoded, shuffled and batched as a function of seed and epoch."""
 
 import dataclasses
+import re
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -28,11 +30,13 @@ class TrainingSet:
       encoded: JPEG or PNG, N of them: `records.Records` on disk, or object [N] of bytes.
       class_ids: int64 [N], 0..C-1.
       counts: int64 [C], K_i: distinct images of each class, as the census has it.
+      yaw: float64 [N], how far each face is turned to the side, degrees; NaN, or None for all, where that is not known.
     """
 
     encoded: np.ndarray | records.Records
     class_ids: np.ndarray
     counts: np.ndarray
+    yaw: np.ndarray | None = None
 
     def __post_init__(self):
         if len(self.encoded) != len(self.class_ids) or len(self.encoded) == 0:
@@ -46,37 +50,68 @@ class TrainingSet:
             )
 
 
-def read_training_set(patterns: Sequence[str], census: dict[str, Any]) -> TrainingSet:
+def read_training_set(patterns: Sequence[str], census: dict[str, Any], yaw_pattern: str = "") -> TrainingSet:
     """Copies the images of rebalanced tf.Examples (gzipped TFRecord, at any TensorFlow URI) to the local disk.
 
-    Memory is 24 bytes an image; the temporary folder takes the encoded bytes.
+    Memory is 24 bytes an image, and 8 more with a `yaw_pattern`; the temporary folder takes the encoded bytes.
 
     Raises:
-      errors.WorkError: there are none, or a file of them is damaged.
+      errors.WorkError: there are none, a file of them is damaged, or the pattern does not find what it should.
     """
     class_ids: list[np.ndarray] = []
     encoded = records.Records.write(_images(patterns, class_ids))
     if not class_ids:
         raise errors.WorkError(f"training set: no examples in {', '.join(patterns)}; run the rebalancer again")
     counts = np.asarray([entry["images"] for entry in census["classes"]], np.int64)
-    return TrainingSet(encoded, np.concatenate(class_ids), counts)
+    return TrainingSet(encoded, np.concatenate(class_ids), counts, yaw_of(_paths(patterns), yaw_pattern))
+
+
+def yaw_of(paths: Iterable[str], pattern: str) -> np.ndarray | None:
+    """Degrees that each path says, float64 [N], NaN where it says none; None without a pattern.
+
+    Raises:
+      errors.WorkError: the pattern finds nothing in any path, or something that is no number.
+    """
+    if not pattern:
+        return None
+    search, found, path = re.compile(pattern).search, [], ""
+    for path in paths:
+        match = search(path)
+        try:
+            found.append(float(match[1]) if match and match[1] else np.nan)
+        except ValueError as error:
+            raise errors.WorkError(
+                f"transfer.yaw_pattern '{pattern}' finds '{match[1]}' in {path}; its group must be around a number"
+            ) from error
+    if np.isnan(found).all():
+        raise errors.WorkError(f"transfer.yaw_pattern '{pattern}' finds nothing in any path, such as {path}")
+    return np.array(found)
 
 
 def _images(patterns: Sequence[str], class_ids: list[np.ndarray]) -> Iterator[bytes]:
     """The encoded images, in the order of the files; puts their class ids into `class_ids`, int64 [some] each."""
-    spec = {
-        "image/encoded": tf.io.FixedLenFeature([], tf.string),
-        "class_id": tf.io.FixedLenFeature([], tf.int64),
-    }
+    for batch in _parsed(patterns, {"image/encoded": tf.string, "class_id": tf.int64}):
+        class_ids.append(batch["class_id"])
+        yield from batch["image/encoded"]
+
+
+def _paths(patterns: Sequence[str]) -> Iterator[str]:
+    """Where the images lay, in the order of `_images`."""
+    for batch in _parsed(patterns, {"image/path": tf.string}):
+        yield from (path.decode() for path in batch["image/path"])
+
+
+def _parsed(patterns: Sequence[str], features: dict[str, tf.DType]) -> Iterator[dict[str, np.ndarray]]:
+    spec = {key: tf.io.FixedLenFeature([], dtype) for key, dtype in features.items()}
+    images = 0
     for file in sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)):
         try:
             for batch in tf.data.TFRecordDataset(file, compression_type="GZIP").batch(_READ_AT_ONCE):
-                parsed = tf.io.parse_example(batch, spec)
-                class_ids.append(parsed["class_id"].numpy())
-                yield from parsed["image/encoded"].numpy()
+                images += len(batch)
+                yield {key: values.numpy() for key, values in tf.io.parse_example(batch, spec).items()}
         except tf.errors.DataLossError as error:
             raise errors.WorkError(
-                f"{file}: damaged or cut short, after {sum(map(len, class_ids))} images of the training set; put it "
+                f"{file}: damaged or cut short, after {images} images of the training set; put it "
                 "back, or run again with another --root"
             ) from error
 
@@ -94,7 +129,8 @@ def hold_out(data: TrainingSet, config: config_lib.TrainConfig) -> tuple[Trainin
             rows = rng.permutation(np.flatnonzero(data.class_ids == label))
             is_held[rows[: min(config.training.held_out, len(rows) - 1)]] = True
     fewer = np.bincount(data.class_ids[is_held], minlength=len(data.counts))
-    kept = TrainingSet(data.encoded[~is_held], data.class_ids[~is_held], data.counts - fewer)
+    yaw = None if data.yaw is None else data.yaw[~is_held]
+    kept = TrainingSet(data.encoded[~is_held], data.class_ids[~is_held], data.counts - fewer, yaw)
     return kept, is_held
 
 

@@ -187,6 +187,7 @@ def _digest(config: str, data: training_data.TrainingSet, start: str = "") -> st
     digest = hashlib.sha256(config.encode() + start.encode())
     digest.update(data.class_ids.tobytes())
     digest.update(data.counts.tobytes())
+    digest.update(b"" if data.yaw is None else data.yaw.tobytes())
     for image in data.encoded:
         digest.update(hashlib.sha256(image).digest())
     return digest.hexdigest()[:16]
@@ -223,7 +224,8 @@ def run_fn(fn_args: Any) -> None:
     config = settings.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
         census = json.load(file)
-    data, _ = training_data.hold_out(training_data.read_training_set(fn_args.train_files, census), config)
+    read = training_data.read_training_set(fn_args.train_files, census, config.transfer.yaw_pattern)
+    data, _ = training_data.hold_out(read, config)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
     names = [entry["identity"] for entry in census["classes"]]

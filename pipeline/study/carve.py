@@ -137,7 +137,7 @@ class Images:
         return max(collections.Counter(identity for identity, _ in pairs).values())
 
     def carve(
-        self, setting: Setting, seed: int, tail_cameras: int = 0
+        self, setting: Setting, seed: int, tail_cameras: int = 0, yaw_pattern: str = ""
     ) -> tuple[training_data.TrainingSet, list[str]]:
         """The training set of <H,T,S>, as the rebalancer makes it, `seed` choosing identities and images.
 
@@ -170,7 +170,8 @@ class Images:
                 taken.append(row_of[identity, path.decode()])
                 labels.append(classes[identity.encode()][0])
         images_of = np.array([one["images"] for one in plan["classes"]], np.int64)
-        training_set = training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), images_of)
+        yaw = training_data.yaw_of(self.paths[taken].tolist(), yaw_pattern)
+        training_set = training_data.TrainingSet(self.encoded[taken], np.array(labels, np.int64), images_of, yaw)
         return training_set, [one["identity"] for one in plan["classes"]]
 
     def _counts(self, by_identity: Mapping[str, list[int]]) -> dict[str, tuple[int, int]]:

@@ -115,7 +115,9 @@ def _told(setting, method, seed, figures, seconds) -> dict[str, Any]:
 def _train(
     recipe, method, setting, seed, data
 ) -> tuple[Embed, heads.Head, training_data.TrainingSet, list[str], float]:
-    carved, names = data.carve(carve.parse(setting, recipe), seed, recipe.study.tail_cameras)
+    carved, names = data.carve(
+        carve.parse(setting, recipe), seed, recipe.study.tail_cameras, recipe.transfer.yaw_pattern
+    )
     config = method.config(recipe, seed)
     training_set, _ = training_data.hold_out(carved, config)
     height, width, channels = config.model.image

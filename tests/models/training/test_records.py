@@ -12,6 +12,7 @@ from longtail.models.export import preprocess
 from longtail.models.training import data as training_data
 from longtail.models.training import records
 
+PATHS = [b"a/0_y0.png", b"b/1_y-30.png", b"a/2.png", b"b/3_y90.png"]
 RECORDS = [b"a", b"", b"\0" * 3, b"longer than the others\0"]
 
 
@@ -40,6 +41,7 @@ def _shards(folder):
                 png = tf.io.encode_png(rng.integers(0, 256, (8, 8, 1), np.uint8)).numpy()
                 values = {
                     "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])),
+                    "image/path": tf.train.Feature(bytes_list=tf.train.BytesList(value=[PATHS[number]])),
                     "class_id": tf.train.Feature(int64_list=tf.train.Int64List(value=[number % 2])),
                 }
                 writer.write(tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString())
@@ -65,3 +67,27 @@ def test_a_file_that_is_cut_short_is_named(tmp_path):
     (tmp_path / "data-1.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(errors.WorkError, match="data-1.gz: damaged or cut short"):
         training_data.read_training_set(patterns, census)
+
+
+def test_yaw_is_read_from_the_paths_and_unknown_where_they_say_none(tmp_path):
+    patterns, census = _shards(tmp_path)
+    found = training_data.read_training_set(patterns, census, r"_y(-?\d+)")
+    np.testing.assert_array_equal(found.yaw, [0, -30, np.nan, 90] * 2)
+    assert training_data.read_training_set(patterns, census).yaw is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [(r"_q(\d+)", "finds nothing in any path, such as b/3_y90.png"), (r"_(y-?\d+)", "finds 'y0' in a/0_y0.png")],
+)
+def test_a_pattern_that_finds_no_degrees_is_told_with_a_path(tmp_path, pattern, told):
+    with pytest.raises(errors.WorkError, match=f"transfer.yaw_pattern .*{told}"):
+        training_data.read_training_set(*_shards(tmp_path), pattern)
+
+
+def test_what_is_held_out_takes_its_yaw_along(tmp_path):
+    read = training_data.read_training_set(*_shards(tmp_path), r"_y(-?\d+)")
+    settings = config.TrainConfig(training=config.Training(held_out=1), leap=config.Leap(head_threshold=3))
+    kept, is_held = training_data.hold_out(read, settings)
+    assert is_held.sum() == 2
+    np.testing.assert_array_equal(kept.yaw, read.yaw[~is_held])

@@ -72,6 +72,11 @@ def test_a_group_pattern_has_one_group(pattern):
         recipe_lib.load("omniglot_lt", [f"study.group_pattern='{pattern}'"])
 
 
+def test_a_yaw_pattern_has_one_group():
+    with pytest.raises(errors.UsageError, match="transfer.yaw_pattern .* has 2 groups; it needs one, around degrees"):
+        recipe_lib.load("ftl_omniglot", [r"transfer.yaw_pattern='(_y)(\d+)'"])
+
+
 def _seen(cameras):
     """Two images each of six identities, as two cameras see them or one."""
     return [base.Item(f"{name}/{number}.png", name, number % cameras) for name in "abcdef" for number in range(2)]
