@@ -114,7 +114,7 @@ class Table:
 
 
 def _must(allowed: Any, value: Any) -> str:
-    return f" must be {allowed}, not {value!r}"
+    return f" must be {allowed}, not {'nothing' if value is None else repr(value)}"
 
 
 def setting(default: Any, allowed: Allowed | None, doc: str) -> Any:

@@ -41,6 +41,11 @@ def fails(monkeypatch, capfd, *words):
         (("run", "--recpe", "glyphs"), "No such option: --recpe"),
         (("rum",), "No such command 'rum'"),
         (("run", "--recipe", "glyphs", "--root", "root", "--span", "first"), "Invalid value for '--span'"),
+        (("run", "--recipe", "glyphs", "--root", "root", "--set", "evaluation.gallery="), "images, not nothing"),
+        (
+            ("export", "--model", "m", "--data", "d", "--output", "o", "--format", "onx"),
+            "Invalid value for '--format': 'onx' is not one of 'onnx', 'tflite'; longtail export --help",
+        ),
     ],
 )
 def test_a_command_that_is_not_given_what_it_takes(monkeypatch, capfd, words, said):
