@@ -99,6 +99,14 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
         raise errors.UsageError(
             f"training.batch: {training.batch} is not a multiple of images_per_class={training.images_per_class}"
         )
+    if training.gallery_momentum and (
+        training.images_per_class != 2 or "directional" not in head.CLOUD_FORMS or config.transfer.variant != "none"
+    ):
+        raise errors.UsageError(
+            "training.gallery_momentum: semi-Siamese training needs training.images_per_class of 2, a margin head of "
+            "one prototype a class, and no feature transfer; they are "
+            f"{training.images_per_class}, {config.head.name} and {config.transfer.variant}; or set it to 0"
+        )
     if training.warmup_epochs and training.schedule not in schedules.WARMED:
         raise errors.UsageError(
             f"training.warmup_epochs: the {training.schedule!r} schedule has no warm-up; set it to 0"

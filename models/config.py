@@ -128,6 +128,9 @@ class Training:
     warm_epochs: int = settings.number(0, 0, LARGE, "epochs where it starts from a model; 0: as many as epochs")
     batch: int = settings.number(128, 2, 2**20, "images a step")
     images_per_class: int = settings.setting(0, None, "K: batches of groups of K images of one identity; 0: of any")
+    gallery_momentum: float = settings.number(
+        0.0, 0, 0.999999, "weight of the previous gallery network in semi-Siamese training; 0: there is none"
+    )
     held_out: int = settings.number(0, 0, LARGE, "images of each head identity that are only asked about, closed-set")
     optimizer: str = settings.setting("adam", None, "how weights follow gradients")
     rate: float = settings.number(2e-3, 1e-12, 1e3, "the highest learning rate")

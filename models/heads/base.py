@@ -116,6 +116,7 @@ class Head(tf.keras.layers.Layer):
     # CosFace's in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.1). A head of another paper has the scale
     # of the one it varies and a margin of that size: its own paper's are for a million faces.
     START: ClassVar[Start] = Start(24.0, 0.2)
+    trains_prototypes = True  # or they are given it from outside, as in semi-Siamese training
     takes_metric = False  # m-L2: only where logits are W' f, and not cosines
     # The forms of a cloud that go with the head's equation: drawn turns of the angles, their mean in closed form, and
     # the directional one. None for a head that has no angles.
@@ -194,11 +195,13 @@ class Head(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         dimension = input_shape[0][-1]
+        decays = self.weight_decay and self.trains_prototypes
         self.prototypes = self.add_weight(
             "prototypes",
             shape=[dimension, self.columns],
             initializer=self.initializer,
-            regularizer=tf.keras.regularizers.L2(self.weight_decay) if self.weight_decay else None,
+            regularizer=tf.keras.regularizers.L2(self.weight_decay) if decays else None,
+            trainable=self.trains_prototypes,
         )
         if self.cloud is not None:
             self.cloud.build([None, dimension])

@@ -153,6 +153,10 @@ def _check_plan(config: config_lib.TrainConfig, warm, counts: np.ndarray, device
         raise errors.UsageError("transfer.variant: stages 1 and 2 run on one device; train on one, or set it to none")
     if config.head.name == "triplet" and devices > 1:
         raise errors.UsageError("head.name: triplet mines whole batches, which replicas divide; train it on one device")
+    if config.training.gallery_momentum and devices > 1:
+        raise errors.UsageError(
+            "training.gallery_momentum: semi-Siamese training runs on one device; train on one, or set it to 0"
+        )
     if batch % devices:
         raise errors.UsageError(
             f"training.batch: {devices} devices cannot share a batch of {batch} images evenly; give a multiple"

@@ -151,6 +151,8 @@ class WarmStart:
         Reference: Qi et al., Low-Shot Learning With Imprinted Weights, CVPR 2018.
         """
         starts.load_weights(classifier.embedder, self.start.folder)
+        if classifier.gallery is not None:
+            classifier.gallery.set_weights(classifier.embedder.get_weights())
         arrays, classes = self.start.arrays, len(data.counts)
         source = self._source if len(self._source) else np.full(classes, -1)
         for name, variable in _shared(classifier).items():

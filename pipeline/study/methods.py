@@ -26,6 +26,7 @@ ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "class_balanced": {"loss": {"name": "class_balanced"}},
     "balanced_softmax": {"loss": {"name": "balanced_softmax"}},
     "centre": {"loss": {"centre_weight": 0.003}},
+    "semi_siamese": {"training": {"gallery_momentum": 0.99, "images_per_class": 2}},
     "m_l2": {"loss": {"metric_weight": 0.01}},
     "ftl": {"transfer": {"variant": "transfer"}, **_BESIDE},
     "untransferred": {"transfer": {"variant": "untransferred"}, **_BESIDE},
@@ -48,6 +49,7 @@ _OPTIONS_OF = {
     **dict.fromkeys(("noise_all", "noise_tail", "noise_head"), ("start_epoch", "width")),
     "directional": ("start_epoch", "strength", "rank"),
     "centre": ("centre_weight",),
+    "semi_siamese": ("gallery_momentum",),
     "m_l2": ("metric_weight",),
     **dict.fromkeys(("ftl", "untransferred", "random", "crt"), ("metric_weight", *_STAGES)),
 }
@@ -75,6 +77,7 @@ OPTIONS = {
     "metric": ("loss", "metric_weight"),
     "steps": ("transfer", "steps"),
     "rate": ("transfer", "rate"),
+    "momentum": ("training", "gallery_momentum"),
     "K": ("training", "images_per_class"),
     "epochs": ("training", "epochs"),
 }
@@ -128,7 +131,7 @@ class Method:
             "leap": {"variant": "none", "form": "drawn", "statistics": "paper"},
             "loss": {"name": "cross_entropy", **dict.fromkeys(_WEIGHTS, 0.0)},
             "transfer": {"variant": "none"},
-            "training": {"seed": seed},
+            "training": {"seed": seed, "gallery_momentum": 0.0},
             "head": {},
         }
         for name in self.added:
@@ -221,7 +224,7 @@ def written(options: Mapping[str, Any]) -> str:
 
 def _is_general(key: str) -> bool:
     """Whether an option is of the head or of the training, and not of an addition."""
-    return OPTIONS[key][0] in ("head", "training")
+    return OPTIONS[key][0] in ("head", "training") and key != "momentum"
 
 
 def _start(name: str) -> config_lib.Head:
