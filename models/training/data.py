@@ -77,11 +77,12 @@ def yaw_of(paths: Iterable[str], pattern: str) -> np.ndarray | None:
     search, found, path = re.compile(pattern).search, [], ""
     for path in paths:
         match = search(path)
+        said = (match[1] if match else None) or "nan"
         try:
-            found.append(float(match[1]) if match and match[1] else np.nan)
+            found.append(float(said))
         except ValueError as error:
             raise errors.WorkError(
-                f"transfer.yaw_pattern '{pattern}' finds '{match[1]}' in {path}; its group must be around a number"
+                f"transfer.yaw_pattern '{pattern}' finds '{said}' in {path}; its group must be around a number"
             ) from error
     if np.isnan(found).all():
         raise errors.WorkError(f"transfer.yaw_pattern '{pattern}' finds nothing in any path, such as {path}")
