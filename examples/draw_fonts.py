@@ -9,10 +9,13 @@ turned, under noise. The same fonts and the same seed draw the same images.
 import argparse
 import itertools
 import pathlib
+import tempfile
+from collections.abc import Callable
 
 import numpy as np
 from fontTools import ttLib
 from PIL import Image
+from PIL import ImageDraw
 from PIL import ImageFont
 
 from longtail.components.data import typefaces
@@ -25,20 +28,24 @@ _NOISE = 0.04
 def fonts_by_character(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Each of the built-in characters -> the Latin fonts below a folder that have it, in the order of names."""
     found: dict[str, list[pathlib.Path]] = {character: [] for character in typefaces.characters()}
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".ttf", ".otf")):
-        codes = ttLib.TTFont(path, lazy=True).getBestCmap() or {}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf")):
+        with ttLib.TTFont(path, lazy=True) as font:
+            codes = font.getBestCmap() or {}
         for character, fonts in found.items():
             if ord(character) in codes and ord("A") in codes:  # without letters it is a font of symbols or of emblems
                 fonts.append(path)
     return found
 
 
-def draw(character: str, font: pathlib.Path, size: int, rng: np.random.Generator) -> Image.Image | None:
+def draw(character: str, path: pathlib.Path, size: int, rng: np.random.Generator) -> Image.Image | None:
     """The character, grey, dark on light, `size` pixels square; None where the font draws nothing."""
-    mask = ImageFont.truetype(str(font), 2 * size).getmask(character, "L")
-    if not mask.getbbox():
+    font = ImageFont.truetype(path, 2 * size)
+    left, top, right, bottom = font.getbbox(character)
+    glyph = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(glyph).text((-left, -top), character, 255, font)
+    if not glyph.getbbox():
         return None
-    glyph = Image.frombytes("L", mask.size, bytes(mask)).crop(mask.getbbox())
+    glyph = glyph.crop(glyph.getbbox())
     scale = _INK * size / max(glyph.size)
     glyph = glyph.resize([max(1, round(edge * scale)) for edge in glyph.size])
     canvas = Image.new("L", (size, size))
@@ -48,29 +55,56 @@ def draw(character: str, font: pathlib.Path, size: int, rng: np.random.Generator
     return Image.fromarray((np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        return int(text)
+
+    return read
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Draws `--identities` of the characters that enough fonts have, chosen by the seed."""
+    """Draws `--identities` of the characters that enough fonts have, in an order that the seed decides."""
     parser = argparse.ArgumentParser(description="Characters as identities, each in many fonts.")
     parser.add_argument("--fonts", type=pathlib.Path, required=True, help="folder of .ttf and .otf files, at any depth")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder to be made")
-    for name, default in (("identities", 480), ("images", 100), ("size", 32), ("seed", 7)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name, default, least in (("identities", 480, 1), ("images", 100, 1), ("size", 32, 8), ("seed", 7, 0)):
+        parser.add_argument(f"--{name}", type=_at_least(least), default=default, help=f"{default} by default")
     asked = parser.parse_args(arguments)
+    if not asked.fonts.is_dir():
+        parser.error(f"--fonts {asked.fonts}: no such folder")
     if asked.out.exists():
         parser.error(f"--out {asked.out}: is there already; name a folder to be made")
+    with tempfile.TemporaryDirectory(dir=asked.out.parent) as folder:
+        whole = pathlib.Path(folder) / "whole"
+        made = _draw_all(asked, whole)
+        if made < asked.identities:
+            parser.error(
+                f"--fonts {asked.fonts}: {made} characters are in {asked.images} fonts; lower --images or --identities"
+            )
+        whole.rename(asked.out)
+
+
+def _draw_all(asked: argparse.Namespace, out: pathlib.Path) -> int:
+    """Draws what is asked for into a folder; answers how many identities that are."""
     rng = np.random.default_rng(asked.seed)
-    drawn = {
-        character: fonts for character, fonts in fonts_by_character(asked.fonts).items() if len(fonts) >= asked.images
-    }
-    if len(drawn) < asked.identities:
-        parser.error(f"--fonts {asked.fonts}: {len(drawn)} characters are in {asked.images} fonts; lower --identities")
-    for character in rng.permutation(sorted(drawn))[: asked.identities]:
-        folder = asked.out / f"U+{ord(character):04X}"
+    fonts_of = {each: fonts for each, fonts in fonts_by_character(asked.fonts).items() if len(fonts) >= asked.images}
+    made = 0
+    for character in rng.permutation(sorted(fonts_of)):
+        fonts = rng.permutation(fonts_of[character])
+        drawn = filter(None, (draw(character, font, asked.size, rng) for font in fonts))
+        images = list(itertools.islice(drawn, asked.images))
+        if len(images) < asked.images:
+            continue
+        folder = out / f"U+{ord(character):04X}"
         folder.mkdir(parents=True)
-        fonts = rng.permutation(drawn[character])
-        images = filter(None, (draw(character, font, asked.size, rng) for font in fonts))
-        for number, image in enumerate(itertools.islice(images, asked.images)):
+        for number, image in enumerate(images):
             image.save(folder / f"{number:03}.png")
+        made += 1
+        if made == asked.identities:
+            break
+    return made
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from longtail.models.export import starts
 _LARGEST_SIDE = 4096
 # What `small_classes.factors` plays through in a second or two.
 _MOST_CORRECTED = 30
+# Heads that may be asked twice a step: of one prototype a class, with no state and no loss of their own.
+_OF_PAIRS = ("normface", "sphereface", "cosface", "arcface", "ldam")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,17 +101,26 @@ def check_together(config: config_lib.TrainConfig, files: bool = True) -> None:
         raise errors.UsageError(
             f"training.batch: {training.batch} is not a multiple of images_per_class={training.images_per_class}"
         )
-    if training.gallery_momentum and (
-        training.images_per_class != 2 or "directional" not in head.CLOUD_FORMS or config.transfer.variant != "none"
-    ):
-        raise errors.UsageError(
-            "training.gallery_momentum: semi-Siamese training needs training.images_per_class of 2, a margin head of "
-            "one prototype a class, and no feature transfer; they are "
-            f"{training.images_per_class}, {config.head.name} and {config.transfer.variant}; or set it to 0"
-        )
+    _check_gallery(config)
     if training.warmup_epochs and training.schedule not in schedules.WARMED:
         raise errors.UsageError(
             f"training.warmup_epochs: the {training.schedule!r} schedule has no warm-up; set it to 0"
+        )
+
+
+def _check_gallery(config: config_lib.TrainConfig) -> None:
+    """Refuses what semi-Siamese training, which asks the head twice a step, cannot be combined with."""
+    training = config.training
+    if training.gallery_momentum and (
+        training.images_per_class != 2
+        or config.head.name not in _OF_PAIRS
+        or config.leap.variant != "none"
+        or config.transfer.variant != "none"
+    ):
+        raise errors.UsageError(
+            f"training.gallery_momentum: goes with training.images_per_class of 2, the heads {', '.join(_OF_PAIRS)}, "
+            f"no cloud and no transfer; they are {training.images_per_class}, {config.head.name}, "
+            f"{config.leap.variant} and {config.transfer.variant}; or set it to 0"
         )
 
 

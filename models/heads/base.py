@@ -97,6 +97,7 @@ class Head(tf.keras.layers.Layer):
       weight_decay: L2 factor on W.
       counts: int [C], K_i: distinct images of each class; for heads that weigh classes by them.
       options: numbers of this head's own, over the defaults of `OPTIONS`.
+      trains_prototypes: whether W is trained; or else given by who calls, as in semi-Siamese training.
 
     Example: a head whose target is half its cosine, met by an embedding with the cosines 0.6 and 0.8.
 
@@ -116,7 +117,6 @@ class Head(tf.keras.layers.Layer):
     # CosFace's in LEAP's re-ID experiments (Liu et al., CVPR 2020, section 4.1). A head of another paper has the scale
     # of the one it varies and a margin of that size: its own paper's are for a million faces.
     START: ClassVar[Start] = Start(24.0, 0.2)
-    trains_prototypes = True  # or they are given it from outside, as in semi-Siamese training
     takes_metric = False  # m-L2: only where logits are W' f, and not cosines
     # The forms of a cloud that go with the head's equation: drawn turns of the angles, their mean in closed form, and
     # the directional one. None for a head that has no angles.
@@ -131,6 +131,7 @@ class Head(tf.keras.layers.Layer):
         weight_decay: float = 0.0,
         counts: npt.ArrayLike | None = None,
         options: Mapping[str, float] | None = None,
+        trains_prototypes: bool = True,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"  # logits are float32 also under mixed precision
@@ -152,6 +153,7 @@ class Head(tf.keras.layers.Layer):
         self.cloud = cloud
         self.weight_decay = weight_decay
         self.counts = None if counts is None else np.asarray(counts, np.int64)
+        self.trains_prototypes = trains_prototypes
         self.options = self.read_options(options or {})
         self.check_options(margin, self.options)
 
@@ -231,6 +233,7 @@ class Head(tf.keras.layers.Layer):
             "weight_decay": self.weight_decay,
             "counts": None if self.counts is None else self.counts.tolist(),
             "options": dict(self.options),
+            "trains_prototypes": self.trains_prototypes,
         }
 
     @classmethod

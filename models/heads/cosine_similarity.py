@@ -74,29 +74,6 @@ def squared_lengths(prototypes: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def gather_columns(prototypes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Columns `labels` (int32 [B]) of float [d, C] as rows, [B, d]; their gradients are added up by place.
-
-    The gradient of `tf.gather` along columns transposes all of [d, C], twice.
-
-    Example:
-
-    >>> cosine_similarity.gather_columns(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([1, 1])).numpy()
-    array([[2., 4.],
-           [2., 4.]], dtype=float32)
-    """
-    dimension, batch = tf.shape(prototypes)[0], tf.size(labels)
-
-    def gradient(upstream):
-        rows = tf.repeat(tf.range(dimension), batch)
-        places = tf.stack([rows, tf.tile(labels, [dimension])], axis=1)
-        values = tf.reshape(tf.transpose(upstream), [-1])
-        return tf.scatter_nd(places, values, tf.shape(prototypes)), None
-
-    return tf.transpose(tf.gather(prototypes, labels, axis=1)), gradient
-
-
-@tf.custom_gradient
 def gather_target(matrix: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Float [B, C] as it is, and its entries at `labels` (int32 [B]); their gradients are added up in place.
 

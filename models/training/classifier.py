@@ -82,8 +82,7 @@ class Classifier(tf.keras.Model):
         mean = tf.gather(tf.math.unsorted_segment_mean(shown, run, tf.size(run)), run)
         columns = tf.range(tf.shape(shown)[1])
         places = tf.stack(tf.meshgrid(columns, tf.cast(labels, tf.int32)), axis=-1)
-        prototypes = self.head.prototypes
-        prototypes.assign(tf.tensor_scatter_nd_update(prototypes, places, mean))
+        self.head.prototypes.scatter_nd_update(places, mean)
 
     def train_step(self, data):
         logs = super().train_step(data)
@@ -103,15 +102,15 @@ def build_classifier(config: config_lib.TrainConfig, counts: np.ndarray, steps_p
     model, loss, asked = config.model, config.loss, config.head
     embedder = networks.build_embedder(model)
     cloud = _build_cloud(config, counts, steps_per_epoch)
-    head = heads.HEADS[asked.name](
-        len(counts), asked.scale, asked.margin, cloud, model.weight_decay, counts, asked.options
-    )
     momentum = config.training.gallery_momentum
+    head = heads.HEADS[asked.name](
+        len(counts), asked.scale, asked.margin, cloud, model.weight_decay, counts, asked.options, not momentum
+    )
     gallery = None
     if momentum:
         gallery = networks.build_embedder(dataclasses.replace(model, weight_decay=0.0, weights=""))
         gallery.set_weights(embedder.get_weights())
-        gallery.trainable = head.trains_prototypes = False
+        gallery.trainable = False
     head.build([(None, model.dimension), (None,)])
     centre_loss = None
     if loss.centre_weight:

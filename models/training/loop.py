@@ -153,6 +153,8 @@ def _check_plan(config: config_lib.TrainConfig, warm, counts: np.ndarray, device
         raise errors.UsageError("transfer.variant: stages 1 and 2 run on one device; train on one, or set it to none")
     if config.head.name == "triplet" and devices > 1:
         raise errors.UsageError("head.name: triplet mines whole batches, which replicas divide; train it on one device")
+    if config.training.gallery_momentum and counts.min() < 2:
+        log.warning("training.gallery_momentum: of identities of one image, that image itself is their prototype")
     if config.training.gallery_momentum and devices > 1:
         raise errors.UsageError(
             "training.gallery_momentum: semi-Siamese training runs on one device; train on one, or set it to 0"
@@ -228,8 +230,8 @@ def run_fn(fn_args: Any) -> None:
     config = settings.read(config_lib.TrainConfig, json.loads(custom["config"]), "trainer config")
     with tf.io.gfile.GFile(fn_args.census_path) as file:
         census = json.load(file)
-    read = training_data.read_training_set(fn_args.train_files, census, config.transfer.yaw_pattern)
-    data, _ = training_data.hold_out(read, config)
+    yaw_pattern = config.transfer.yaw_pattern if config.transfer.phases else ""
+    data, _ = training_data.hold_out(training_data.read_training_set(fn_args.train_files, census, yaw_pattern), config)
     graph = tft.TFTransformOutput(fn_args.transform_graph_path).transform_features_layer()
     preprocess = TransformGraph(graph, "image/encoded", config.model.image)
     names = [entry["identity"] for entry in census["classes"]]

@@ -174,7 +174,7 @@ class WarmStart:
         theirs, mine = self.start.arrays.get(name), own.rows()
         if theirs is None or theirs.shape[1:] != mine.shape[1:] or (name == _CENTRES and not self._has_angles):
             return False
-        if own.in_columns and not own.variable.trainable:  # a bias that is to stay 0
+        if name == "bias" and not own.variable.trainable:  # it is to stay 0
             return False
         mine[source >= 0] = theirs[source[source >= 0]]
         own.assign(mine)

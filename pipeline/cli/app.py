@@ -90,7 +90,7 @@ app.add_typer(transfer.app, name="transfer")
 
 def _refuse(error: exceptions.TyperException) -> NoReturn:
     """Ends a command that was not given what it takes, in one line; one that was given nothing, with its help."""
-    said, context = error.format_message().replace("Value error, ", ""), getattr(error, "ctx", None)
+    said, context = error.format_message().replace(": Value error, ", ": ", 1), getattr(error, "ctx", None)
     if "\n" in said:
         print(said, file=sys.stderr)
     else:

@@ -184,6 +184,8 @@ def parse(text: str, own: config_lib.Head) -> Method:
         raise errors.UsageError(f"--methods: {text!r}: an option stands twice")
     for_head = {OPTIONS[key][1]: value for key, value in options.items() if OPTIONS[key][0] == "head"}
     method = Method(_named(base, options), dataclasses.replace(start, **for_head), tuple(added), options)
+    if options.get("momentum") == 0:
+        raise errors.UsageError(f"--methods: {text!r}: momentum is above 0; without semi_siamese there is none")
     for key in options:
         if not method.takes(key):
             raise errors.UsageError(f"--methods: {text!r}: {base} has no {OPTIONS[key][1]}")

@@ -34,11 +34,16 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(("--images", "99"), "0 characters are in 99 fonts; lower --identities"), ((), "is there already")],
+    [
+        (("--images", "99"), "0 characters are in 99 fonts; lower --images or --identities"),
+        (("--fonts", "none"), "--fonts none: no such folder"),
+        (("--images", "0"), "argument --images: 0 is below 1"),
+        ((), "is there already"),
+    ],
 )
 def test_what_cannot_be_is_told_in_one_line_and_nothing_is_drawn(tmp_path, capsys, arguments, told):
     folder = tmp_path / "out" if arguments else tmp_path
     with pytest.raises(SystemExit) as end:
         drawn(folder, *arguments)
     assert end.value.code == 2 and told in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.png"))
+    assert not list(tmp_path.iterdir())

@@ -237,8 +237,9 @@ def test_two_replicas_hold_the_state_of_one_device_that_saw_the_whole_batch(name
 
 @pytest.mark.parametrize("name", CLOUDS)
 def test_config_makes_the_same_cloud_again(name):
-    cloud = made(width=0.3, strength=2.0, **CLOUDS[name])
-    assert feature_cloud.FeatureCloud.from_config(cloud.get_config()).get_config() == cloud.get_config()
+    cloud = made(width=0.3, strength=2.0, rank=3, **CLOUDS[name])
+    again = feature_cloud.FeatureCloud.from_config(cloud.get_config())
+    assert again.get_config() == cloud.get_config() and again.rank == 3
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Semi-Siamese training: whose embeddings are prototypes, and how the network that makes them follows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models.training import classifier as classifier_lib
 from longtail.models.training import loop
@@ -73,20 +76,36 @@ def test_a_gallery_begins_as_the_embedder_that_a_warm_start_carries(start):  # n
     warm = warm_start.find(settings, identities=test_warm_start.NAMES)
     found = classifier_lib.build_classifier(warm.config, np.full(4, 8), 4)
     warm.carry(found, test_loop.data(), test_warm_start.DECODE)
+    np.testing.assert_array_equal(found.head.prototypes, trained.head.prototypes)
     for one, two in zip(found.gallery.get_weights(), trained.embedder.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_in_mixed_precision_prototypes_stay_in_float32_and_finite():
+    training = {**PAIRS, "precision": "mixed_float16", "epochs": 2}
+    trained = loop.train(
+        test_loop.config(leap=test_loop.PLAIN, training=training), test_loop.data(), test_warm_start.DECODE
+    )
+    assert trained.head.prototypes.dtype == tf.float32
+    assert all(np.isfinite(weight.numpy()).all() for weight in trained.weights)
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"training": {"gallery_momentum": 0.9}}, "needs training.images_per_class of 2, .* they are 0, cosface"),
-        ({"training": PAIRS, "head": {"name": "softmax", "margin": 0.0}}, "they are 2, softmax and none"),
-        ({"training": PAIRS, "head": {"name": "subcentre_arcface"}}, "they are 2, subcentre_arcface and none"),
+        ({"training": {"gallery_momentum": 0.9}}, "goes with training.images_per_class of 2, .* they are 0, cosface"),
+        ({"training": PAIRS, "head": {"name": "softmax", "margin": 0.0}}, "they are 2, softmax, none and none"),
+        ({"training": PAIRS, "head": {"name": "magface"}}, "they are 2, magface, none and none"),
+        ({"training": PAIRS, "leap": {"variant": "full"}}, "they are 2, cosface, full and none"),
+        (
+            {"training": PAIRS, "model": {"filter": True}, "transfer": {"variant": "transfer"}},
+            "they are 2, cosface, none and transfer",
+        ),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_in_one_line(changes, told):
-    settings = test_loop.config(**{"leap": test_loop.PLAIN, **changes})
+    transfer = config_lib.Transfer(**changes.pop("transfer", {}))
+    settings = dataclasses.replace(test_loop.config(**{"leap": test_loop.PLAIN, **changes}), transfer=transfer)
     with pytest.raises(errors.UsageError, match=f"training.gallery_momentum: .*{told}"):
         loop.train(settings, test_loop.data(), test_warm_start.DECODE)
 

@@ -207,6 +207,7 @@ def test_the_scatter_of_a_directional_cloud_is_carried(start):
     after = gone_on(start, settings, before, ["n-bob", "new"])
     own, theirs = after.head.cloud.scatter, before.head.cloud.scatter
     np.testing.assert_array_equal(own.sigma, theirs.sigma)
+    np.testing.assert_array_equal(own.directions, theirs.directions)
     np.testing.assert_array_equal(own.centres[0], theirs.centres[1])
     assert own.seen.numpy().tolist() == [True, False] and own.batches == theirs.batches == 6 - 1
 
