@@ -113,6 +113,7 @@ def test_a_value_just_outside_a_range_or_of_another_type_is_refused_in_one_line(
 BESIDE = {
     "loss.metric_weight": ["head.name=softmax", "leap.variant=none"],
     "loss.reconstruction_weight": ["model.filter=true"],
+    "training.gallery_momentum": ["training.images_per_class=2", "leap.variant=none"],
 }
 NUMBERS = [one for one in EVERY if isinstance(one.allowed, settings.Number)]
 
@@ -147,7 +148,7 @@ def test_both_ends_of_a_range_belong_to_it(one):
         ("model={backbone: resnet50, image: [32, 32, 3], weights: none.h5}", "model.weights: no file none.h5"),
         ("model={backbone: resnet50}", "model.image must be [height, width, channels] of 32 to 4096 pixels a side"),
         ("training.start_from=nosuch", "training.start_from: nosuch is no model that longtail exported (it has"),
-        ("training.start_from=", "must be scratch, blessed or the folder of a model, not None"),
+        ("training.start_from=", "must be scratch, blessed or the folder of a model, not nothing"),
         (
             "training={start_from: blessed, warm_epochs: 2, warmup_epochs: 2}",
             "training.warmup_epochs must be a number from 0 to 2 other than 2, not 2.0",
