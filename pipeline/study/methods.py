@@ -226,7 +226,8 @@ def written(options: Mapping[str, Any]) -> str:
 
 def _is_general(key: str) -> bool:
     """Whether an option is of the head or of the training, and not of an addition."""
-    return OPTIONS[key][0] in ("head", "training") and key != "momentum"
+    section, setting = OPTIONS[key]
+    return section in ("head", "training") and not any(setting in owned for owned in _OPTIONS_OF.values())
 
 
 def _start(name: str) -> config_lib.Head:
