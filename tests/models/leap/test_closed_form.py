@@ -1,8 +1,10 @@
 """The cloud without draws: against its formula, its finite differences, and the mean of what is drawn."""
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 from longtail.models.leap import closed_form
 from longtail.models.leap import cloud_noise
@@ -59,6 +61,32 @@ def test_the_exponential_is_the_mean_one_of_the_drawn_cloud(width, tolerance):
     np.testing.assert_allclose(closed, mean, atol=tolerance)
     unturned = SCALE * np.cos(theta)
     assert np.abs(closed - mean).max() < 0.2 * np.abs(unturned - mean).max()
+
+
+def cross_entropy(logits, margin):
+    """Of class 0, by rows, its logit less a margin."""
+    logits = logits - margin * (np.arange(logits.shape[-1]) == 0)
+    return np.logaddexp.reduce(logits, axis=-1) - logits[..., 0]
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(
+    scale=st.floats(4.0, 24.0), width=st.floats(0.02, 0.2), margin=st.floats(0.0, 0.4), seed=st.integers(0, 2**31 - 1)
+)
+def test_a_drawn_cloud_asks_on_average_for_no_less_than_a_smaller_scale_does(scale, width, margin, seed):
+    """E[log sum exp z] >= log sum exp E[z] by Jensen's inequality, and E[z] = s exp(-v / 2) cos theta.
+
+    So it is bounded from below by CosFace's loss at the scale exp(-v / 2) s, with s m as it was.
+    """
+    draws = 4000
+    theta = np.random.default_rng(seed).uniform(6 * width, np.pi - 6 * width, 8)  # no draw is clipped
+    keys = cloud_noise.row_keys(draws, tf.constant([seed, 0], tf.int64))
+    products = tf.constant(np.broadcast_to(np.cos(theta), [draws, 8]), tf.float32)
+    widths = tf.fill([draws], tf.constant(width, tf.float32))
+    drawn = cloud_noise.clouded_cosines(products, tf.ones([8]), scale, widths, keys).numpy().astype(np.float64)
+    losses = cross_entropy(drawn, scale * margin)
+    smaller = cross_entropy(scale * np.exp(-(width**2) / 2) * np.cos(theta), scale * margin)
+    assert losses.mean() >= smaller - 5.0 * losses.std() / np.sqrt(draws) - 1e-4
 
 
 def test_value_and_gradient_are_finite_at_and_beyond_the_ends():
