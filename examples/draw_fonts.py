@@ -9,6 +9,7 @@ turned, under noise. The same fonts and the same seed draw the same images.
 import argparse
 import itertools
 import pathlib
+import sys
 import tempfile
 from collections.abc import Callable
 
@@ -26,11 +27,19 @@ _NOISE = 0.04
 
 
 def fonts_by_character(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Each of the built-in characters -> the Latin fonts below a folder that have it, in the order of names."""
+    """Each of the built-in characters -> the Latin fonts below a folder that have it, in the order of names.
+
+    A font that cannot be read is told of on stderr and left out.
+    """
     found: dict[str, list[pathlib.Path]] = {character: [] for character in typefaces.characters()}
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf")):
-        with ttLib.TTFont(path, lazy=True) as font:
-            codes = font.getBestCmap() or {}
+        try:
+            with ttLib.TTFont(path, lazy=True) as font:
+                codes = font.getBestCmap() or {}
+            ImageFont.truetype(path, 16)
+        except Exception as error:  # a damaged table may end in any of them
+            print(f"{path}: left out, since it cannot be read ({type(error).__name__}: {error})", file=sys.stderr)
+            continue
         for character, fonts in found.items():
             if ord(character) in codes and ord("A") in codes:  # without letters it is a font of symbols or of emblems
                 fonts.append(path)
@@ -38,11 +47,15 @@ def fonts_by_character(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 
 def draw(character: str, path: pathlib.Path, size: int, rng: np.random.Generator) -> Image.Image | None:
-    """The character, grey, dark on light, `size` pixels square; None where the font draws nothing."""
+    """The character, grey, dark on light, `size` pixels square; None where the font draws nothing, or cannot."""
     font = ImageFont.truetype(path, 2 * size)
-    left, top, right, bottom = font.getbbox(character)
-    glyph = Image.new("L", (max(1, right - left), max(1, bottom - top)))
-    ImageDraw.Draw(glyph).text((-left, -top), character, 255, font)
+    try:
+        left, top, right, bottom = font.getbbox(character)
+        glyph = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+        ImageDraw.Draw(glyph).text((-left, -top), character, 255, font)
+    except OSError as error:
+        print(f"{path}: {character} is left out, since it cannot be drawn ({error})", file=sys.stderr)
+        return None
     if not glyph.getbbox():
         return None
     glyph = glyph.crop(glyph.getbbox())
@@ -57,8 +70,8 @@ def draw(character: str, path: pathlib.Path, size: int, rng: np.random.Generator
 
 def _at_least(least: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
         return int(text)
 
     return read
@@ -76,6 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--fonts {asked.fonts}: no such folder")
     if asked.out.exists():
         parser.error(f"--out {asked.out}: is there already; name a folder to be made")
+    if not asked.out.parent.is_dir():
+        parser.error(f"--out {asked.out}: {asked.out.parent} is no folder; make it, or name another")
     with tempfile.TemporaryDirectory(dir=asked.out.parent) as folder:
         whole = pathlib.Path(folder) / "whole"
         made = _draw_all(asked, whole)

@@ -1,6 +1,7 @@
 """The example that draws characters in one's own fonts, here in those that matplotlib ships."""
 
 import pathlib
+import shutil
 
 import matplotlib
 import numpy as np
@@ -32,12 +33,33 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(tmp_path):
     assert one.keys() != other.keys()
 
 
+@pytest.mark.parametrize("keep", [0, 40, 0.3, 0.9])
+def test_a_damaged_font_is_told_of_and_left_out(tmp_path, capsys, keep):
+    fonts = tmp_path / "fonts"
+    fonts.mkdir()
+    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf"):
+        shutil.copy(pathlib.Path(FONTS) / name, fonts)
+    whole = (fonts / "DejaVuSans.ttf").read_bytes()
+    (fonts / "bad.ttf").write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
+    draw_fonts.main(["--fonts", str(fonts), "--out", str(tmp_path / "out"), "--identities", "2", "--images", "2"])
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+    told = capsys.readouterr().err.splitlines()
+    assert told and all(line.startswith(str(fonts / "bad.ttf")) and "left out" in line for line in told)
+
+
+def test_a_folder_to_be_made_in_none_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        drawn(tmp_path / "none" / "out")
+    assert f"{tmp_path / 'none'} is no folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--images", "99"), "0 characters are in 99 fonts; lower --images or --identities"),
         (("--fonts", "none"), "--fonts none: no such folder"),
-        (("--images", "0"), "argument --images: 0 is below 1"),
+        (("--images", "0"), "argument --images: '0' is no whole number of at least 1"),
+        (("--size", "big"), "argument --size: 'big' is no whole number of at least 8"),
         ((), "is there already"),
     ],
 )
