@@ -72,6 +72,7 @@ class Leap:
     statistics: str = settings.choice("paper", ("paper", "corrected"), "Eq. 3 to 5, or corrected for few images")
     width: float = settings.number(0.155, 0, 1.5, "radians, of the clouds noise_all, noise_tail and noise_head")
     strength: float = settings.number(1.0, 0, 1e3, "lambda of the directional cloud at the end of its rise")
+    size_power: float = settings.number(0.0, 0, 4, "beta: that lambda is times (min K / K_i)^beta in class i")
     rank: int = settings.number(16, 1, 2**20, "directions that the directional cloud has")
     start_epoch: int = settings.number(8, 0, LARGE, "E_0: the cloud is off before it, while the memory fills")
     images_kept: int = settings.number(3, 1, 2**20, "P: S_i = K_i P angles are kept of class i")

@@ -17,10 +17,10 @@ def expected_logits(
     strength: tf.Tensor,
     root: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """s w_j' u + s^2 lambda / 2 (w_j - w_y)' R R' (w_j - w_y), for unit prototypes w and a covariance R R'.
+    """s w_j' u + s^2 lambda_y / 2 (w_j - w_y)' R R' (w_j - w_y), for unit prototypes w and a covariance R R'.
 
     The form is q_j - 2 w_j' R R' w_y + q_y with q_j = |R' w_j|^2. Its middle term is one with the cosines,
-    w_j' (u - s lambda R R' w_y), and R' w_j are r more rows of the same matrix product: O((B + r) C d) in all, where
+    w_j' (u - s lambda_y R R' w_y), and R' w_j are r more rows of the same matrix product: O((B + r) C d) in all, where
     the cosines alone are O(B C d).
 
     Args:
@@ -29,7 +29,7 @@ def expected_logits(
       prototypes: float32 [d, C], of any length.
       inverse: float32 [C], one over their lengths.
       scale: s.
-      strength: float32 scalar, lambda; no gradient.
+      strength: float32 [B], lambda_y; no gradient.
       root: float32 [d, r], R; no gradient.
 
     Returns:
@@ -38,7 +38,7 @@ def expected_logits(
     Example: the cloud lies along the second axis, in which the two prototypes are 1 apart.
 
     >>> u, w, root = tf.constant([[1.0, 0.0]]), tf.eye(2), tf.constant([[0.0], [0.2]])
-    >>> logits, cosine = directional.expected_logits(u, tf.constant([0]), w, tf.ones([2]), 10.0, tf.constant(1.0), root)
+    >>> logits, cosine = directional.expected_logits(u, tf.constant([0]), w, tf.ones([2]), 10.0, tf.ones([1]), root)
     >>> logits.numpy(), cosine.numpy()
     (array([[10.,  2.]], dtype=float32), array([1.], dtype=float32))
 
@@ -67,13 +67,13 @@ def _products(unit, prototypes, inverse, labels, pull, root):
     def multiplied(unit, prototypes, inverse):
         raw, own_inverse = tf.transpose(tf.gather(prototypes, labels, axis=1)), tf.gather(inverse, labels)
         own = raw * own_inverse[:, tf.newaxis]
-        along = pull * tf.matmul(own, root)
+        along = pull[:, tf.newaxis] * tf.matmul(own, root)
         rows = tf.concat([unit - tf.matmul(along, root, transpose_b=True), tf.transpose(root)], axis=0)
         cosine = tf.reduce_sum(unit * own, axis=1)
 
         def gradient(of_products, of_cosine):
             of_pulled = tf.matmul(of_products[: tf.size(labels)], prototypes, transpose_b=True)
-            of_along = -pull * tf.matmul(of_pulled, root)  # of R' w_y
+            of_along = -pull[:, tf.newaxis] * tf.matmul(of_pulled, root)  # of R' w_y
             turned = of_cosine[:, tf.newaxis] * along + of_along  # u is what was multiplied, and along more
             of_own = tf.concat([of_cosine[tf.newaxis], tf.transpose(turned)], axis=0) * own_inverse
             of_products = tf.tensor_scatter_nd_add(of_products, _places(labels, root), of_own)
@@ -98,16 +98,17 @@ def _places(labels, root):
     return tf.stack([rows, tf.broadcast_to(labels, tf.shape(rows))], axis=-1)
 
 
-@tf.function(jit_compile=True, input_signature=[_MATRIX, _ROW, _LABELS, _SCALAR, _SCALAR])
+@tf.function(jit_compile=True, input_signature=[_MATRIX, _ROW, _LABELS, _SCALAR, _ROW])
 def _forward(products, inverse, labels, scale, half):
     batch = tf.size(labels)
-    rise = half * tf.reduce_sum(tf.square(products[batch:] * inverse), axis=0)
-    return products[:batch] * (scale * inverse) + rise + tf.gather(rise, labels)[:, tf.newaxis]
+    rise = tf.reduce_sum(tf.square(products[batch:] * inverse), axis=0)
+    own = tf.gather(rise, labels)[:, tf.newaxis]
+    return products[:batch] * (scale * inverse) + half[:, tf.newaxis] * (rise + own)
 
 
-@tf.function(jit_compile=True, input_signature=[_MATRIX, _MATRIX, _ROW, _LABELS, _SCALAR, _SCALAR])
+@tf.function(jit_compile=True, input_signature=[_MATRIX, _MATRIX, _ROW, _LABELS, _SCALAR, _ROW])
 def _backward(upstream, products, inverse, labels, scale, half):
-    of_rise = tf.reduce_sum(upstream, axis=0)
-    of_rise = tf.tensor_scatter_nd_add(of_rise, labels[:, tf.newaxis], tf.reduce_sum(upstream, axis=1))
-    slope = products[tf.size(labels) :] * (2.0 * half * of_rise * inverse * inverse)
+    of_rise = tf.reduce_sum(half[:, tf.newaxis] * upstream, axis=0)
+    of_rise = tf.tensor_scatter_nd_add(of_rise, labels[:, tf.newaxis], half * tf.reduce_sum(upstream, axis=1))
+    slope = products[tf.size(labels) :] * (2.0 * of_rise * inverse * inverse)
     return tf.concat([upstream * (scale * inverse), slope], axis=0)

@@ -32,9 +32,10 @@ class FeatureCloud(tf.keras.layers.Layer):
     (`closed_form.expected_logits`).
 
     Directional: a rival. All classes have one Sigma, the widest directions of the within-class scatter of
-    `class_scatter`, and the expectation of the exponential over N(f, lambda Sigma) in closed form: logit j of a row of
-    class y becomes s cos theta_j + s^2 / 2 lambda (w_j - w_y)' Sigma (w_j - w_y), w the unit prototypes. lambda rises
-    from 0 at `start_step` to `strength` over half of all steps. It makes O(B C d) of the cosines O((B + rank) C d).
+    `class_scatter`, and the expectation of the exponential over N(f, lambda_y Sigma) in closed form: logit j of a row
+    of class y becomes s cos theta_j + s^2 / 2 lambda_y (w_j - w_y)' Sigma (w_j - w_y), w the unit prototypes. lambda_y
+    = lambda (min_i K_i / K_y)^beta, and lambda rises from 0 at `start_step` to `strength` over half of all steps. It
+    makes O(B C d) of the cosines O((B + rank) C d).
 
     Args:
       counts: int [C], K_i: distinct images of each class.
@@ -47,6 +48,7 @@ class FeatureCloud(tf.keras.layers.Layer):
       form: "drawn" or "closed"; a directional cloud has but one.
       width: standard deviation of alpha in the controls, radians.
       strength: lambda of the directional cloud once it has risen.
+      size_power: beta; 0 gives all classes the same lambda_y, 1 one that falls with the number of their images.
       rank: r, directions of Sigma that the directional cloud has; all where there are no more.
       total_steps: of the training, for that rise; 0 for none.
 
@@ -79,6 +81,7 @@ class FeatureCloud(tf.keras.layers.Layer):
         form: str = config.Leap.form,
         width: float = config.Leap.width,
         strength: float = config.Leap.strength,
+        size_power: float = config.Leap.size_power,
         rank: int = config.Leap.rank,
         total_steps: int = 0,
         **kwargs,
@@ -89,12 +92,20 @@ class FeatureCloud(tf.keras.layers.Layer):
         for name, steps in (("start_step", start_step), ("total_steps", total_steps)):
             settings.require(f"`{name}`", steps, settings.Number(0, 2**62, whole=True))
         settings.check_values(
-            config.Leap, "leap.", refresh_every=refresh_every, form=form, width=width, strength=strength, rank=rank
+            config.Leap,
+            "leap.",
+            refresh_every=refresh_every,
+            form=form,
+            width=width,
+            strength=strength,
+            size_power=size_power,
+            rank=rank,
         )
         self.variant = variant
         self.form = "directional" if variant == "directional" else form
         self.width = width
         self.strength = strength
+        self.size_power = size_power
         self.rank = rank
         self.total_steps = total_steps
         self.start_step = start_step
@@ -120,6 +131,9 @@ class FeatureCloud(tf.keras.layers.Layer):
         # A Keras metric: `fit` starts it anew each epoch, logs it, and adds up what the replicas counted. Float64
         # counts every sample of any epoch.
         self.clouded = tf.keras.metrics.Mean("samples_with_cloud", dtype="float64")
+        with tf.init_scope():  # held beside the graph: C numbers within each traced one are not little
+            counts = self.memory.counts
+            self._shares = tf.constant((counts.min() / counts) ** self.size_power, tf.float32)
         super().build(input_shape)
 
     def get_config(self):
@@ -135,6 +149,7 @@ class FeatureCloud(tf.keras.layers.Layer):
             "form": "closed" if self.form == "closed" else "drawn",
             "width": self.width,
             "strength": self.strength,
+            "size_power": self.size_power,
             "rank": self.rank,
             "total_steps": self.total_steps,
         }
@@ -173,25 +188,25 @@ class FeatureCloud(tf.keras.layers.Layer):
         """Takes a batch into memory and scatter; answers what a directional cloud is. Arguments are those of `call`.
 
         Returns:
-          float32 scalar, lambda at this step, 0 before `start_step`; and float32 [d, r], R with R R' = Sigma.
+          float32 [B], lambda_y at this step, 0 before `start_step`; and float32 [d, r], R with R R' = Sigma.
         """
         assert self.scatter is not None
         step = self._next_step()
         is_due = self._is_due(step)
         self.memory(features, labels, is_due)
         root = self.scatter(features, labels, is_due)
-        strength = self._strength(step)
-        self.clouded.update_state(tf.fill(tf.shape(labels), strength > 0.0))
+        strength = self._strength(step) * tf.gather(self._shares, labels)
+        self.clouded.update_state(strength > 0.0)
         return strength, root
 
     def widths(self) -> tf.Tensor:
         """float32 [C]: standard deviation of alpha in each class, radians; zeros before a step had a cloud. O(C).
 
-        Of a directional cloud that of a turn in one of d - 1 directions, on average: sqrt(lambda tr Sigma / (d - 1)).
+        Of a directional cloud that of a turn in one of d - 1 directions, on average: sqrt(lambda_i tr Sigma / (d - 1)).
         """
         if self.scatter is not None:
             wide = self._strength(self.step - 1) * tf.reduce_sum(tf.square(self.scatter.root()))
-            width = tf.fill([len(self.memory.counts)], tf.sqrt(wide / (self.scatter.sigma.shape[0] - 1)))
+            width = tf.sqrt(wide * self._shares / (self.scatter.sigma.shape[0] - 1))
         else:
             everyone = tf.range(len(self.memory.counts), dtype=tf.int64)
             variance, known = self.memory.variance(everyone)

@@ -140,6 +140,7 @@ def _build_cloud(
         form=leap.form,
         width=leap.width,
         strength=leap.strength,
+        size_power=leap.size_power,
         rank=leap.rank,
         total_steps=config.training.epochs * steps_per_epoch,
     )

@@ -12,11 +12,13 @@ from longtail.models.leap import feature_cloud
 CLASSES, DIMENSION, SCALE, MARGIN = 9, 6, 16.0, 0.3
 COUNTS = [20] * 3 + [3] * 6
 LABELS = np.array([0, 3, 8, 3, 2])
+STRENGTH, POWER = 0.7, 0.5  # of the directional cloud
 CLOUDS = {
     "noise": {"variant": "noise_tail"},
     "closed": {"variant": "noise_all", "form": "closed"},
     "corrected": {"variant": "vanilla", "statistics": "corrected", "form": "closed"},
     "directional": {"variant": "directional", "strength": 2.0},
+    "by size": {"variant": "directional", "strength": 2.0, "size_power": 1.0},
 }
 
 
@@ -85,8 +87,9 @@ def test_constant_noise_turns_the_rows_of_its_classes_by_the_very_draws_of_leap(
     np.testing.assert_allclose(logits(head, features), wanted, atol=2e-4)
 
 
-def directional(unit_features, prototypes, sigma, strength):
-    """The formula as written, any backend: every difference w_j - w_y made and multiplied out; no margin."""
+def directional(unit_features, prototypes, sigma):
+    """The formula as written: every difference w_j - w_y made and multiplied out; no margin."""
+    strength = STRENGTH * (min(COUNTS) / np.array(COUNTS)[LABELS, np.newaxis]) ** POWER
     w = prototypes / tf.norm(prototypes, axis=0)
     apart = w[:, tf.newaxis, :] - tf.gather(w, LABELS, axis=1)[:, :, tf.newaxis]  # [d, B, C]
     rise = tf.einsum("dbc,de,ebc->bc", apart, sigma, apart)
@@ -96,7 +99,8 @@ def directional(unit_features, prototypes, sigma, strength):
 @pytest.fixture(params=[2, DIMENSION])
 def spread(request):
     """A directional head whose Sigma has seen some batches, and that Sigma after one batch more."""
-    head, twin = (made("normface", 0.0, variant="directional", strength=0.7, rank=request.param) for _ in range(2))
+    settings = {"strength": STRENGTH, "size_power": POWER, "rank": request.param}
+    head, twin = (made("normface", 0.0, variant="directional", **settings) for _ in range(2))
     twin.prototypes.assign(head.prototypes)
     for seed in range(6):
         logits(head, batch(seed)), logits(twin, batch(seed))
@@ -108,7 +112,7 @@ def spread(request):
 def test_logits_of_a_directional_cloud_are_the_quadratic_form_of_every_difference(spread):
     head, sigma = spread
     assert np.abs(sigma).max() > 0.05
-    wanted = directional(unit(batch(9), 1), tf.constant(head.prototypes.numpy(), tf.float64), sigma, 0.7)
+    wanted = directional(unit(batch(9), 1), tf.constant(head.prototypes.numpy(), tf.float64), sigma)
     np.testing.assert_allclose(logits(head, batch(9)), wanted, rtol=1e-4, atol=1e-3)
 
 
@@ -118,7 +122,7 @@ def test_gradients_of_a_directional_cloud_are_those_of_the_formula_in_float64(sp
     prototypes = tf.constant(head.prototypes.numpy(), tf.float64)
     with tf.GradientTape() as tape:
         tape.watch((features, prototypes))
-        value = directional(tf.math.l2_normalize(features, axis=1), prototypes, sigma, 0.7)
+        value = directional(tf.math.l2_normalize(features, axis=1), prototypes, sigma)
     wanted = tape.gradient(value, (features, prototypes), tf.constant(upstream))
     narrow = tf.cast(features, tf.float32)
     with tf.GradientTape() as tape:

@@ -179,7 +179,17 @@ def test_a_directional_cloud_rises_over_half_of_training(total_steps, wanted):
     settings = {"start_step": 2, "total_steps": total_steps, "strength": 5.0}
     cloud = made(variant="directional", **settings)
     found = [cloud.directions(tf.ones([4, 8]), tf.range(4))[0].numpy() for _ in range(5)]
-    np.testing.assert_allclose(found, wanted)
+    np.testing.assert_allclose(found, np.transpose([wanted] * 4))
+
+
+def test_a_directional_cloud_is_as_strong_as_its_class_is_small():
+    cloud = made(variant="directional", strength=6.0, size_power=0.5)
+    for features in (tf.eye(4, 8), tf.eye(4, 8)[::-1]):
+        strength, _ = cloud.directions(features, tf.constant([0, 2, 3, 1]))
+    wanted = 6.0 * np.sqrt([3 / 20, 1, 1, 3 / 20])
+    np.testing.assert_allclose(strength, wanted, rtol=1e-6)
+    widths = cloud.widths().numpy()
+    np.testing.assert_allclose(widths[0] / widths[2], (3 / 20) ** 0.25, rtol=1e-6)
 
 
 CLOUDS = {
@@ -187,7 +197,7 @@ CLOUDS = {
     "closed": {"variant": "full", "form": "closed"},
     "corrected": {"variant": "full", "statistics": "corrected"},
     "every third step": {"variant": "vanilla", "refresh_every": 3},
-    "directional": {"variant": "directional", "total_steps": 10},
+    "directional": {"variant": "directional", "total_steps": 10, "size_power": 0.5},
 }
 
 
@@ -237,16 +247,17 @@ def test_two_replicas_hold_the_state_of_one_device_that_saw_the_whole_batch(name
 
 @pytest.mark.parametrize("name", CLOUDS)
 def test_config_makes_the_same_cloud_again(name):
-    cloud = made(width=0.3, strength=2.0, rank=3, **CLOUDS[name])
+    cloud = made(width=0.3, strength=2.0, rank=3, **{"size_power": 1.0, **CLOUDS[name]})
     again = feature_cloud.FeatureCloud.from_config(cloud.get_config())
     assert again.get_config() == cloud.get_config() and again.rank == 3
+    assert again.size_power == cloud.size_power > 0
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         *({"variant": "half"}, {"variant": "none"}, {"start_step": -1}, {"total_steps": -1}, {"refresh_every": 0}),
-        *({"form": "open"}, {"width": -0.1}, {"strength": -1.0}, {"statistics": "exact"}),
+        *({"form": "open"}, {"width": -0.1}, {"strength": -1.0}, {"size_power": 5.0}, {"statistics": "exact"}),
     ],
 )
 def test_bad_arguments_say_what_they_received(settings):
