@@ -88,6 +88,11 @@ def check(recipe: Recipe, files: bool = True) -> None:
     check_lib.check_together(recipe.train_config(), files)
     census.check(recipe.rebalance)
     components_config.check_tail(recipe.rebalance, recipe.leap.head_threshold)
+    if recipe.training.held_out and recipe.rebalance.strategy == "repeat":
+        raise errors.UsageError(
+            "training.held_out: copies of an image that is held out would be trained on with rebalance.strategy repeat; "
+            "set it to 0, or take another strategy"
+        )
     try:
         layouts.check(recipe.data.layout, recipe.data.camera_pattern)
     except errors.UsageError as error:

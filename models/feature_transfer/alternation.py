@@ -45,7 +45,7 @@ class PreciseBatchNorm(tf.keras.callbacks.Callback):
     def __init__(self, classifier: classifier_lib.Classifier, images: Images):
         super().__init__()
         self._images = images
-        self._forward = tf.function(lambda batch: classifier(batch, training=True))
+        self._forward = tf.function(lambda images: _forward(classifier, images))
         layers = [each for each in classifier.submodules if isinstance(each, tf.keras.layers.BatchNormalization)]
         self._moving = [
             (weight, 1.0 - each.momentum) for each in layers for weight in (each.moving_mean, each.moving_variance)
@@ -63,11 +63,19 @@ class PreciseBatchNorm(tf.keras.callbacks.Callback):
         for batch, _ in dataset.take(batches):
             for weight, _ in self._moving:  # a moving average from zero is this batch's own statistic, by its share
                 weight.assign(tf.zeros_like(weight))
-            self._forward(batch)
+            self._forward(batch[0])
             for total, (weight, share) in zip(sums, self._moving, strict=True):
                 total += weight.numpy() / share
         for total, (weight, _) in zip(sums, self._moving, strict=True):
             weight.assign(total / batches)
+
+
+def _forward(classifier, images) -> None:
+    """Runs what has batch normalisation alone: running means of a head or of a loss stay as they are."""
+    rich = classifier.embedder.encoder(images, training=True)
+    classifier.embedder.filter(rich, training=True)
+    if classifier.decoder is not None:
+        classifier.decoder(rich, training=True)
 
 
 class Alternation:

@@ -8,15 +8,14 @@ import numpy as np
 from longtail.models import errors
 
 
-def norms(prototypes: np.ndarray, is_head: np.ndarray) -> dict[str, float]:
-    """Mean length of the class weights [d, C] of head and tail classes; a kind without classes is left out.
+def norms(lengths: np.ndarray, is_head: np.ndarray) -> dict[str, float]:
+    """Mean length [C] of the class weights of head and tail classes; a kind without classes is left out.
 
     Example:
 
-    >>> analysis.norms(np.array([[3.0, 0.0], [4.0, 2.0]]), is_head=np.array([True, False]))
+    >>> analysis.norms(np.array([5.0, 2.0]), is_head=np.array([True, False]))
     {'head': 5.0, 'tail': 2.0}
     """
-    lengths = np.linalg.norm(prototypes, axis=0)
     return {kind: float(lengths[its].mean()) for kind, its in (("head", is_head), ("tail", ~is_head)) if its.any()}
 
 

@@ -9,6 +9,7 @@ from longtail.models import errors
 from longtail.models import head_tail
 
 _ROWS = 65536  # converted to float64 at once
+_MOST_MIRRORED = 1000  # classes whose mirror images are looked at
 
 
 class Directions(NamedTuple):
@@ -163,12 +164,16 @@ def far_out(rich: np.ndarray, labels: np.ndarray, class_centres: np.ndarray) -> 
 def mirrors_are_others(rich_centres: np.ndarray, mirrored_centres: np.ndarray) -> float:
     """The share of classes whose mirror images lie nearer to another class's centre than to their own.
 
+    Of more than 1000 classes, 1000 that lie evenly among them are asked about: O(1000 C n).
+
     Example: the two classes are each other's mirror images.
 
     >>> statistics.mirrors_are_others(np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]]))
     1.0
     """
-    wrong = 0
-    for label, mirrored in enumerate(mirrored_centres):
-        wrong += int(np.argmin(np.square(rich_centres - mirrored).sum(axis=1)) != label)
-    return wrong / len(rich_centres)
+    classes = len(rich_centres)
+    asked = np.unique(np.linspace(0, classes - 1, min(classes, _MOST_MIRRORED)).astype(int))
+    squares, wrong = np.square(rich_centres).sum(axis=1), 0
+    for label in asked:
+        wrong += int(np.argmin(squares - 2.0 * rich_centres @ mirrored_centres[label]) != label)
+    return wrong / len(asked)

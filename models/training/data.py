@@ -118,7 +118,7 @@ def _parsed(patterns: Sequence[str], features: dict[str, tf.DType]) -> Iterator[
 
 
 def hold_out(data: TrainingSet, config: config_lib.TrainConfig) -> tuple[TrainingSet, np.ndarray]:
-    """Leaves `training.held_out` images of each head class out, or all but one: the others, and which are left out.
+    """Leaves `training.held_out` images of each head class out, or as many as leave it a head class.
 
     Returns:
       The images that are trained on, and bool [N], whether an image is not.
@@ -128,7 +128,7 @@ def hold_out(data: TrainingSet, config: config_lib.TrainConfig) -> tuple[Trainin
     if config.training.held_out:
         for label in np.flatnonzero(head_tail.is_head(data.counts, config.leap.head_threshold)):
             rows = rng.permutation(np.flatnonzero(data.class_ids == label))
-            is_held[rows[: min(config.training.held_out, len(rows) - 1)]] = True
+            is_held[rows[: min(config.training.held_out, len(rows) - config.leap.head_threshold - 1)]] = True
     fewer = np.bincount(data.class_ids[is_held], minlength=len(data.counts))
     yaw = None if data.yaw is None else data.yaw[~is_held]
     kept = TrainingSet(data.encoded[~is_held], data.class_ids[~is_held], data.counts - fewer, yaw)

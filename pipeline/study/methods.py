@@ -28,6 +28,7 @@ ADDITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "centre": {"loss": {"centre_weight": 0.003}},
     "semi_siamese": {"training": {"gallery_momentum": 0.99, "images_per_class": 2}},
     "m_l2": {"loss": {"metric_weight": 0.01}},
+    "reconstruction": {"loss": {"reconstruction_weight": 1.0}},
     "ftl": {"transfer": {"variant": "transfer"}, **_BESIDE},
     "untransferred": {"transfer": {"variant": "untransferred"}, **_BESIDE},
     "random": {"transfer": {"variant": "random"}, **_BESIDE},

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from longtail.models import errors
 from longtail.models.feature_transfer import analysis
 from longtail.models.feature_transfer import viewer
 from longtail.pipeline.transfer import charts
@@ -33,7 +34,9 @@ class Analysis(NamedTuple):
 def norms(root: str) -> Analysis:
     """Mean length of the class weights of head and tail."""
     viewed, _ = images_lib.load(root)
-    found = analysis.norms(viewed.prototypes, viewed.is_head)
+    if not len(viewed.lengths):
+        raise errors.UsageError(f"--root {root}: the run's head has no class weights; train it with one that has")
+    found = analysis.norms(viewed.lengths, viewed.is_head)
     groups = {kind: {"this run": value, **{f"paper, {name}": its for name, its in paper.NORMS[kind].items()}}
               for kind, value in found.items()}  # fmt: skip
     rows = [("classes", *next(iter(groups.values())))]
@@ -46,21 +49,17 @@ def _classes(viewed: viewer.Viewed) -> dict[str, int]:
     return {"head": int(viewed.is_head.sum()), "tail": int((~viewed.is_head).sum())}
 
 
-def _embedded(viewed: viewer.Viewed, pixels: np.ndarray) -> np.ndarray:
-    return viewed.run("filter", viewed.run("encode", pixels))
-
-
-def _logits(viewed: viewer.Viewed, embedded: np.ndarray) -> np.ndarray:
-    return embedded @ viewed.prototypes + viewed.bias
+def _embedded(viewed: viewer.Viewed, asked: images_lib.Images) -> np.ndarray:
+    return viewed.run("filter", asked.encode(viewed))
 
 
 def closed(root: str) -> Analysis:
     """Whether images that were not trained on, of identities that were, are told right: by classifier and by centre."""
     viewed, summary = images_lib.load(root)
-    asked = images_lib.read(viewed, summary).unseen()
-    embedded = _embedded(viewed, asked.pixels)
+    asked = images_lib.unseen(viewed, summary)
+    embedded = _embedded(viewed, asked)
     answers = {
-        "classifier": _logits(viewed, embedded).argmax(axis=1),
+        "classifier": viewed.run("classify", embedded).argmax(axis=1),
         "nearest": analysis.nearest(embedded, viewed.embedded_centres),
     }
     found = analysis.closed_set(answers, asked.labels, viewed.is_head)
@@ -81,11 +80,13 @@ def closed(root: str) -> Analysis:
 def centres(root: str) -> Analysis:
     """How far centres of few images lie from those of all, of head identities, with and without mirror images."""
     viewed, summary = images_lib.load(root)
-    read = images_lib.read(viewed, summary)
-    of_head = viewed.is_head[read.labels]
-    pixels, labels = read.pixels[of_head], read.labels[of_head]
-    rich, mirrored = viewed.run("encode", pixels), viewed.run("encode", pixels[:, :, ::-1])
-    found = analysis.centre_errors(rich, mirrored, labels, _SIZES)
+    if not viewed.is_head.any():
+        raise errors.UsageError(
+            f"--root {root}: no identity has more images than leap.head_threshold, and a centre of few needs many"
+        )
+    read = images_lib.read(viewed, summary, lambda label, _: viewed.is_head[label])
+    rich, mirrored = read.encode(viewed), read.encode(viewed, mirrored=True)
+    found = analysis.centre_errors(rich, mirrored, read.labels, _SIZES)
     names = [name for name in found[0] if name != "images"]
     rows = [("images", *names)] + [(str(one["images"]), *(f"{one[name]:.3f}" for name in names)) for one in found]
     curves = {name: [one[name] for one in found] for name in names}
@@ -96,8 +97,8 @@ def centres(root: str) -> Analysis:
 def oneshot(root: str) -> Analysis:
     """Base classes' rank-1, and how many images of tail classes are answered at a precision of .99."""
     viewed, summary = images_lib.load(root)
-    asked = images_lib.read(viewed, summary).unseen()
-    confidence = analysis.softmax(_logits(viewed, _embedded(viewed, asked.pixels)))
+    asked = images_lib.unseen(viewed, summary)
+    confidence = analysis.softmax(viewed.run("classify", _embedded(viewed, asked)))
     answers, of_head = confidence.argmax(axis=1), viewed.is_head[asked.labels]
     is_right, sure = answers == asked.labels, confidence.max(axis=1)
     novel = (sure[~of_head], is_right[~of_head])
@@ -105,7 +106,7 @@ def oneshot(root: str) -> Analysis:
         "base_rank1": float(is_right[of_head].mean()) if of_head.any() else None,
         "novel_rank1": float(novel[1].mean()) if len(novel[1]) else None,
         "novel_coverage": analysis.coverage(*novel, _PRECISION) if len(novel[1]) else None,
-        "novel_images_a_class": float(viewed.counts[~viewed.is_head].mean()),
+        "novel_images_a_class": float(viewed.counts[~viewed.is_head].mean()) if not viewed.is_head.all() else None,
     }
     rows = [("", "this run", "paper")]
     for name, value in figures.items():

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -14,31 +16,33 @@ from longtail.models.export import preprocess as preprocess_lib
 from longtail.models.feature_transfer import viewer
 from longtail.pipeline.local import root_folder
 
+_AT_ONCE = 512
+
 
 class Images(NamedTuple):
-    """Images of identities that a run trained on.
+    """Images of identities that a run trained on, N of them; they are decoded in parts as they are asked for.
 
     Attributes:
-      pixels: float32 [N, h, w, c] in [-1, 1].
+      encoded: the images' files.
       labels: int64 [N], their classes.
       is_trained: bool [N], whether the image was trained on; the others a carve threw away, or they were held out.
+      decode: string [B] -> float32 [B, h, w, c] in [-1, 1], and their status.
     """
 
-    pixels: np.ndarray
+    encoded: Sequence[bytes]
     labels: np.ndarray
     is_trained: np.ndarray
+    decode: Callable
 
-    def unseen(self) -> "Images":
-        """Those that were not trained on.
+    def pixels(self, rows: Sequence[int]) -> np.ndarray:
+        """Float32 [len(rows), h, w, c]."""
+        return self.decode(tf.constant([self.encoded[row] for row in rows]))[0].numpy()
 
-        Raises:
-          errors.UsageError: there are none.
-        """
-        if self.is_trained.all():
-            raise errors.UsageError(
-                "the run trained on every image of its identities: set training.held_out, or carve, and run it again"
-            )
-        return Images(*(part[~self.is_trained] for part in self))
+    def encode(self, viewed: viewer.Viewed, mirrored: bool = False) -> np.ndarray:
+        """Rich features of all of them, or of their mirror images: float32 [N, n]."""
+        rows = range(len(self.encoded))
+        parts = (self.pixels(rows[start : start + _AT_ONCE]) for start in rows[::_AT_ONCE])
+        return np.concatenate([viewed.run("encode", part[:, :, ::-1] if mirrored else part) for part in parts])
 
 
 def load(root: str) -> tuple[viewer.Viewed, dict[str, Any]]:
@@ -54,21 +58,44 @@ def load(root: str) -> tuple[viewer.Viewed, dict[str, Any]]:
     return viewer.load(os.path.join(folder, viewer.FOLDER)), summary
 
 
-def read(viewed: viewer.Viewed, summary: dict[str, Any]) -> Images:
-    """The ingested images of the identities that were trained on: O(N pixels)."""
+def read(viewed: viewer.Viewed, summary: dict[str, Any], keep: Callable[[int, bool], bool]) -> Images:
+    """Of the ingested images of the identities that were trained on those of which `keep(label, is_trained)` holds.
+
+    Raises:
+      errors.UsageError: none of those identities' images is there.
+    """
     class_of = {identity: label for label, identity in enumerate(viewed.identities)}
-    pattern = os.path.join(summary["artifacts"]["examples"], f"Split-{features.TRAIN_SPLIT}", "*")
-    rows = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
+    folder = summary["artifacts"]["examples"]
+    files = sorted(tf.io.gfile.glob(os.path.join(folder, f"Split-{features.TRAIN_SPLIT}", "*")))
+    rows = tf.data.TFRecordDataset(files, compression_type="GZIP")
     spec = {key: tf.io.FixedLenFeature([], tf.string) for key in (features.ENCODED, features.IDENTITY)}
-    encoded, labels = [], []
+    encoded, labels, is_trained, found = [], [], [], 0
     for row in rows.map(lambda record: tf.io.parse_single_example(record, spec)).as_numpy_iterator():
-        label = class_of.get(row[features.IDENTITY].decode())
-        if label is not None:
-            encoded.append(row[features.ENCODED])
+        label, image = class_of.get(row[features.IDENTITY].decode()), row[features.ENCODED]
+        if label is None:
+            continue
+        found += 1
+        trained = hashlib.sha256(image).hexdigest() in viewed.trained
+        if keep(label, trained):
+            encoded.append(image)
             labels.append(label)
-    is_trained = [hashlib.sha256(image).hexdigest() in viewed.trained for image in encoded]
+            is_trained.append(trained)
+    if not found:
+        raise errors.UsageError(f"{folder}: the images that the run trained on are gone; run it again")
     height, width, channels = viewed.config["model"]["image"]
     decode = preprocess_lib.Preprocess((height, width, channels))
-    parts = (tf.constant(encoded[start : start + 512]) for start in range(0, len(encoded), 512))
-    pixels = np.concatenate([decode(part)[0].numpy() for part in parts])
-    return Images(pixels, np.array(labels), np.array(is_trained))
+    return Images(encoded, np.array(labels, np.int64), np.array(is_trained, bool), decode)
+
+
+def unseen(viewed: viewer.Viewed, summary: dict[str, Any]) -> Images:
+    """The images of trained identities that were not trained on.
+
+    Raises:
+      errors.UsageError: there are none.
+    """
+    found = read(viewed, summary, lambda _, is_trained: not is_trained)
+    if not len(found.labels):
+        raise errors.UsageError(
+            "the run trained on every image of its identities: set training.held_out, or carve, and run it again"
+        )
+    return found

@@ -21,12 +21,13 @@ _CLASSES = 4  # of a kind on a sheet
 def show(root: str, seed: int) -> analyses.Analysis:
     """One sheet of a run; `seed` chooses whom it shows."""
     viewed, summary = images_lib.load(root)
-    read = images_lib.read(viewed, summary)
     rng = np.random.default_rng(seed)
     heads = rng.permutation(np.flatnonzero(viewed.is_head))[:_CLASSES]
     tails = rng.permutation(np.flatnonzero(~viewed.is_head))[:_CLASSES]
     if not len(heads) or not len(tails):
         raise errors.UsageError(f"--root {root}: the run has no head or no tail identities to show side by side")
+    shown = {*heads.tolist(), *tails.tolist()}
+    read = images_lib.read(viewed, summary, lambda label, is_trained: label in shown or not is_trained)
     sheet = _Sheet(viewed, read)
     for kind, classes in (("head", heads), ("tail", tails)):
         for label in classes[:2]:
@@ -58,8 +59,8 @@ class _Sheet:
         self.rows: list[tuple[str, list[np.ndarray | None]]] = []
 
     def _images(self, label: int) -> np.ndarray:
-        its = (self._read.labels == label) & self._read.is_trained
-        return self._read.pixels[its][: _COLUMNS - 1]
+        its = np.flatnonzero((self._read.labels == label) & self._read.is_trained)
+        return self._read.pixels(its[: _COLUMNS - 1])
 
     def _draw(self, rich: npt.ArrayLike) -> list[np.ndarray]:
         return list(self._viewed.run("decode", np.atleast_2d(rich)))
@@ -69,8 +70,8 @@ class _Sheet:
 
     def error(self) -> float:
         """Mean squared error of drawn pixels, of images not trained on where there are any."""
-        which = np.flatnonzero(~self._read.is_trained)[:512]
-        pixels = self._read.pixels[which if len(which) else slice(0, 512)]
+        which = np.flatnonzero(~self._read.is_trained)
+        pixels = self._read.pixels((which if len(which) else np.arange(len(self._read.labels)))[:512])
         return float(np.square(self._viewed.run("decode", self._viewed.run("encode", pixels)) - pixels).mean())
 
     def add_class(self, kind: str, label: int) -> None:

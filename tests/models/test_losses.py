@@ -134,3 +134,26 @@ def test_the_triplet_head_gets_semi_hard_triplets():
 def test_bad_arguments_say_what_they_received(make, said):
     with pytest.raises(errors.UsageError, match=said):
         make()
+
+
+def test_m_l2_is_equation_3_with_its_gradients_in_float64():
+    rng = np.random.default_rng(2)
+    features, weights = rng.normal(size=(6, 5)), rng.normal(size=(5, 4))
+    products = features @ weights
+    with tf.GradientTape() as tape:
+        inputs = [tf.constant(each, tf.float32) for each in (features, weights)]
+        tape.watch(inputs)
+        loss = losses.metric_l2(*inputs)
+    assert loss.numpy() == pytest.approx((products**2).sum(axis=1).mean(), rel=1e-5)
+    of_features, of_weights = tape.gradient(loss, inputs)
+    np.testing.assert_allclose(of_features, 2 * products @ weights.T / 6, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(of_weights, 2 * features.T @ products / 6, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("over", ["mean", "sum"])
+def test_reconstruction_is_equation_2_in_float64(over):
+    drawn, images = np.random.default_rng(3).uniform(-1, 1, (2, 3, 4, 5, 2))
+    squares = (drawn - images) ** 2
+    wanted = squares.mean() if over == "mean" else squares.reshape(3, -1).sum(axis=1).mean()
+    got = losses.reconstruction(tf.constant(drawn, tf.float32), tf.constant(images, tf.float32), over)
+    assert got.numpy() == pytest.approx(wanted, rel=1e-5)

@@ -193,6 +193,11 @@ def test_a_carve_whose_tail_would_be_head_by_the_runs_threshold_is_refused():
         recipe.load("glyphs", [*carve, "rebalance.tail_images=11"])
 
 
+def test_images_held_out_are_refused_where_their_copies_are_trained_on():
+    with pytest.raises(errors.UsageError, match="^training.held_out: copies"):
+        recipe.check(recipe.load("glyphs", ["training.held_out=2", "rebalance.strategy=repeat"]))
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_passes_its_own_check(name):
     recipe.check(recipe.load(name))

@@ -13,6 +13,8 @@ from longtail.models import errors
 from longtail.models.export import preprocess
 from longtail.models.export import saved_model
 from longtail.models.feature_transfer import alternation
+from longtail.models.feature_transfer import stages
+from longtail.models.training import classifier as classifier_lib
 from longtail.models.training import data as training_data
 from longtail.models.training import loop
 from tests.models.training import test_loop
@@ -149,6 +151,42 @@ def plain():
 def test_each_setting_of_a_transfer_reaches_the_training(plain, untraced, change):
     changed = loop.train(config(transfer={**ONCE, **change}, loss=NOT_DRAWN), data(), DECODE)
     assert not np.array_equal(changed.head.prototypes, plain[0])
+
+
+@pytest.mark.parametrize("variant", ["transfer", "random", "untransferred"])
+def test_the_third_batch_is_of_tail_classes_at_what_is_made_for_them(variant, untraced):
+    settings, images = config(transfer={"variant": variant}, loss=NOT_DRAWN), data()
+    classifier = classifier_lib.build_classifier(settings, images.counts, steps_per_epoch=1)
+    classifier((tf.zeros([2, *SHAPE]), tf.zeros([2], tf.int32)))
+    steps = stages.Stages(classifier, settings, tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    size = classifier.embedder.encoder.output_shape[1]
+    centres, basis = rng.normal(size=(5, size)), np.linalg.qr(rng.normal(size=(size, 3)))[0]
+    steps.known(centres, basis)
+    rich, labels = rng.normal(size=(6, size)), np.array([0, 1, 2, 3, 4, 4])
+    head, tail, more = ((tf.constant(rich[i : i + 2], tf.float32), tf.constant(labels[i : i + 2])) for i in (0, 2, 4))
+    made, its = steps._third(head, tail, more, tf.constant([0, 0], tf.int64))
+    np.testing.assert_array_equal(its, [4, 4] if variant == "untransferred" else [2, 3])
+    moved = (rich[:2] - centres[:2]) @ basis @ basis.T
+    if variant == "random":
+        lengths = np.linalg.norm(made - centres[2:4], axis=1)
+        np.testing.assert_allclose(lengths, np.linalg.norm(moved, axis=1), rtol=1e-4)
+    else:
+        np.testing.assert_allclose(made, rich[4:] if variant == "untransferred" else centres[2:4] + moved, atol=1e-4)
+
+
+def test_a_step_of_stage_1_is_the_mean_cross_entropy_and_m_l2_of_its_batches_in_float64(untraced):
+    settings, images = config(loss=NOT_DRAWN), data()
+    classifier = classifier_lib.build_classifier(settings, images.counts, steps_per_epoch=1)
+    classifier((tf.zeros([2, *SHAPE]), tf.zeros([2], tf.int32)))
+    steps = stages.Stages(classifier, settings, tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rich = np.random.default_rng(0).normal(size=(4, classifier.embedder.encoder.output_shape[1])).astype(np.float32)
+    labels = np.array([0, 1, 2, 3])
+    features = classifier.embedder.filter(rich, training=False).numpy().astype(np.float64)
+    logits = features @ classifier.head.prototypes.numpy()
+    entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(4), labels]
+    wanted = entropy.mean() + 0.25 * np.square(logits).sum(axis=1).mean()
+    assert float(steps._learn(tf.constant(rich), tf.constant(labels))) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_batch_normalisation_is_made_precise_by_the_images_as_they_are(trained):

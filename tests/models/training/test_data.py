@@ -40,11 +40,10 @@ def test_images_that_just_fill_the_cache_are_decoded_once_and_one_more_is_not():
 
 
 def test_images_held_out_are_of_head_classes_alone_and_no_longer_counted():
-    images = training_data.TrainingSet(
-        np.arange(16).astype(object), np.repeat([0, 1, 2], [12, 3, 1]), np.array([12, 3, 1])
-    )
+    counts = [19, 12, 3, 1]  # the second is left a head class, with one image more than ten
+    images = training_data.TrainingSet(np.arange(35).astype(object), np.repeat(range(4), counts), np.array(counts))
     settings = config.TrainConfig(leap=config.Leap(head_threshold=10), training=config.Training(held_out=5))
     kept, is_held = training_data.hold_out(images, settings)
-    assert np.bincount(images.class_ids[is_held], minlength=3).tolist() == [5, 0, 0]
-    assert kept.counts.tolist() == np.bincount(kept.class_ids).tolist() == [7, 3, 1]
+    assert np.bincount(images.class_ids[is_held], minlength=4).tolist() == [5, 1, 0, 0]
+    assert kept.counts.tolist() == np.bincount(kept.class_ids).tolist() == [14, 11, 3, 1]
     assert set(kept.encoded) | set(images.encoded[is_held]) == set(images.encoded)

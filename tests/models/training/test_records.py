@@ -87,7 +87,7 @@ def test_a_pattern_that_finds_no_degrees_is_told_with_a_path(tmp_path, pattern, 
 
 def test_what_is_held_out_takes_its_yaw_along(tmp_path):
     read = training_data.read_training_set(*_shards(tmp_path), r"_y(-?\d+)")
-    settings = config.TrainConfig(training=config.Training(held_out=1), leap=config.Leap(head_threshold=3))
+    settings = config.TrainConfig(training=config.Training(held_out=1), leap=config.Leap(head_threshold=2))
     kept, is_held = training_data.hold_out(read, settings)
     assert is_held.sum() == 2
     np.testing.assert_array_equal(kept.yaw, read.yaw[~is_held])
