@@ -48,8 +48,8 @@ def fonts_by_character(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 def draw(character: str, path: pathlib.Path, size: int, rng: np.random.Generator) -> Image.Image | None:
     """The character, grey, dark on light, `size` pixels square; None where the font draws nothing, or cannot."""
-    font = ImageFont.truetype(path, 2 * size)
     try:
+        font = ImageFont.truetype(path, 2 * size)
         left, top, right, bottom = font.getbbox(character)
         glyph = Image.new("L", (max(1, right - left), max(1, bottom - top)))
         ImageDraw.Draw(glyph).text((-left, -top), character, 255, font)

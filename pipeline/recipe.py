@@ -90,7 +90,7 @@ def check(recipe: Recipe, files: bool = True) -> None:
     components_config.check_tail(recipe.rebalance, recipe.leap.head_threshold)
     if recipe.training.held_out and recipe.rebalance.strategy == "repeat":
         raise errors.UsageError(
-            "training.held_out: copies of an image that is held out would be trained on with rebalance.strategy repeat; "
+            "training.held_out: with rebalance.strategy repeat, copies of a held-out image would be trained on; "
             "set it to 0, or take another strategy"
         )
     try:

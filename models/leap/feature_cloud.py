@@ -127,13 +127,13 @@ class FeatureCloud(tf.keras.layers.Layer):
         self.memory.build(input_shape)
         if self.scatter is not None:
             self.scatter.build(input_shape)
+            with tf.init_scope():  # C numbers, which no graph that is traced should hold
+                shares = (self.memory.counts.min() / self.memory.counts) ** self.size_power
+                self._shares = tf.constant(shares, tf.float32)  # of lambda
         self.step = angle_memory.add_state(self, "step", [], tf.int64)
         # A Keras metric: `fit` starts it anew each epoch, logs it, and adds up what the replicas counted. Float64
         # counts every sample of any epoch.
         self.clouded = tf.keras.metrics.Mean("samples_with_cloud", dtype="float64")
-        with tf.init_scope():  # held beside the graph: C numbers within each traced one are not little
-            counts = self.memory.counts
-            self._shares = tf.constant((counts.min() / counts) ** self.size_power, tf.float32)
         super().build(input_shape)
 
     def get_config(self):

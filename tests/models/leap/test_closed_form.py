@@ -84,6 +84,8 @@ def test_a_drawn_cloud_asks_on_average_for_no_less_than_a_smaller_scale_does(sca
     products = tf.constant(np.broadcast_to(np.cos(theta), [draws, 8]), tf.float32)
     widths = tf.fill([draws], tf.constant(width, tf.float32))
     drawn = cloud_noise.clouded_cosines(products, tf.ones([8]), scale, widths, keys).numpy().astype(np.float64)
+    mean, error = drawn.mean(axis=0), drawn.std(axis=0) / np.sqrt(draws)
+    np.testing.assert_array_less(np.abs(mean - scale * np.exp(-(width**2) / 2) * np.cos(theta)), 5.0 * error + 1e-4)
     losses = cross_entropy(drawn, scale * margin)
     smaller = cross_entropy(scale * np.exp(-(width**2) / 2) * np.cos(theta), scale * margin)
     assert losses.mean() >= smaller - 5.0 * losses.std() / np.sqrt(draws) - 1e-4

@@ -14,6 +14,7 @@ from longtail.models import config as config_lib
 from longtail.models import errors
 from longtail.models import heads
 from longtail.models.metrics import metric
+from longtail.models.training import classifier
 from longtail.pipeline import recipe as recipe_lib
 from longtail.pipeline.study import carve
 from longtail.pipeline.study import experiment
@@ -115,8 +116,10 @@ def test_an_option_that_cannot_be_is_refused_with_the_methods_name(recipe, text,
 def test_controls_and_rivals_take_options_of_their_own(recipe):
     noise = methods.parse("cosface+noise_tail:s=8,width=0.2,start=4", recipe.head)
     assert noise.options == {"s": 8.0, "width": 0.2, "start": 4} and noise.plain == "cosface:s=8"
-    config = methods.parse("cosface+directional:strength=2", recipe.head).config(recipe, 0)
-    assert (config.leap.variant, config.leap.strength) == ("directional", 2.0)
+    config = methods.parse("cosface+directional:strength=2,power=0.5", recipe.head).config(recipe, 0)
+    assert (config.leap.variant, config.leap.strength, config.leap.size_power) == ("directional", 2.0, 0.5)
+    cloud = classifier.build_classifier(config, np.array([20, 4]), steps_per_epoch=1).head.cloud
+    assert (cloud.strength, cloud.size_power) == (2.0, 0.5)
     assert methods.parse("cosface+noise_all+closed", recipe.head).config(recipe, 0).leap.form == "closed"
     assert methods.parse("leap-cv+corrected", recipe.head).config(recipe, 0).leap.statistics == "corrected"
 
