@@ -54,6 +54,8 @@ def summarise(
       its 95 % interval by `bootstrap.interval`; `paired_error`: its standard error over seeds;
       `best`: the plain head of the highest mAP on these very images; `best_mAP`, `best_interval`: likewise to that;
       `against_mAP`, `against_interval`: likewise to `against`;
+      `closed_against`: of each share of `closed` its `difference` to that method's and their `interval`, Student's over
+      the seeds alone;
       `further`: name -> the same figures on further data.
       None where there is nothing to compare, or of one seed no spread.
     """
@@ -74,6 +76,7 @@ def summarise(
             means: dict[str, Any] = {key: _mean([run[key] for run in own]) for key in measured}
             means["closed"] = {name: _mean([_at(run, name) for run in own]) for name in _CLOSED}
             rival = runs_of.get(against, ()) if against != name else ()
+            means["closed_against"] = _closed_differences(own, rival)
             rows.append({**told, "seeds": len(own), **means, **_figures(name, partner, own, plain, rival), "further": {
                 other: _figures(
                     name, partner, _on(own, other), {key: _on(plain[key], other) for key in plain}, _on(rival, other)
@@ -86,6 +89,19 @@ def summarise(
 def _at(run: Mapping[str, Any], name: str) -> float | None:
     kind, _, by = name.partition("_")
     return run["closed"].get(kind, {}).get(by)
+
+
+def _closed_differences(own: Runs, rival: Runs) -> dict[str, dict[str, Any]]:
+    """By key of `_CLOSED`; of what one of them does not have, or no seed of both, nothing."""
+    by_seed, found = {run["seed"]: run for run in rival}, {}
+    pairs = [(run, by_seed[run["seed"]]) for run in own if run["seed"] in by_seed]
+    for key in _CLOSED:
+        values = [(_at(mine, key), _at(theirs, key)) for mine, theirs in pairs]
+        differences = [one - other for one, other in values if one is not None and other is not None]
+        if differences and len(differences) == len(pairs):
+            ends = list(bootstrap.interval(np.reshape(differences, [-1, 1]))) if len(pairs) > 1 else None
+            found[key] = {"difference": float(np.mean(differences)), "interval": ends}
+    return found
 
 
 def _runs_of(runs: Runs, choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -145,11 +161,21 @@ def render(rows: Sequence[Mapping[str, Any]], against: str | None = None) -> lis
     for row in rows:
         shown = ("-" if row[key] is None else f"{row[key]:.4f}" for key, _ in _VARIANCES)
         variances.add_row(row["setting"], row["method"], *shown)
-    closed = rich.table.Table("setting", "method", *_CLOSED.values(), title="trained identities, new images")
+    title = "trained identities, new images" + (f"; in brackets 95 % over seeds, over {against}" if against else "")
+    closed = rich.table.Table("setting", "method", *_CLOSED.values(), title=title)
     for row in rows:
-        shown = ("-" if row["closed"][key] is None else f"{100 * row['closed'][key]:.2f}" for key in _CLOSED)
-        closed.add_row(row["setting"], row["method"], *shown)
+        closed.add_row(row["setting"], row["method"], *(_closed_cell(row, key) for key in _CLOSED))
     return [*tables, closed, variances]
+
+
+def _closed_cell(row: Mapping[str, Any], key: str) -> str:
+    share, against = row["closed"][key], row["closed_against"].get(key)
+    if share is None:
+        return "-"
+    if against is None:
+        return f"{100 * share:.2f}"
+    ends = " to ".join(f"{100 * end:+.1f}" for end in against["interval"] or ())
+    return f"{100 * share:.2f}, {100 * against['difference']:+.1f}" + (f" ({ends})" if ends else "")
 
 
 def _metrics(title: str, rows, figures: Sequence[Mapping[str, Any]], against: str | None) -> rich.table.Table:

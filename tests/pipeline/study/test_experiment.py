@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from longtail.components.data import glyph_source
 from longtail.components.data import glyphs
@@ -303,10 +304,35 @@ def test_closed_set_figures_of_fewer_tail_identities_are_of_those_alone(tmp_path
     assert found["summary"][0]["against_mAP"] is None
 
 
+def test_a_difference_of_closed_set_shares_has_students_interval_over_seeds():
+    settings = {"setting": "H1S1", "values": {}, "trainings": 0}
+    chosen = [{**settings, "method": name, "trained": name} for name in ("softmax", "softmax+ftl")]
+    runs = [
+        {
+            **{"setting": "H1S1", "method": name, "seed": seed, "seconds": 1.0, "further": {}, "mAP": 0.5},
+            **dict.fromkeys(("head_variance", "tail_variance", "head_variance_equal_n"), 0.0),
+            **dict.fromkeys(("tail_variance_equal_n", "test_variance"), 0.0),
+            **{"identity_mAP": [0.5, 0.5], "identity_queries": [1, 1], "closed": {"tail": {"nearest": share}}},
+        }
+        for name, shares in (("softmax", (0.50, 0.52, 0.54)), ("softmax+ftl", (0.51, 0.54, 0.57)))
+        for seed, share in enumerate(shares)
+    ]
+    named = {name: methods.parse(name, config_lib.Head("softmax", 1.0, 0.0)) for name in ("softmax", "softmax+ftl")}
+    _, row = table.summarise(runs, chosen, named, against="softmax")
+    (found,) = row["closed_against"].values()
+    half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
+    np.testing.assert_allclose([found["difference"], *found["interval"]], [0.02, 0.02 - half, 0.02 + half], atol=1e-9)
+    rendered = table.render([row], "softmax")[1]
+    assert "54.00, +2.0 (-0.5 to +4.5)" in [next(iter(column.cells)) for column in rendered.columns]
+
+
 def test_a_method_is_compared_with_the_one_that_is_named(tmp_path, recipe):
     found = _study(recipe, tmp_path, ["softmax", "cosface"], "H6S3", against="softmax")
     softmax, cosface = found["summary"]
     assert softmax["against_mAP"] is None and cosface["against_mAP"] == cosface["mAP"] - softmax["mAP"]
+    by, key = cosface["closed_against"], "tail_nearest"
+    assert softmax["closed_against"] == {} and by[key]["interval"] is None
+    assert by[key]["difference"] == pytest.approx(cosface["closed"][key] - softmax["closed"][key])
     with pytest.raises(errors.UsageError, match="--against: no method 'arcface' among --methods; one of softmax, cosf"):
         _study(recipe, tmp_path, ["softmax", "cosface"], "H6S3", against="arcface")
 
