@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -34,8 +35,8 @@ class Images(NamedTuple):
     is_trained: np.ndarray
     decode: Callable
 
-    def pixels(self, rows: Sequence[int]) -> np.ndarray:
-        """Float32 [len(rows), h, w, c]."""
+    def pixels(self, rows: Iterable[int]) -> np.ndarray:
+        """Float32 [N, h, w, c] of so many rows."""
         return self.decode(tf.constant([self.encoded[row] for row in rows]))[0].numpy()
 
     def encode(self, viewed: viewer.Viewed, mirrored: bool = False) -> np.ndarray:
