@@ -77,6 +77,11 @@ class ClassScatter(tf.keras.layers.Layer):
         along = tf.reduce_sum(self.directions * tf.matmul(self.sigma, self.directions), axis=0)
         return self.directions * tf.sqrt(tf.nn.relu(along))
 
+    def point(self) -> None:
+        """Points the directions to where Sigma is widest, as after it was taken over from another training."""
+        _, vectors = tf.linalg.eigh(self.sigma)
+        self.directions.assign(vectors[:, -self.directions.shape[1] :])
+
     def _update(self, features, labels, is_due):
         is_good = tf.reduce_all(tf.math.is_finite(features), axis=1, keepdims=True)
         unit = tf.math.l2_normalize(tf.where(is_good, features, 0.0), axis=1)

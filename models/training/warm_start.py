@@ -68,7 +68,7 @@ def _shared(classifier: classifier_lib.Classifier) -> dict[str, tf.Variable]:
     own = [weight for weight in head.weights if not any(weight is other for other in others)]
     found = {weight.name.rpartition("/")[2].partition(":")[0]: weight for weight in own}
     if cloud is not None and cloud.scatter is not None:
-        found |= {name: getattr(cloud.scatter, name) for name in ("sigma", "directions", "batches")}
+        found |= {name: getattr(cloud.scatter, name) for name in ("sigma", "batches")}
     decoder = classifier.decoder.weights if classifier.decoder is not None else ()
     return found | {f"decoder_{number}": weight for number, weight in enumerate(decoder)}
 
@@ -158,6 +158,8 @@ class WarmStart:
         for name, variable in _shared(classifier).items():
             if name in arrays and arrays[name].shape == tuple(variable.shape):
                 variable.assign(arrays[name])
+        if classifier.head.cloud is not None and classifier.head.cloud.scatter is not None:
+            classifier.head.cloud.scatter.point()
         kept = _of_classes(classifier)
         carried = {name for name, own in kept.items() if self._carry_rows(name, own, source)}
         if self._has_angles and classifier.head.cloud is not None:

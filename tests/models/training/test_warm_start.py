@@ -201,13 +201,15 @@ def test_where_nothing_changed_the_first_loss_is_the_finished_models_own(start):
     np.testing.assert_allclose(losses.losses[0], expected, rtol=2e-6)
 
 
-def test_the_scatter_of_a_directional_cloud_is_carried(start):
-    settings = test_loop.config(leap={"variant": "directional"})
-    before = taught(start, settings)
-    after = gone_on(start, settings, before, ["n-bob", "new"])
+@pytest.mark.parametrize("rank", [3, 16])
+def test_the_scatter_of_a_directional_cloud_is_carried_whatever_its_rank(start, rank):
+    before = taught(start, test_loop.config(leap={"variant": "directional"}))
+    after = gone_on(start, test_loop.config(leap={"variant": "directional", "rank": rank}), before, ["n-bob", "new"])
     own, theirs = after.head.cloud.scatter, before.head.cloud.scatter
     np.testing.assert_array_equal(own.sigma, theirs.sigma)
-    np.testing.assert_array_equal(own.directions, theirs.directions)
+    variances, vectors = np.linalg.eigh(theirs.sigma.numpy())
+    widest = (vectors * variances)[:, -rank:] @ vectors[:, -rank:].T
+    np.testing.assert_allclose(own.root() @ tf.transpose(own.root()), widest, atol=1e-5)
     np.testing.assert_array_equal(own.centres[0], theirs.centres[1])
     assert own.seen.numpy().tolist() == [True, False] and own.batches == theirs.batches == 6 - 1
 
