@@ -18,6 +18,7 @@ from longtail.models.training import data as training_data
 log = logging.getLogger("longtail")
 
 _MOST_BATCHES = 200  # that batch normalisation is made precise by
+_DIRECTIONS = 2**61  # apart from the words that shuffle and augment
 
 
 class Images:
@@ -139,7 +140,7 @@ class Alternation:
         rich, labels = tf.constant(found.rich), tf.constant(data.class_ids, tf.int64)
         for step in range(transfer.steps):
             own = tuple(tf.constant(kind[step]) for kind in rows)
-            random = tf.constant([own_seed, epoch * transfer.steps + step], tf.int64)
+            random = tf.constant([_DIRECTIONS + own_seed, epoch * transfer.steps + step], tf.int64)
             yield self._stages.step_1(rich, labels, own, random)
 
     def _stage_2(self, epoch: int) -> Iterator[tf.Tensor]:

@@ -41,6 +41,7 @@ class CurricularFace(base.Head):
 
     OPTIONS = {"momentum": base.Option(0.99, 0.0, 0.999999)}
     START = base.Start(16.0, 0.2)
+    keeps_means = True
     CLOUD_FORMS = ("drawn",)  # in the other forms an entry is no cosine, and cannot be measured with t or the target
 
     def build(self, input_shape):
@@ -76,6 +77,7 @@ class AdaFace(base.Head):
     """
 
     OPTIONS = {"concentration": base.Option(0.333, 1e-3, 10.0), "momentum": base.Option(0.99, 0.0, 0.999999)}
+    keeps_means = True
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -118,6 +118,7 @@ class Head(tf.keras.layers.Layer):
     # of the one it varies and a margin of that size: its own paper's are for a million faces.
     START: ClassVar[Start] = Start(24.0, 0.2)
     takes_metric = False  # m-L2: only where logits are W' f, and not cosines
+    keeps_means = False  # whether calling it in training moves running means of its own
     # The forms of a cloud that go with the head's equation: drawn turns of the angles, their mean in closed form, and
     # the directional one. None for a head that has no angles.
     CLOUD_FORMS: ClassVar[tuple[str, ...]] = ("drawn", "closed", "directional")

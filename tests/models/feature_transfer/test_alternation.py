@@ -189,6 +189,24 @@ def test_a_step_of_stage_1_is_the_mean_cross_entropy_and_m_l2_of_its_batches_in_
     assert float(steps._learn(tf.constant(rich), tf.constant(labels))) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_a_step_of_stages_0_and_2_is_about_equation_1_in_float64(untraced):
+    """Cross-entropy, the squared error of what is drawn, and m-L2, each by its weight."""
+    weights = {"reconstruction_weight": 0.5, "metric_weight": 0.25, "reconstruction_over": "sum"}
+    settings, images = config(loss=weights), data()
+    classifier = classifier_lib.build_classifier(settings, images.counts, steps_per_epoch=1)
+    pixels, labels = DECODE(tf.constant(images.encoded))[0], tf.constant(images.class_ids, tf.int64)
+    rich = classifier.embedder.encoder(pixels, training=True)
+    drawn = classifier.decoder(rich, training=True).numpy().astype(np.float64)
+    features = classifier.embedder.filter(rich, training=True).numpy().astype(np.float64)
+    logits = features @ classifier.head.prototypes.numpy()
+    entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    different = np.square(drawn - pixels.numpy()).sum(axis=(1, 2, 3)).mean()
+    wanted = entropy.mean() + 0.5 * different + 0.25 * np.square(logits).sum(axis=1).mean()
+    cross_entropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = stages.Stages(classifier, settings, cross_entropy).step_2(pixels, labels)
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+
+
 def test_batch_normalisation_is_made_precise_by_the_images_as_they_are(trained):
     classifier, images = trained[0], data()
     everything = alternation.Images(config(training={"batch": 25}), images, DECODE)
@@ -234,6 +252,11 @@ def test_classes_of_one_kind_are_refused_in_one_line(counts, missing):
         ({"head": {"options": {"bias": 2}}}, "head.options.bias must be a whole number from 0 to 1, not 2"),
         ({"leap": {"variant": "full"}, "loss": {"metric_weight": 0.0}}, "has no angles for a cloud"),
         ({"training": {"precision": "mixed_float16"}}, "transfer.variant: trains in float32 alone"),
+        (
+            {"head": {"name": "curricularface", "scale": 8.0, "options": {}}, "loss": {"metric_weight": 0.0}},
+            "transfer.variant: .* no head with running means, and loss.centre_weight 0; they are curricularface and 0",
+        ),
+        ({"loss": {"centre_weight": 0.1}}, "transfer.variant: .*; they are softmax and 0.1"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(change, message):

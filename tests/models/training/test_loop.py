@@ -1,6 +1,8 @@
 """The loop: it learns, it resumes to the bit, and it says what is wrong."""
 
 import dataclasses
+import logging
+import re
 import shutil
 
 import numpy as np
@@ -292,11 +294,36 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         loop.train(config(model={"dimension": 6}), data(), preprocess.Preprocess(SHAPE), str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"model": {"backbone": "resnet50"}}, "model.weights is empty: resnet50 learns from random weights; .* ImageNet"),
+        ({"leap": {"start_epoch": 9}}, "leap.start_epoch=9 is not below .*: the cloud never starts"),
+        ({"loss": {"name": "class_balanced", "start_epoch": 9}}, "the class-balanced weights never begin"),
+        (
+            {"head": {"scale": 24.0}, "leap": {"variant": "noise_all", "form": "closed", "width": 0.3}},
+            r"leap.width=0.3 with head.scale=24: scale x width\^2 is 2.16, .* take a width of at most 0.20",
+        ),
+    ],
+)
+def test_what_would_have_no_effect_or_a_wrong_one_is_warned_of_before_training(change, told, caplog):
+    with caplog.at_level(logging.WARNING, "longtail"):
+        loop._check_plan(config(**change), None, np.array([8, 3]), 1, 8)
+    assert len(caplog.messages) == 1 and re.search(told, caplog.messages[0])
+
+
+def test_a_plan_of_sound_settings_is_not_warned_of(caplog):
+    with caplog.at_level(logging.WARNING, "longtail"):
+        loop._check_plan(config(leap={"variant": "noise_all", "form": "closed"}), None, np.array([8, 3]), 1, 8)
+    assert not caplog.messages
+
+
 MADE_FILES = {
     "market1501_h20s4": ("bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_train/0007_c3s2_000001_00.jpg"),
     "dukemtmc_h20s4": ("bounding_box_train/0002_c1_f0044158.jpg", "bounding_box_train/0007_c3_f0011.jpg"),
     "msmt17": ("train/0000/0000_000_01_0303morning_0008_0.jpg", "train/0001/0001_000_03_0303noon_0002_1.jpg"),
     "face_h3k_t10k": ("m.0107_f/1.jpg", "m.0a0f/17.jpg"),
+    "ftl_ms1m": ("m.0107_f/1.jpg", "m.0a0f/17.jpg"),
 }
 
 
@@ -305,8 +332,9 @@ def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_lay
     from longtail.components.data import sources
     from longtail.pipeline import recipe as recipe_lib
 
-    few = ["training.epochs=1", "training.batch=2", "training.images_per_class=0", "leap.start_epoch=0"]
-    loaded = recipe_lib.load(recipe, [*few, "model.image=[32,32,3]"])
+    few = ["training.epochs=1", "leap.start_epoch=0", "transfer.alternations=1", "transfer.steps=1"]
+    batch = 2 * (recipe_lib.load(recipe).training.images_per_class or 1)  # P x K, of both identities
+    loaded = recipe_lib.load(recipe, [*few, f"training.batch={batch}", "model.image=[32,32,3]"])
     rng = np.random.default_rng(0)
     for name in MADE_FILES[recipe]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -328,5 +356,6 @@ def test_recipes_for_data_we_do_not_have_take_a_step_on_made_images_in_their_lay
     trained = loop.train(
         loaded.train_config(), images, preprocess.Preprocess(tuple(loaded.model.image)), None, [losses]
     )
-    assert len(losses.losses) == 1 and np.isfinite(losses.losses).all()
+    stages = 3 if loaded.transfer.variant == "transfer" else 1  # a step of each
+    assert len(losses.losses) == stages and np.isfinite(losses.losses).all()
     assert trained.embedder.output_shape == (None, loaded.model.dimension)
