@@ -137,8 +137,8 @@ def _check_plan(config: config_lib.TrainConfig, warm, counts: np.ndarray, device
     turns_over = config.head.scale * leap.width**2
     if leap.variant in config_lib.NOISES and leap.form == "closed" and turns_over > 1.0:
         log.warning(
-            "leap.width=%g with head.scale=%g: scale x width^2 is %.2f, and above 1 the closed form draws the nearest of "
-            "the other classes nearer; take a width of at most %.2f",
+            "leap.width=%g with head.scale=%g: scale x width^2 is %.2f, and above 1 the closed form draws the "
+            "nearest of the other classes nearer; take a width of at most %.2f",
             *(leap.width, config.head.scale, turns_over, config.head.scale**-0.5),
         )
     model = config.model

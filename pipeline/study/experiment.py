@@ -60,6 +60,7 @@ def study(
 
     Raises:
       errors.UsageError: unknown method, option or setting, no data, a `json_path` of another study.
+      errors.WorkError: final trainings that diverged; all others are in the file.
     """
     parsed = [methods_lib.parse(method, recipe.head) for method in methods]
     if against and against not in (names := [method.name for method in parsed]):
@@ -100,10 +101,19 @@ def _tune(recipe, loaded: carve.Images, record: "_Record", each: Iterable[tuple]
 
 
 def _report(recipe, loaded: carve.Images, others: Mapping[str, carve.Images], record: "_Record", each) -> None:
+    diverged = []
     for seed, setting, method in each:
         chosen = record.trained(setting, method)
         if record.is_missing(record.runs, setting, chosen, seed):
-            record.keep(record.runs, trial.report(recipe, chosen, setting, seed, loaded, others))
+            try:
+                record.keep(record.runs, trial.report(recipe, chosen, setting, seed, loaded, others))
+            except errors.Diverged as error:
+                diverged.append(f"{setting} {chosen.name} seed {seed}")
+                log.warning("%s: %s; the study goes on with the others", diverged[-1], error)
+    if diverged:
+        raise errors.WorkError(
+            f"--methods: {'; '.join(diverged)} diverged; all others are in --json: run again without what did, for a table"
+        )
 
 
 def _each(seeds: int, settings: Sequence[str], methods: Sequence[methods_lib.Method]) -> Iterable[tuple]:

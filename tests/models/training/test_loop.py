@@ -297,7 +297,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"model": {"backbone": "resnet50"}}, "model.weights is empty: resnet50 learns from random weights; .* ImageNet"),
+        ({"model": {"backbone": "resnet50"}}, "model.weights is empty: resnet50 learns from random .* ImageNet"),
         ({"leap": {"start_epoch": 9}}, "leap.start_epoch=9 is not below .*: the cloud never starts"),
         ({"loss": {"name": "class_balanced", "start_epoch": 9}}, "the class-balanced weights never begin"),
         (

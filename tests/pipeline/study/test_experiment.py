@@ -131,7 +131,7 @@ def test_a_method_has_one_name_however_its_options_are_ordered(recipe):
 
 def test_the_recipes_own_head_keeps_its_scale(recipe):
     tuned = recipe_lib.load("omniglot_lt", [*SMALL, "head.scale=11"])
-    assert methods.parse("leap-cv", tuned.head).head.scale == 11.0
+    assert methods.parse("leap-av", tuned.head).head.scale == 11.0
 
 
 def test_a_cloud_for_a_head_without_angles_is_refused_before_anything_is_read(recipe):
@@ -365,6 +365,13 @@ def test_a_candidate_that_diverges_counts_as_the_worst_and_the_study_goes_on(tmp
     [choice], failed = found["chosen"], [run for run in found["tuning"] if "failed" in run]
     assert choice["values"] == {"centre": 0.001} and [run["mAP"] for run in failed] == [0.0]
     assert "weights are not finite" in failed[0]["failed"] and "it counts as the worst" in caplog.text
+
+
+def test_a_final_training_that_diverges_is_told_of_after_all_others(tmp_path):
+    steep = recipe_lib.load("omniglot_lt", [*SMALL, "training.optimizer=sgd", "training.rate=0.1"])
+    with pytest.raises(errors.WorkError, match="^--methods: H6S3 softmax.centre:centre=1000000 seed 0 diverged; all others"):
+        _study(steep, tmp_path, ["softmax+centre:centre=1e6", "softmax"], "H6S3")
+    assert [row["method"] for row in _study(steep, tmp_path, ["softmax"], "H6S3")["summary"]] == ["softmax"]
 
 
 def test_final_models_are_scored_on_further_data_without_the_identities_of_the_study(tmp_path, recipe):
