@@ -112,7 +112,7 @@ def _report(recipe, loaded: carve.Images, others: Mapping[str, carve.Images], re
                 log.warning("%s: %s; the study goes on with the others", diverged[-1], error)
     if diverged:
         raise errors.WorkError(
-            f"--methods: {'; '.join(diverged)} diverged; all others are in --json: run again without what did, for a table"
+            f"--methods: {'; '.join(diverged)} diverged; all others are in --json: for a table run it without those"
         )
 
 
