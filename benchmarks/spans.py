@@ -37,7 +37,8 @@ _OF_GROUPS = (
 )
 NEW_GROUPS = f"drift.thresholds={{{', '.join(f'{name}: 1.0' for name in _OF_GROUPS)}}}"
 # Every image is trained on, by the plain head: what is compared is which images there are.
-_PLAIN = ("rebalance.strategy=none", "leap.variant=none", "evaluation.floor_map=0", NEW_GROUPS)
+_HEAD = "head={name: cosface, scale: 8.0, margin: 0.2}"
+_PLAIN = ("rebalance.strategy=none", "leap.variant=none", _HEAD, "evaluation.floor_map=0", NEW_GROUPS)
 _DAMAGED_SHARE = 0.03
 _LONGTAIL = (sys.executable, "-m", "longtail.pipeline.cli")
 

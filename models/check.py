@@ -164,10 +164,14 @@ def _check_filter(config: config_lib.TrainConfig) -> None:
             "transfer.variant: takes a head that classifies, and no cloud; they are "
             f"head.name={config.head.name} and leap.variant={config.leap.variant}"
         )
-    if head.keeps_means or loss.centre_weight:
+    if head.keeps_means:
         raise errors.UsageError(
-            "transfer.variant: stage 2 leaves the head as it is, and stage 1 has no centre loss: it takes no head with "
-            f"running means, and loss.centre_weight 0; they are {config.head.name} and {loss.centre_weight:g}"
+            f"transfer.variant: stage 2 keeps the head as it is, and {config.head.name} keeps running means; take another"
+        )
+    if loss.centre_weight:
+        raise errors.UsageError(
+            f"loss.centre_weight: stage 1 of transfer.variant {variant} has no centre loss; set it to 0, not "
+            f"{loss.centre_weight:g}"
         )
     if config.training.precision != "float32":
         raise errors.UsageError(

@@ -68,7 +68,10 @@ class Text:
         return self.words
 
     def problem(self, value: Any) -> str:
-        return "" if isinstance(value, str) and re.fullmatch(self.pattern, value) else _must(self, value)
+        if isinstance(value, str) and re.fullmatch(self.pattern, value):
+            return ""
+        hint = "; write '' in quotes for an empty one" if value is None and re.fullmatch(self.pattern, "") else ""
+        return _must(self, value) + hint
 
 
 @dataclasses.dataclass(frozen=True)

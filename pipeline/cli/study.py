@@ -13,7 +13,10 @@ from longtail.pipeline.cli import signals
 
 def study(
     recipe: run.RecipeOption,
-    data: Annotated[str, typer.Option(help="Folder or .zip of images, one folder an identity.")],
+    data: Annotated[
+        str,
+        typer.Option(help="Folder or archive of images, one folder an identity; or glyphs:..., as data.source has it."),
+    ],
     settings: Annotated[
         str,
         typer.Option(
@@ -27,9 +30,9 @@ def study(
             help="Comma-separated: heads, by the names that head.name takes; with + leap_v or leap_f (the vanilla or "
             "full cloud), noise_all, noise_tail, noise_head, directional (other clouds), closed (a cloud's form), "
             "corrected (its statistics), class_balanced, balanced_softmax, centre, semi_siamese (prototypes "
-            "from a gallery network), m_l2, ftl (feature transfer), untransferred, random, crt (its controls); "
-            "leap-cv, leap-cf, leap-av, leap-af: CosFace and ArcFace with a cloud. Options after a colon, as in "
-            "leap-cv:s=32,gamma=0.9: s (scale), m (margin), start, gamma, order, P, width, strength, rank (of a "
+            "from a gallery network), m_l2, reconstruction, ftl (feature transfer), untransferred, random, crt (its "
+            "controls); leap-cv, leap-cf, leap-av, leap-af: CosFace and ArcFace with a cloud. Options after a colon, as in "
+            "leap-cv:s=32,gamma=0.9: s (scale), m (margin), start, gamma, order, P, width, strength, power, rank (of a "
             "cloud), centre, metric (their losses' weights), steps, rate (of feature transfer's stages), momentum (of "
             "semi_siamese), K (images of an identity side by side), epochs."
         ),

@@ -241,7 +241,9 @@ def _read(path: str | None, key: str) -> dict[str, Any]:
     found = root_folder.read_json(path) if path else None
     if found is None:
         return {"tuning": [], "runs": []}
-    if not isinstance(found, dict) or found.get("key") != key:
+    if not isinstance(found, dict) or "key" not in found:
+        raise errors.UsageError(f"--json {path}: holds something else than a study; name another file")
+    if found["key"] != key:
         raise errors.UsageError(
             f"--json {path}: holds another study (recipe, data or metrics differ); name another file"
         )

@@ -150,11 +150,34 @@ class Method:
         parts = {"head": self.head, **{part: getattr(recipe, part) for part in kept}}
         parts = {part: dataclasses.replace(before, **changes[part]) for part, before in parts.items()}
         config = dataclasses.replace(recipe.train_config(), **parts)
+        self._require(config, where)
         try:
             check.check(config)
         except errors.UsageError as error:
             raise errors.UsageError(f"{where}: {self.name}: {error}") from error
         return config
+
+
+    def _require(self, config: config_lib.TrainConfig, where: str) -> None:
+        """Refuses an addition without what it is about, as the check of a recipe would, in words of a method."""
+        named = [name for name in self.added if _asks(name, "reconstruction_weight")]
+        if named and not config.model.filter:
+            raise errors.UsageError(
+                f"{where}: {self.name}: {named[0]} needs the rich features of a filter; take such a recipe as "
+                "ftl_omniglot, or --set model.filter=true"
+            )
+        named = [name for name in self.added if _asks(name, "metric_weight")]
+        if named and not heads.HEADS[self.head.name].takes_metric:
+            takes = " or ".join(name for name, head in heads.HEADS.items() if head.takes_metric)
+            raise errors.UsageError(
+                f"{where}: {self.name}: {named[0]} has m-L2, which logits of cosines cannot have; add it to {takes}"
+            )
+        if "centre" in self.added and config.transfer.variant != "none":
+            raise errors.UsageError(f"{where}: {self.name}: stages 1 have no centre loss; leave out centre")
+
+
+def _asks(name: str, weight: str) -> bool:
+    return bool(ADDITIONS[name].get("loss", {}).get(weight))
 
 
 def names() -> tuple[str, ...]:

@@ -56,7 +56,10 @@ def load(root: str) -> tuple[viewer.Viewed, dict[str, Any]]:
     folder = summary["artifacts"].get("model_run")
     if not folder:
         raise errors.UsageError(f"--root {root}: of an earlier version; run it again")
-    return viewer.load(os.path.join(folder, viewer.FOLDER)), summary
+    try:
+        return viewer.load(os.path.join(folder, viewer.FOLDER)), summary
+    except errors.UsageError as error:
+        raise errors.UsageError(f"--root {root}: a run that left nothing to analyse: {error}") from error
 
 
 def read(viewed: viewer.Viewed, summary: dict[str, Any], keep: Callable[[int, bool], bool]) -> Images:

@@ -148,6 +148,7 @@ def test_both_ends_of_a_range_belong_to_it(one):
         ("model={backbone: resnet50, image: [32, 32, 3], weights: none.h5}", "model.weights: no file none.h5"),
         ("model={backbone: resnet50}", "model.image must be [height, width, channels] of 32 to 4096 pixels a side"),
         ("training.start_from=nosuch", "training.start_from: nosuch is no model that longtail exported (it has"),
+        ("study.group_pattern=", "must be a text, not nothing; write '' in quotes for an empty one"),
         ("training.start_from=", "must be scratch, blessed or the folder of a model, not nothing"),
         (
             "training={start_from: blessed, warm_epochs: 2, warmup_epochs: 2}",

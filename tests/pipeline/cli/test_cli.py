@@ -211,7 +211,7 @@ def test_study_that_would_write_over_another(monkeypatch, capfd, tmp_path):
     data = images(tmp_path / "d", identities=6)
     words = ("study", "--recipe", "omniglot_lt", "--data", data, "--settings", "H1S1", "--methods", "cosface", "--json")
     (tmp_path / "list.json").write_text("[]")
-    assert "holds another study" in fails(monkeypatch, capfd, *words, tmp_path / "list.json")
+    assert "holds something else than a study" in fails(monkeypatch, capfd, *words, tmp_path / "list.json")
     assert "is a folder" in fails(monkeypatch, capfd, *words, tmp_path)
     assert "cannot be written" in fails(monkeypatch, capfd, *words, tmp_path / "list.json" / "x.json")
 

@@ -139,6 +139,22 @@ def test_a_cloud_for_a_head_without_angles_is_refused_before_anything_is_read(re
         methods.parse("softmax+leap_v", recipe.head).config(recipe, 0)
 
 
+@pytest.mark.parametrize(
+    ("recipe_name", "text", "said"),
+    [
+        ("omniglot_lt", "softmax+ftl", "ftl needs the rich features of a filter; .* --set model.filter=true"),
+        ("omniglot_lt", "softmax+reconstruction", "reconstruction needs the rich features of a filter"),
+        ("omniglot_lt", "cosface+m_l2", "m_l2 has m-L2, which logits of cosines cannot have; add it to softmax"),
+        ("ftl_omniglot", "curricularface+crt", "crt has m-L2, which logits of cosines cannot have; add it to softmax"),
+        ("ftl_omniglot", "softmax+ftl+centre", "stages 1 have no centre loss; leave out centre"),
+    ],
+)
+def test_an_addition_without_what_it_is_about_is_refused_in_words_of_the_study(recipe_name, text, said):
+    own = recipe_lib.load(recipe_name)
+    with pytest.raises(errors.UsageError, match=f"^--methods: .*: {said}"):
+        methods.parse(text, own.head).config(own, 0)
+
+
 def test_a_head_that_is_added_is_a_method_with_its_own_start(recipe, monkeypatch):
     own = type("Own", (heads.CosFace,), {"START": heads.Start(12.0, 0.1)})
     monkeypatch.setitem(heads.HEADS, "own", own)
