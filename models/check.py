@@ -166,7 +166,7 @@ def _check_filter(config: config_lib.TrainConfig) -> None:
         )
     if head.keeps_means:
         raise errors.UsageError(
-            f"transfer.variant: stage 2 keeps the head as it is, and {config.head.name} keeps running means; take another"
+            f"transfer.variant: stage 2 keeps the head as it is, and {config.head.name} has running means; take another"
         )
     if loss.centre_weight:
         raise errors.UsageError(

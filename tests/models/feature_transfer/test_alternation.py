@@ -254,7 +254,7 @@ def test_classes_of_one_kind_are_refused_in_one_line(counts, missing):
         ({"training": {"precision": "mixed_float16"}}, "transfer.variant: trains in float32 alone"),
         (
             {"head": {"name": "curricularface", "scale": 8.0, "options": {}}, "loss": {"metric_weight": 0.0}},
-            "transfer.variant: stage 2 keeps the head as it is, and curricularface keeps running means; take another",
+            "transfer.variant: stage 2 keeps the head as it is, and curricularface has running means; take another",
         ),
         ({"loss": {"centre_weight": 0.1}}, "loss.centre_weight: stage 1 of transfer.variant transfer has no"),
     ],
