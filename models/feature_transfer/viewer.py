@@ -150,7 +150,7 @@ def load(folder: str) -> Viewed:
     """
     words_file = os.path.join(folder, _WORDS)
     if not tf.io.gfile.exists(words_file):
-        raise errors.UsageError(f"{folder}: no networks of a filtered embedder; run ftl_omniglot or the like")
+        raise errors.UsageError(f"{folder}: no networks of a filtered embedder; run a recipe with model.filter true")
     with tf.io.gfile.GFile(words_file) as file:
         words = json.load(file)
     with tf.io.gfile.GFile(os.path.join(folder, _ARRAYS), "rb") as file:

@@ -38,7 +38,8 @@ def expected_logits(products: tf.Tensor, inverse: tf.Tensor, scale: float, width
            [7.16, 2.  ]], dtype=float32)
 
     A logit rises with its cosine c while exp(-v / 2) > s v c, so for every c only where s v is below about 1. With a
-    wider cloud the form turns over: the nearest of the other classes are drawn nearer. `loop.train` warns of it.
+    wider cloud the form turns over: the nearest of the other classes are drawn nearer. `loop.train` warns of a
+    constant width that does so.
 
     Reference: the form of implicit semantic augmentation (Wang et al., NeurIPS 2019, Proposition 1) for LEAP's angles.
     """

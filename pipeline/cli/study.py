@@ -31,10 +31,10 @@ def study(
             "full cloud), noise_all, noise_tail, noise_head, directional (other clouds), closed (a cloud's form), "
             "corrected (its statistics), class_balanced, balanced_softmax, centre, semi_siamese (prototypes "
             "from a gallery network), m_l2, reconstruction, ftl (feature transfer), untransferred, random, crt (its "
-            "controls); leap-cv, leap-cf, leap-av, leap-af: CosFace and ArcFace with a cloud. Options after a colon: "
-            "leap-cv:s=32,gamma=0.9: s (scale), m (margin), start, gamma, order, P, width, strength, power, rank (of "
-            "a cloud), centre, metric (their losses' weights), steps, rate (of feature transfer's stages), momentum "
-            "(of semi_siamese), K (images of an identity side by side), epochs."
+            "controls); leap-cv, leap-cf, leap-av, leap-af: CosFace and ArcFace with a cloud. Options after a colon, "
+            "as in leap-cv:s=32,gamma=0.9: s (scale), m (margin), start, gamma, order, P, width, strength, power, rank "
+            "(of a cloud), centre, metric (their losses' weights), steps, rate (of feature transfer's stages), "
+            "momentum (of semi_siamese), K (images of an identity side by side), epochs."
         ),
     ] = "cosface,leap-cv,leap-cf",
     seeds: Annotated[int, typer.Option(help="Trainings of each method, with seeds 0, 1, ...")] = 3,

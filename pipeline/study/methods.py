@@ -157,7 +157,6 @@ class Method:
             raise errors.UsageError(f"{where}: {self.name}: {error}") from error
         return config
 
-
     def _require(self, config: config_lib.TrainConfig, where: str) -> None:
         """Refuses an addition without what it is about, as the check of a recipe would, in words of a method."""
         named = [name for name in self.added if _asks(name, "reconstruction_weight")]

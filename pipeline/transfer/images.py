@@ -59,7 +59,7 @@ def load(root: str) -> tuple[viewer.Viewed, dict[str, Any]]:
     try:
         return viewer.load(os.path.join(folder, viewer.FOLDER)), summary
     except errors.UsageError as error:
-        raise errors.UsageError(f"--root {root}: a run that left nothing to analyse: {error}") from error
+        raise errors.UsageError(f"--root {root}: {error}") from error
 
 
 def read(viewed: viewer.Viewed, summary: dict[str, Any], keep: Callable[[int, bool], bool]) -> Images:

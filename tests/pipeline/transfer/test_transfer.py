@@ -101,7 +101,7 @@ def test_show_draws_a_sheet_of_images(root):
 def test_a_root_without_a_filtered_embedder_is_refused_in_one_line(tmp_path):
     summary = {"pushed_model": "somewhere", "artifacts": {"examples": "x", "model_run": str(tmp_path)}}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(errors.UsageError, match="^[^\n]*run ftl_omniglot or the like$"):
+    with pytest.raises(errors.UsageError, match="^--root [^\n]*run a recipe with model.filter true$"):
         transfer.norms(str(tmp_path))
 
 
