@@ -252,7 +252,7 @@ def serve(
         request_log=request_log_lib.Options(request_log, request_log_rate) if request_log else None,
     )
     with signals.asked_to_stop() as stop, console.lines(), server_lib.ModelServer(options) as server:
-        if not stop.is_set():
+        if not stop.is_asked():
             typer.echo(_ready(server))
         stop.wait()
 

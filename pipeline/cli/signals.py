@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
+import queue
 import signal
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,17 +12,39 @@ from longtail.models import errors
 log = logging.getLogger("longtail")
 
 
+class Stop:
+    """Whether SIGINT or SIGTERM came, for the thread that they come to.
+
+    A handler runs between two steps of that thread, also while it takes a lock to wait, or writes to the log. A
+    `threading.Event` set there waits for ever for the lock that its own thread holds; a `queue.SimpleQueue` has none.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def ask(self, number: int) -> None:
+        """Notes that the signal came; all that a handler may do."""
+        self._numbers.put(number)
+
+    def is_asked(self) -> bool:
+        """Whether one came and was not waited for yet."""
+        return not self._numbers.empty()
+
+    def wait(self) -> None:
+        """Returns once one came, and says so in a line."""
+        name = signal.Signals(self._numbers.get()).name
+        log.info("%s: finishing the requests under way; once more ends at once", name)
+
+
 @contextlib.contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, which is said in a line; a second one of them does what it did before."""
-    stop = threading.Event()
+def asked_to_stop() -> Iterator[Stop]:
+    """What SIGINT and SIGTERM ask while the block runs; a second one of them does what it did before."""
+    stop = Stop()
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask_to_stop(number: int, frame: Any) -> None:
-        stop.set()
+        stop.ask(number)
         signal.signal(number, before[number])
-        name = signal.Signals(number).name
-        log.info("%s: finishing the requests under way; once more ends at once", name)
 
     for number in before:
         signal.signal(number, ask_to_stop)

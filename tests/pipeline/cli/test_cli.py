@@ -1,9 +1,12 @@
 """What a user gets wrong: one line that names it, status 2, and nothing made."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -175,6 +178,38 @@ def test_a_signal_is_raised_where_the_run_is_and_a_second_one_would_end_the_proc
     with pytest.raises(errors.Stopped) as stopped, signals.stops():
         os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.exit_status == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heard_at_whichever_line_of_the_wait_it_comes(number, caplog):
+    """At each line in turn, those of the standard library among them, and at last where the wait lasts."""
+    caplog.set_level("INFO", logger="longtail")
+    came_at: list[int] = []  # lines of Python that ran before it; -1 where it came while none did
+
+    def come(line: int) -> None:
+        came_at.append(line)
+        os.kill(os.getpid(), number)
+
+    while -1 not in came_at:
+        waits, lines = len(came_at) + 1, itertools.count()
+
+        def trace(frame, event, argument):
+            if event == "line" and len(came_at) < waits and next(lines) == waits - 1:
+                come(waits - 1)
+            return trace
+
+        later = threading.Timer(0.3, lambda: len(came_at) < waits and come(-1))
+        with signals.asked_to_stop() as stop:
+            later.start()
+            sys.settrace(trace)
+            try:
+                stop.wait()
+            finally:
+                sys.settrace(None)
+                later.cancel()
+    assert len(came_at) > 1
+    assert caplog.messages == [f"{number.name}: finishing the requests under way; once more ends at once"] * waits
 
 
 def test_a_study_that_is_stopped_says_what_is_kept(processes, tmp_path):
