@@ -180,35 +180,39 @@ def test_a_signal_is_raised_where_the_run_is_and_a_second_one_would_end_the_proc
     assert stopped.value.exit_status == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def comes_at_a_line(number, line):
+    """Waits for a signal, which comes when so many lines of Python ran; False where fewer ran and it came later."""
+    came_at: list[int] = []
+    lines = itertools.count()
+
+    def come(where: int) -> None:
+        came_at.append(where)
+        os.kill(os.getpid(), number)
+
+    def trace(frame, event, argument):
+        if event == "line" and not came_at and next(lines) == line:
+            come(line)
+        return trace
+
+    later = threading.Timer(0.3, lambda: came_at or come(-1))
+    with signals.asked_to_stop() as stop:
+        later.start()
+        sys.settrace(trace)
+        try:
+            stop.wait()
+        finally:
+            sys.settrace(None)
+            later.cancel()
+    return came_at == [line]
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_heard_at_whichever_line_of_the_wait_it_comes(number, caplog):
-    """At each line in turn, those of the standard library among them, and at last where the wait lasts."""
+    """At each in turn, those of the standard library among them, where locks are held, and at last where none runs."""
     caplog.set_level("INFO", logger="longtail")
-    came_at: list[int] = []  # lines of Python that ran before it; -1 where it came while none did
-
-    def come(line: int) -> None:
-        came_at.append(line)
-        os.kill(os.getpid(), number)
-
-    while -1 not in came_at:
-        waits, lines = len(came_at) + 1, itertools.count()
-
-        def trace(frame, event, argument):
-            if event == "line" and len(came_at) < waits and next(lines) == waits - 1:
-                come(waits - 1)
-            return trace
-
-        later = threading.Timer(0.3, lambda: len(came_at) < waits and come(-1))
-        with signals.asked_to_stop() as stop:
-            later.start()
-            sys.settrace(trace)
-            try:
-                stop.wait()
-            finally:
-                sys.settrace(None)
-                later.cancel()
-    assert len(came_at) > 1
+    waits = next(line + 1 for line in itertools.count() if not comes_at_a_line(number, line))
+    assert waits > 1
     assert caplog.messages == [f"{number.name}: finishing the requests under way; once more ends at once"] * waits
 
 
