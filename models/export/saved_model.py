@@ -54,9 +54,11 @@ class ServedEmbedder(tf.Module):
         found = {name: tf.where(readable, tf.cast(rows, tf.float32), 0.0) for name, rows in found.items()}
         return {**found, signatures.STATUS: status}
 
+    @tf.autograph.experimental.do_not_convert
     def _from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._embed(*self.preprocess(image_bytes))
 
+    @tf.autograph.experimental.do_not_convert
     def _from_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         status = tf.fill([tf.shape(pixels)[0]], signatures.STATUS_OK)
         return self._embed(preprocess_lib.normalise(pixels), status)

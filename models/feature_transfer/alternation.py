@@ -71,6 +71,7 @@ class PreciseBatchNorm(tf.keras.callbacks.Callback):
             weight.assign(total / batches)
 
 
+@tf.autograph.experimental.do_not_convert
 def _forward(classifier, images) -> None:
     """Runs what has batch normalisation alone: running means of a head or of a loss stay as they are."""
     rich = classifier.embedder.encoder(images, training=True)

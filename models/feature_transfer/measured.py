@@ -58,6 +58,7 @@ class Measure:
         self.is_head = head_tail.is_head(data.counts, head_threshold)
         self._images = data.encoded if pixels is None else pixels
 
+        @tf.autograph.experimental.do_not_convert
         def run(batch, flip):
             images = batch if pixels is not None else preprocess(batch)[0]
             return encoder(images[:, :, ::-1] if flip else images, training=False)

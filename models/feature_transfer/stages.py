@@ -113,6 +113,7 @@ class Stages:
         """What the transfer is made by from now on: centres [C, n] and Q [n, r]."""
         self._transfer.known(centres, basis)
 
+    @tf.autograph.experimental.do_not_convert
     def _step_1(self, rich: tf.Tensor, labels: tf.Tensor, rows: Sequence[tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
         """One step; answers the mean of its batches' losses.
 
@@ -137,6 +138,7 @@ class Stages:
             return self._transfer.at_random(head[0], head[1], to=tail[1], seed=seed), tail[1]
         return more_tail
 
+    @tf.autograph.experimental.do_not_convert
     def _learn(self, rich, labels):
         with tf.GradientTape() as tape:
             features = self._classifier.embedder.filter(rich, training=False)
@@ -146,6 +148,7 @@ class Stages:
         self._apply(1, tape, loss)
         return loss
 
+    @tf.autograph.experimental.do_not_convert
     def _step_2(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """One step on images float32 [B, h, w, c] and labels int64 [B]; answers its loss."""
         with tf.GradientTape() as tape:

@@ -54,6 +54,7 @@ def expected_logits(products: tf.Tensor, inverse: tf.Tensor, scale: float, width
 
 
 @tf.function(jit_compile=True, input_signature=[_MATRIX, _ROW, _SCALAR, _ROW])
+@tf.autograph.experimental.do_not_convert
 def _forward(products, inverse, scale, variance):
     cosine = tf.clip_by_value(products * inverse, -1.0, 1.0)
     half = 0.5 * variance[:, tf.newaxis]
@@ -61,6 +62,7 @@ def _forward(products, inverse, scale, variance):
 
 
 @tf.function(jit_compile=True, input_signature=[_MATRIX, _MATRIX, _ROW, _SCALAR, _ROW])
+@tf.autograph.experimental.do_not_convert
 def _backward(upstream, products, inverse, scale, variance):
     cosine = tf.clip_by_value(products * inverse, -1.0, 1.0)
     variance = variance[:, tf.newaxis]

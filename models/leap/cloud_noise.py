@@ -147,6 +147,7 @@ _KEYS = tf.TensorSpec([None, 3], tf.uint32)
 
 
 @tf.function(jit_compile=True, input_signature=[MATRIX, ROW, SCALAR, ROW, _KEYS])
+@tf.autograph.experimental.do_not_convert
 def _forward(products, inverse, scale, width, keys):
     cosine, sine, cos_angle, sin_angle, below, above = _turn(products * inverse, width, keys)
     shifted = tf.clip_by_value(cosine * cos_angle - sine * sin_angle, -1.0, 1.0)
@@ -154,6 +155,7 @@ def _forward(products, inverse, scale, width, keys):
 
 
 @tf.function(jit_compile=True, input_signature=[MATRIX, MATRIX, ROW, SCALAR, ROW, _KEYS])
+@tf.autograph.experimental.do_not_convert
 def _backward(upstream, products, inverse, scale, width, keys):
     given = products * inverse
     cosine, sine, cos_angle, sin_angle, below, above = _turn(given, width, keys)

@@ -99,6 +99,7 @@ def _places(labels, root):
 
 
 @tf.function(jit_compile=True, input_signature=[_MATRIX, _ROW, _LABELS, _SCALAR, _ROW])
+@tf.autograph.experimental.do_not_convert
 def _forward(products, inverse, labels, scale, half):
     batch = tf.size(labels)
     rise = tf.reduce_sum(tf.square(products[batch:] * inverse), axis=0)
@@ -107,6 +108,7 @@ def _forward(products, inverse, labels, scale, half):
 
 
 @tf.function(jit_compile=True, input_signature=[_MATRIX, _MATRIX, _ROW, _LABELS, _SCALAR, _ROW])
+@tf.autograph.experimental.do_not_convert
 def _backward(upstream, products, inverse, labels, scale, half):
     of_rise = tf.reduce_sum(half[:, tf.newaxis] * upstream, axis=0)
     of_rise = tf.tensor_scatter_nd_add(of_rise, labels[:, tf.newaxis], half * tf.reduce_sum(upstream, axis=1))

@@ -84,6 +84,8 @@ class Classifier(tf.keras.Model):
         places = tf.stack(tf.meshgrid(columns, tf.cast(labels, tf.int32)), axis=-1)
         self.head.prototypes.scatter_nd_update(places, mean)
 
+    # No Python branch or loop below hangs on a tensor, and looking through all that is called for one takes seconds.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, data):
         logs = super().train_step(data)
         if self.gallery is not None:

@@ -141,7 +141,8 @@ def decoded(data: TrainingSet, preprocess: Callable, config: config_lib.TrainCon
     if size > config.training.cache_megabytes * 2**20:
         return None
     pixels = np.empty([len(data.encoded), *config.model.image], np.float32)
-    decode = tf.function(preprocess, input_signature=[tf.TensorSpec([None], tf.string)])
+    as_it_is = tf.autograph.experimental.do_not_convert(preprocess)
+    decode = tf.function(as_it_is, input_signature=[tf.TensorSpec([None], tf.string)])
     for start in range(0, len(data.encoded), 512):
         stop = min(start + 512, len(data.encoded))
         encoded = np.asarray(data.encoded[start:stop])
@@ -231,6 +232,7 @@ def batches(
     with tf.device("/cpu:0"):
         labels = tf.constant(data.class_ids, tf.int64)
 
+    @tf.autograph.experimental.do_not_convert
     def epoch(number):
         seed = tf.stack([tf.constant(training.seed, tf.int64), number])
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
@@ -241,6 +243,7 @@ def batches(
         rows = order[: steps_per_epoch * batch]
         return tf.data.Dataset.from_tensor_slices(rows).batch(batch, drop_remainder=True)
 
+    @tf.autograph.experimental.do_not_convert
     def load(step, rows):
         images = tf.ensure_shape(images_at(rows), [batch, *config.model.image])
         seed = tf.stack([tf.constant(training.seed + 1, tf.int64), step])

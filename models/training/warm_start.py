@@ -201,6 +201,7 @@ def _imprint(classifier, kept: dict[str, _Kept], is_new: np.ndarray, data, prepr
 def _mean_directions(classifier, is_new: np.ndarray, data, preprocess) -> np.ndarray:
     """The mean of the unit embeddings of each new class's images, at length 1: float64 [new classes, d]."""
 
+    @tf.autograph.experimental.do_not_convert
     def embed(encoded):
         images, status = preprocess(encoded)
         embedding = tf.cast(classifier.embedder(images, training=False), tf.float32)
