@@ -1,6 +1,7 @@
 """What a run is told beside its training: every setting with its default, its range and what it is, once."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from longtail.components.data import features
@@ -76,6 +77,9 @@ class Rebalance:
     head: int = settings.number(0, 0, config.LARGE, "carve: H, how many identities keep all images")
     tail_images: int = settings.number(0, 0, config.LARGE, "carve: S, how many images the others keep")
     tail_classes: int = settings.number(0, 0, config.LARGE, "carve: T, how many others are kept at all; 0: all")
+    tail_cameras: int = settings.number(
+        0, 0, config.LARGE, "carve: of how many of its cameras the images of each of the others are; 0: all"
+    )
     cap: int = settings.number(0, 0, config.LARGE, "cap: most images of an identity")
     repeat_to: int = settings.number(0, 0, config.LARGE, "repeat: images are repeated until there are so many")
     seed: int = settings.number(0, 0, config.SEEDS, "which images are kept")
@@ -128,9 +132,6 @@ class Study:
     validation_fraction: float = settings.number(
         0.25, 0, 1, "share of the groups not held out that options are chosen on; 0: none", without=(1,)
     )
-    tail_cameras: int = settings.number(
-        0, 0, config.LARGE, "cameras that see a tail identity in training, of those the data has; 0: all"
-    )
 
 
 def check_tail(asked: Rebalance, head_threshold: int) -> None:
@@ -143,4 +144,20 @@ def check_tail(asked: Rebalance, head_threshold: int) -> None:
         raise errors.UsageError(
             f"rebalance.tail_images: {asked.tail_images} is more than leap.head_threshold={head_threshold}, so the "
             "carve's tail would be head; lower it, or raise leap.head_threshold"
+        )
+
+
+def check_cameras(tail_cameras: int, cameras: Iterable[int]) -> None:
+    """Refuses `rebalance.tail_cameras` where no camera is known.
+
+    Args:
+      tail_cameras: as it is set.
+      cameras: of the images, -1 where unknown.
+
+    Raises:
+      errors.UsageError: the number, and what to set.
+    """
+    if tail_cameras and max(cameras, default=-1) < 0:
+        raise errors.UsageError(
+            f"rebalance.tail_cameras: {tail_cameras}, but no image's camera is known; set data.camera_pattern, or 0"
         )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from longtail.components import config
+from longtail.components.data import splits
 from longtail.models import errors
 from longtail.models import settings
 
@@ -26,12 +27,14 @@ class Count(NamedTuple):
     Attributes:
       identity: whose.
       span: number of the first span of the window that has them.
+      camera: that saw them, -1 where unknown; the lowest, where copies say several.
       images: distinct ones.
       files: that hold them, in all spans.
     """
 
     identity: str
     span: int
+    camera: int
     images: int
     files: int
 
@@ -49,7 +52,8 @@ def read_census(uri: str) -> dict[str, Any]:
       `strategy`, `images` and `rows` (totals), `classes`, a list in the order of `class_id` of
       `identity` (its name), `number` (its place among all trained identities that were ever
       accepted), `class_id` (0..C-1), `available` (distinct images found), `images` (distinct images
-      kept: K_i) and `rows` (records written); and `spans`, as `new_by_span` returns it.
+      kept: K_i), `rows` (records written) and, where the strategy is of cameras, `cameras`, those
+      that a tail identity's images are kept of; and `spans`, as `new_by_span` returns it.
     """
     with tf.io.gfile.GFile(os.path.join(uri, CENSUS_FILE), "r") as file:
         return json.loads(file.read())
@@ -74,6 +78,14 @@ def totals(found: Iterable[Count]) -> dict[str, tuple[int, int]]:
         images, files = counts.get(one.identity, (0, 0))
         counts[one.identity] = (images + one.images, files + one.files)
     return counts
+
+
+def by_camera(found: Iterable[Count]) -> dict[str, collections.Counter[int]]:
+    """Returns identity -> camera -> distinct images, of all spans."""
+    counts: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for one in found:
+        counts[one.identity][one.camera] += one.images
+    return dict(counts)
 
 
 def new_by_span(found: Iterable[Count], spans: Iterable[int]) -> list[dict[str, int]]:
@@ -103,10 +115,12 @@ def plan(
     head: int = config.Rebalance.head,
     tail_images: int = config.Rebalance.tail_images,
     tail_classes: int = config.Rebalance.tail_classes,
+    tail_cameras: int = config.Rebalance.tail_cameras,
     cap: int = config.Rebalance.cap,
     repeat_to: int = config.Rebalance.repeat_to,
     seed: int = config.Rebalance.seed,
     numbers: Mapping[str, int] | None = None,
+    cameras: Mapping[str, Mapping[int, int]] | None = None,
 ) -> dict[str, Any]:
     """Decides how many images and rows each identity gets; O(C log C) for C identities.
 
@@ -117,8 +131,10 @@ def plan(
         writes an identity's images again, as evenly as can be, up to `repeat_to` rows. `carve`
         keeps the `head` identities with the most images (ties by a hash of seed and name) whole and cuts the
         others to `tail_images`, <H,S>; with `tail_classes` only the first so many of them stay, in the same order,
-        and the rest is left out of the census: the face data's <H,T>.
+        and the rest is left out of the census: the face data's <H,T>. With `tail_cameras` the others keep images of
+        so many of their cameras alone, which `seed` chooses.
       numbers: identity -> its number, in whose order class ids are given; None: in the order of the names.
+      cameras: as `by_camera` returns it; needed with `tail_cameras`.
 
     Returns:
       The census, as `read_census` returns it.
@@ -127,7 +143,7 @@ def plan(
       errors.UsageError: a parameter out of range, or a head that leaves no tail.
       errors.WorkError: fewer than two identities.
     """
-    check(config.Rebalance(strategy, head, tail_images, tail_classes, cap, repeat_to, seed))
+    check(config.Rebalance(strategy, head, tail_images, tail_classes, tail_cameras, cap, repeat_to, seed))
     if len(counts) < 2:
         names = f" ({next(iter(counts))!r})" if counts else ""
         raise errors.WorkError(
@@ -148,12 +164,18 @@ def plan(
     for class_id, identity in enumerate(sorted(kept, key=numbers.__getitem__)):
         available, _ = counts[identity]
         images = rows = available
+        seen_by = {}
         if strategy == REPEAT:
             rows = max(available, repeat_to)
         elif strategy != NONE and identity not in whole:
-            images = rows = min(available, cap if strategy == CAP else tail_images)
+            of_cameras = available
+            if strategy == CARVE and tail_cameras:
+                assert cameras is not None
+                seen_by = {"cameras": _cameras(identity, cameras[identity], tail_cameras, seed)}
+                of_cameras = sum(cameras[identity][camera] for camera in seen_by["cameras"])
+            images = rows = min(of_cameras, cap if strategy == CAP else tail_images)
         sizes = {"available": available, "images": images, "rows": rows}
-        classes.append({"identity": identity, "number": numbers[identity], "class_id": class_id, **sizes})
+        classes.append({"identity": identity, "number": numbers[identity], "class_id": class_id, **sizes, **seen_by})
     totals = {key: sum(one[key] for one in classes) for key in ("images", "rows")}
     return {"strategy": strategy, "classes": classes, **totals}
 
@@ -175,6 +197,10 @@ def check_cloud(census: Mapping[str, Any], variant: str, head_threshold: int) ->
             f"leap.head_threshold: {head_threshold} leaves the {variant} cloud no head class, since no identity is "
             f"trained on more than {most} images; lower it, or set leap.variant to full"
         )
+
+
+def _cameras(identity: str, found: Iterable[int], number: int, seed: int) -> list[int]:
+    return sorted(sorted(found, key=lambda camera: splits.unit_hash(seed, f"{identity}/{camera}"))[:number])
 
 
 def _place(seed: int, identity: str) -> bytes:

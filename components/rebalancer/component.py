@@ -38,6 +38,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
             executor.HEAD_KEY: int,
             executor.TAIL_IMAGES_KEY: int,
             executor.TAIL_CLASSES_KEY: int,
+            executor.TAIL_CAMERAS_KEY: int,
             executor.CAP_KEY: int,
             executor.REPEAT_TO_KEY: int,
             executor.SEED_KEY: int,
@@ -59,6 +60,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         head: int,
         tail_images: int,
         tail_classes: int,
+        tail_cameras: int,
         cap: int,
         repeat_to: int,
         seed: int,
@@ -73,6 +75,7 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
           head: carve's H, identities that keep all their images.
           tail_images: carve's S, images each of the others keeps.
           tail_classes: carve's T, how many of the others stay; 0 for all.
+          tail_cameras: of how many of its cameras the images of each of the others are; 0 for all.
           cap: images an identity keeps at most.
           repeat_to: rows an identity gets at least.
           seed: of the choice and of the shuffle.
@@ -82,14 +85,17 @@ class Rebalancer(base_beam_component.BaseBeamComponent):
         Raises:
           errors.UsageError: a parameter out of range.
         """
-        if runtime.known(strategy, head, tail_images, tail_classes, cap, repeat_to, seed):
-            census.check(config.Rebalance(strategy, head, tail_images, tail_classes, cap, repeat_to, seed))
+        if runtime.known(strategy, head, tail_images, tail_classes, tail_cameras, cap, repeat_to, seed):
+            census.check(
+                config.Rebalance(strategy, head, tail_images, tail_classes, tail_cameras, cap, repeat_to, seed)
+            )
         spec = self.SPEC_CLASS(
             window=window,
             strategy=strategy,
             head=head,
             tail_images=tail_images,
             tail_classes=tail_classes,
+            tail_cameras=tail_cameras,
             cap=cap,
             repeat_to=repeat_to,
             seed=seed,

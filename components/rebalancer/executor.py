@@ -28,6 +28,7 @@ STRATEGY_KEY = "strategy"
 HEAD_KEY = "head"
 TAIL_IMAGES_KEY = "tail_images"
 TAIL_CLASSES_KEY = "tail_classes"
+TAIL_CAMERAS_KEY = "tail_cameras"
 CAP_KEY = "cap"
 REPEAT_TO_KEY = "repeat_to"
 SEED_KEY = "seed"
@@ -64,7 +65,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         windows.check(window.spans)
         fileio.makedirs(census_uri)
         found = self._count(window, census_uri)
-        plan = census.plan(census.totals(found), numbers=window.numbers, **dataclasses.asdict(asked))
+        plan = census.plan(
+            census.totals(found), numbers=window.numbers, cameras=census.by_camera(found), **dataclasses.asdict(asked)
+        )
         plan["spans"] = census.new_by_span(found, [one.span for one in window.spans])
         census.check_cloud(plan, exec_properties[LEAP_VARIANT_KEY], head_threshold)
         files.write_json(os.path.join(census_uri, census.CENSUS_FILE), plan, indent=None)
@@ -80,7 +83,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
 
     def _count(self, window: windows.Window, folder: str) -> census.Found:
-        """Counts each identity's distinct images and files by the span that an image came with first, with Beam."""
+        """Counts each identity's distinct images and files by camera and first span, with Beam."""
         path = os.path.join(folder, "counts.json")
         with self._make_beam_pipeline() as pipeline:
             counted = [
@@ -92,8 +95,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             _ = (
                 counted
                 | "AllSpans" >> beam.Flatten()
-                | "CountFiles" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(min, sum))
-                | "OneImage" >> beam.MapTuple(lambda image, found: ((image[0], found[0]), (1, found[1])))
+                | "CountFiles" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(min, min, sum))
+                | "OneImage" >> beam.MapTuple(lambda image, found: ((image[0], *found[:2]), (1, found[2])))
                 | "CountImages" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum))
                 | "All" >> beam.combiners.ToList()
                 | "WriteCounts" >> beam.Map(rows.write_counts, path)

@@ -20,30 +20,33 @@ from longtail.models import files
 SHARD_ROWS = 4096
 
 Image = tuple[bytes, bytes, bytes]  # (identity, path, sha256)
+File = tuple[bytes, bytes, int]  # (path, sha256, camera)
 
 
-def image_of(record: bytes) -> Image:
-    """Returns what tells a serialised tf.Example apart."""
+def file_of(record: bytes) -> tuple[bytes, File]:
+    """Returns the identity of a serialised tf.Example, and what tells it apart."""
     found = tf.train.Example.FromString(record).features.feature
-    names = (features.IDENTITY, features.PATH, features.SHA256)
-    return tuple(found[name].bytes_list.value[0] for name in names)
+    identity, path, sha256 = (
+        found[name].bytes_list.value[0] for name in (features.IDENTITY, features.PATH, features.SHA256)
+    )
+    return identity, (path, sha256, found[features.CAMERA].int64_list.value[0])
 
 
 def counted(record: bytes, span: int, withdrawn: ledger.Withdrawals) -> Iterator[Any]:
-    """Yields ((identity, sha256), (span, 1)), nothing of a withdrawn identity."""
-    identity, _, sha256 = image_of(record)
+    """Yields ((identity, sha256), (span, camera, 1)), nothing of a withdrawn identity."""
+    identity, (_, sha256, camera) = file_of(record)
     if identity.decode() not in withdrawn:
-        yield (identity, sha256), (span, 1)
+        yield (identity, sha256), (span, camera, 1)
 
 
-def write_counts(counts: Iterable[tuple[tuple[bytes, int], tuple[int, int]]], path: str) -> None:
-    """Writes [identity, span, distinct images, files] as JSON, by rename."""
-    rows = sorted([identity.decode(), span, *pair] for (identity, span), pair in counts)
+def write_counts(counts: Iterable[tuple[tuple[Any, ...], tuple[int, int]]], path: str) -> None:
+    """Writes [identity, span, camera, distinct images, files] as JSON, by rename."""
+    rows = sorted([identity.decode(), *where, *pair] for (identity, *where), pair in counts)
     files.write_json(path, rows, indent=None)
 
 
 class Spool(beam.DoFn):
-    """Writes records down: serialised tf.Example -> (identity, (path, sha256, place))."""
+    """Writes records down: serialised tf.Example -> (identity, (file, place))."""
 
     def __init__(self, folder: str, withdrawn: ledger.Withdrawals):
         """Takes the folder of the spool, and whose records are passed over."""
@@ -61,30 +64,30 @@ class Spool(beam.DoFn):
 
     def process(self, record: bytes) -> Iterator[Any]:
         assert self._spool is not None
-        identity, path, sha256 = image_of(record)
+        identity, file = file_of(record)
         if identity.decode() not in self._withdrawn:
-            yield identity, (path, sha256, self._spool.write(record))
+            yield identity, (file, self._spool.write(record))
 
 
 def load_plan(uri: str) -> dict[str, Any]:
     """Reads the census where a worker needs it: `classes` by identity, and `shards`."""
     read = census.read_census(uri)
+    return {"classes": by_identity(read), "shards": -(-read["rows"] // SHARD_ROWS)}
+
+
+def by_identity(plan: dict[str, Any]) -> dict[bytes, tuple[int, int, int, list[int] | None]]:
+    """Returns identity -> (class id, images, rows, cameras or None for all) of a census."""
     return {
-        "classes": {
-            one["identity"].encode(): (one["class_id"], one["images"], one["rows"])
-            for one in read["classes"]
-        },
-        "shards": -(-read["rows"] // SHARD_ROWS),
+        one["identity"].encode(): (one["class_id"], one["images"], one["rows"], one.get("cameras"))
+        for one in plan["classes"]
     }
 
 
-def choose(
-    group: tuple[bytes, Iterable[tuple[bytes, bytes]]], plan: dict[str, Any], seed: int
-) -> Iterator[tuple[Image, int]]:
+def choose(group: tuple[bytes, Iterable[File]], plan: dict[str, Any], seed: int) -> Iterator[tuple[Image, int]]:
     """Chooses which images of one identity stay, and how often each is written. The same file twice is one image.
 
     Args:
-      group: an identity and the (path, sha256) of its files.
+      group: an identity and its files.
       plan: `load_plan`'s.
       seed: of the hash that ranks the images by their paths.
 
@@ -94,18 +97,21 @@ def choose(
     identity, files = group
     if identity not in plan["classes"]:
         return  # beyond the tail of a carve
-    _, images, rows = plan["classes"][identity]
+    _, images, rows, cameras = plan["classes"][identity]
     ranked = sorted(set(files), key=lambda file: (_hash(seed, b"choice", file[0]), file))
     first: dict[bytes, bytes] = {}
-    for path, sha256 in ranked:
+    seen_by: dict[bytes, int] = {}
+    for path, sha256, camera in ranked:
         first.setdefault(sha256, path)
+        seen_by[sha256] = min(camera, seen_by.get(sha256, camera))
+    distinct = [pair for pair in first.items() if cameras is None or seen_by[pair[0]] in cameras]
     each, more = divmod(rows, images)
-    for index, (sha256, path) in enumerate(list(first.items())[:images]):
+    for index, (sha256, path) in enumerate(distinct[:images]):
         yield (identity, path, sha256), each + (index < more)
 
 
 def place_rows(
-    group: tuple[bytes, Iterable[tuple[bytes, bytes, spool.Place]]], plan: dict[str, Any], seed: int
+    group: tuple[bytes, Iterable[tuple[File, spool.Place]]], plan: dict[str, Any], seed: int
 ) -> Iterator[Any]:
     """Places each copy of what stays of one identity in the global shuffle.
 
@@ -113,9 +119,10 @@ def place_rows(
       The shard and, within it, (hash of path and copy, class id, where the record lies).
     """
     identity, found = group
-    places = {(path, sha256): place for path, sha256, place in found}
+    pairs = list(found)
+    places = {(path, sha256): place for (path, sha256, _), place in pairs}
     taken: set[bytes] = set()
-    for (_, path, sha256), copies in choose((identity, places), plan, seed):
+    for (_, path, sha256), copies in choose((identity, [file for file, _ in pairs]), plan, seed):
         # Two spans may have another image under the same path each.
         name = path if path not in taken else path + b"\0" + sha256
         taken.add(path)

@@ -47,7 +47,9 @@ def check(recipe: recipe_lib.Recipe, source: str, span: int, registry: str) -> N
     trained = (item.identity for item in items if splits.output_split(item, held_out) == features.TRAIN_SPLIT)
     counts = collections.Counter(trained) + _trained_before(registry, span, data.window)
     files = {identity: (count, count) for identity, count in counts.items()}
-    plan = census.plan(files, **dataclasses.asdict(recipe.rebalance))
+    config.check_cameras(recipe.rebalance.tail_cameras, (item.camera for item in items))
+    # Which cameras a tail identity has is not needed here, where only the head's images and the tail's being matter.
+    plan = census.plan(files, **dataclasses.asdict(dataclasses.replace(recipe.rebalance, tail_cameras=0)))
     census.check_cloud(plan, recipe.leap.variant, recipe.leap.head_threshold)
     _check_gallery(recipe.evaluation.gallery)
     if recipe.transfer.variant != "none":

@@ -15,7 +15,6 @@ from longtail.components import config
 from longtail.components.data import base
 from longtail.components.data import images
 from longtail.components.data import sources
-from longtail.components.data import splits
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import rows
 from longtail.models import errors
@@ -150,22 +149,25 @@ class Images:
         trained = np.flatnonzero(self.sides == sides_lib.TRAINING)
         for row in trained:
             by_identity.setdefault(self.identities[row], []).append(row)
-        order = census.ranked(self._counts(by_identity), seed)
-        if tail_cameras:
-            for identity in order[setting.head :]:
-                by_identity[identity] = self._of_cameras(by_identity[identity], tail_cameras, seed)
         if setting.tail_classes is not None:
-            kept = set(order[: setting.head + setting.tail_classes])
+            kept = set(census.ranked(self._counts(by_identity), seed)[: setting.head + setting.tail_classes])
             by_identity = {identity: group for identity, group in by_identity.items() if identity in kept}
         strategy = census.NONE if setting.tail_classes == 0 else census.CARVE
-        counts = self._counts(by_identity)
-        plan = census.plan(counts, strategy, head=setting.head, tail_images=setting.tail_images, seed=seed)
-        classes = {one["identity"].encode(): (one["class_id"], one["images"], one["rows"]) for one in plan["classes"]}
+        plan = census.plan(
+            self._counts(by_identity),
+            strategy,
+            head=setting.head,
+            tail_images=setting.tail_images,
+            tail_cameras=tail_cameras,
+            seed=seed,
+            cameras={name: collections.Counter(self.cameras[group].tolist()) for name, group in by_identity.items()},
+        )
+        classes = rows.by_identity(plan)
         row_of = {(self.identities[row], self.paths[row]): row for row in trained}
         taken, labels = [], []
         for identity, group in sorted(by_identity.items()):
-            files = [(self.paths[row].encode(), self.digests[row].encode()) for row in group]
-            chosen = rows.choose((identity.encode(), files), {"classes": classes, "distinct": True}, seed)
+            files = [(self.paths[row].encode(), self.digests[row].encode(), int(self.cameras[row])) for row in group]
+            chosen = rows.choose((identity.encode(), files), {"classes": classes}, seed)
             for (_, path, _), _ in chosen:
                 taken.append(row_of[identity, path.decode()])
                 labels.append(classes[identity.encode()][0])
@@ -176,10 +178,3 @@ class Images:
 
     def _counts(self, by_identity: Mapping[str, list[int]]) -> dict[str, tuple[int, int]]:
         return {identity: (len(set(self.digests[group])), len(group)) for identity, group in by_identity.items()}
-
-    def _of_cameras(self, group: list[int], number: int, seed: int) -> list[int]:
-        """The images of an identity by `number` of its cameras."""
-        found = {self.cameras[row] for row in group}
-        identity = self.identities[group[0]]
-        chosen = set(sorted(found, key=lambda camera: splits.unit_hash(seed, f"{identity}/{camera}"))[:number])
-        return [row for row in group if self.cameras[row] in chosen]

@@ -70,7 +70,7 @@ def study(
     source = _open(recipe, data, "--data")
     side_of = sides.divide({item.identity for item in source.items()}, recipe.data, recipe.study)
     crosses = trial.crosses_cameras(recipe)
-    sides.check(source.items(), side_of, carves, crosses, recipe.study.tail_cameras)
+    sides.check(source.items(), side_of, carves, crosses, recipe.rebalance.tail_cameras)
     trained = collections.Counter(item.identity for item in source.items() if side_of[item.identity] == sides.TRAINING)
     _check_clouds(recipe, parsed, max(trained.values()), carves)
     further = _further(recipe, score, side_of)

@@ -65,7 +65,7 @@ def check(
       side_of: as `divide` returns it.
       carves: setting -> (head identities, tail images, tail identities or None for all others).
       cross_cameras: an image by the query's own camera is no answer.
-      tail_cameras: `study.tail_cameras`.
+      tail_cameras: `rebalance.tail_cameras`.
 
     Raises:
       errors.UsageError: the side, and what it lacks.
@@ -73,10 +73,7 @@ def check(
     for side in sorted({VALIDATION, TEST} & set(side_of.values())):
         seen = [(item.identity, item.camera) for item in items if side_of[item.identity] == side]
         require_matches(seen, f"--data: {side} side", cross_cameras)
-    if tail_cameras and len({item.camera for item in items}) < 2:
-        raise errors.UsageError(
-            f"study.tail_cameras: {tail_cameras}, but --data has images of one camera; set data.camera_pattern, or 0"
-        )
+    config.check_cameras(tail_cameras, (item.camera for item in items))
     trained = sum(side == TRAINING for side in side_of.values())
     for setting, (head, _, others) in carves.items():
         if trained < 2 or head > trained or (head == trained and others != 0):

@@ -117,7 +117,7 @@ def _train(
 ) -> tuple[Embed, heads.Head, training_data.TrainingSet, list[str], float]:
     config = method.config(recipe, seed)
     yaw_pattern = config.transfer.yaw_pattern if config.transfer.phases else ""
-    carved, names = data.carve(carve.parse(setting, recipe), seed, recipe.study.tail_cameras, yaw_pattern)
+    carved, names = data.carve(carve.parse(setting, recipe), seed, recipe.rebalance.tail_cameras, yaw_pattern)
     training_set, _ = training_data.hold_out(carved, config)
     height, width, channels = config.model.image
     preprocess = preprocess_lib.Preprocess((height, width, channels), recipe.data.max_pixels)

@@ -23,7 +23,7 @@ from longtail.models import errors
 from tests.components import examples
 
 _COUNTS = {"b": 7, "a": 5, "d": 3, "c": 1}
-_SIZES = {"head": 0, "tail_images": 0, "tail_classes": 0, "cap": 0, "repeat_to": 0}
+_SIZES = {"head": 0, "tail_images": 0, "tail_classes": 0, "tail_cameras": 0, "cap": 0, "repeat_to": 0}
 _DEFAULTS = {**_SIZES, "seed": 0, "leap_variant": "none", "head_threshold": 10}
 
 
@@ -137,6 +137,28 @@ def test_carve_with_tail_classes_leaves_the_other_identities_out_and_keeps_ids_d
     assert _column(found, "class_id") == {"a": 0, "b": 1, "d": 2}
     assert {row["identity"]: row["class_id"] for row in written} == _column(found, "class_id")
     assert (found["images"], found["rows"]) == (11, 11)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tail_of_few_cameras_is_of_one_of_its_cameras_each_and_the_head_of_all(tmp_path, seed):
+    """Image n is camera n % 3's; a copy of an image under another camera is the lower one's, and none of its own."""
+    seen = [
+        examples.image(name, n, camera=n % 3) for name, count in {"a": 9, "b": 12, "c": 6}.items() for n in range(count)
+    ]
+    copies = [
+        {**image, features.PATH: image[features.PATH] + b".copy", features.CAMERA: 2}
+        for image in seen
+        if image[features.IDENTITY] == b"c"
+    ]
+    sizes = {"head": 1, "tail_images": 5, "tail_cameras": 1, "seed": seed}
+    found, written, artifact = _rebalance(
+        tmp_path, examples.ingested(tmp_path / "in", [*seen, *copies]), "carve", **sizes
+    )
+    cameras = {one["identity"]: one.get("cameras") for one in found["classes"]}
+    assert _column(found, "images") == _column(found, "rows") == _rows(written) == {"a": 3, "b": 12, "c": 2}
+    assert cameras["b"] is None and len(cameras["a"]) == len(cameras["c"]) == 1
+    of_c = {int(row["path"][2:5]) % 3 for row in written if row["identity"] == "c"}
+    assert of_c == set(cameras["c"]) and artifact.splits == ["train"]
 
 
 def test_the_seed_chooses_the_images(rebalanced):
@@ -322,8 +344,8 @@ def test_repeat_never_loses_an_image_and_reaches_its_target(counts, target):
     seed=strategies.integers(0, 3),
 )
 def test_copies_of_a_class_differ_by_one_at_most(images, extra, seed):
-    files = [(b"%d" % n, b"sha%d" % n) for n in range(images)]
-    plan = {"classes": {b"x": (0, images, images + extra)}, "shards": 1, "distinct": True}
+    files = [(b"%d" % n, b"sha%d" % n, -1) for n in range(images)]
+    plan = {"classes": {b"x": (0, images, images + extra, None)}, "shards": 1}
     copies = [number for _, number in rows_lib.choose((b"x", files), plan, seed)]
     assert sum(copies) == images + extra
     assert max(copies) - min(copies) <= 1

@@ -14,8 +14,8 @@ from longtail.components.rebalancer import executor
 from tests.components import examples
 
 PROPERTIES = {
-    "strategy": "none", "head": 0, "tail_images": 0, "tail_classes": 0, "cap": 0, "repeat_to": 0, "seed": 0,
-    "leap_variant": "none", "head_threshold": 10,
+    "strategy": "none", "head": 0, "tail_images": 0, "tail_classes": 0, "tail_cameras": 0, "cap": 0,
+    "repeat_to": 0, "seed": 0, "leap_variant": "none", "head_threshold": 10,
 }  # fmt: skip
 
 

@@ -44,6 +44,14 @@ def test_a_carve_that_leaves_no_tail_is_refused(tmp_path):
         preflight.check(recipe(*carve), GLYPHS, 1, str(tmp_path))
 
 
+def test_a_tail_of_one_camera_where_no_camera_is_known_is_refused(tmp_path):
+    carve = ("rebalance.strategy=carve", "rebalance.head=1", "rebalance.tail_images=3", "leap.variant=none")
+    carve += ("rebalance.tail_cameras=1",)
+    with pytest.raises(errors.UsageError, match="rebalance.tail_cameras: 1, .* set data.camera_pattern, or 0"):
+        preflight.check(recipe(*carve), GLYPHS, 1, str(tmp_path))
+    preflight.check(recipe(*carve, r"data.camera_pattern=_c(\d+)\.png$"), f"{GLYPHS},cameras=3", 1, str(tmp_path))
+
+
 def test_queries_without_a_match_in_the_gallery_are_refused(tmp_path):
     one, folder = market(tmp_path, "query/0007_c1_1.jpg", "query/0008_c1_1.jpg", "bounding_box_test/0009_c2_1.jpg")
     with pytest.raises(errors.UsageError, match="found 0 among 3, .* among the queries and one in the gallery"):

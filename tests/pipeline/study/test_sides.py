@@ -89,10 +89,12 @@ def test_where_cameras_are_crossed_a_side_needs_identities_of_two_cameras():
         sides.check(_seen(1), side_of, {}, cross_cameras=True)
 
 
-def test_a_tail_of_one_camera_needs_data_of_two():
+def test_a_tail_of_one_camera_needs_data_whose_cameras_are_known():
     side_of = dict.fromkeys("abcdef", sides.TRAINING)
-    with pytest.raises(errors.UsageError, match="study.tail_cameras: 1, but --data has images of one camera"):
-        sides.check(_seen(1), side_of, {}, tail_cameras=1)
+    sides.check(_seen(1), side_of, {}, tail_cameras=1)
+    unknown = [dataclasses.replace(item, camera=-1) for item in _seen(1)]
+    with pytest.raises(errors.UsageError, match="rebalance.tail_cameras: 1, but no image's camera is known"):
+        sides.check(unknown, side_of, {}, tail_cameras=1)
 
 
 def test_a_side_nobody_can_be_found_on_is_refused():
