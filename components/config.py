@@ -148,16 +148,18 @@ def check_tail(asked: Rebalance, head_threshold: int) -> None:
 
 
 def check_cameras(tail_cameras: int, cameras: Iterable[int]) -> None:
-    """Refuses `rebalance.tail_cameras` where no camera is known.
+    """Refuses `rebalance.tail_cameras` where a camera is unknown.
 
     Args:
       tail_cameras: as it is set.
-      cameras: of the images, -1 where unknown.
+      cameras: of the images that are trained on, -1 where unknown.
 
     Raises:
-      errors.UsageError: the number, and what to set.
+      errors.UsageError: how many images there are whose camera is unknown, and what to do.
     """
-    if tail_cameras and max(cameras, default=-1) < 0:
+    known = [camera >= 0 for camera in cameras] if tail_cameras else []
+    if not all(known):
         raise errors.UsageError(
-            f"rebalance.tail_cameras: {tail_cameras}, but no image's camera is known; set data.camera_pattern, or 0"
+            f"rebalance.tail_cameras: {tail_cameras}, but of {known.count(False)} of {len(known)} images to train on "
+            "the camera is unknown; say it (data.camera_pattern, or the data's column camera), or set this to 0"
         )

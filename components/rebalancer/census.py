@@ -27,7 +27,7 @@ class Count(NamedTuple):
     Attributes:
       identity: whose.
       span: number of the first span of the window that has them.
-      camera: that saw them, -1 where unknown; the lowest, where copies say several.
+      camera: that saw them, -1 where unknown; the lowest known, where copies say several.
       images: distinct ones.
       files: that hold them, in all spans.
     """

@@ -52,7 +52,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the census and the rebalanced train split.
 
         Raises:
-          errors.UsageError: a parameter out of range, a tail that would be head, or no head class for a vanilla cloud.
+          errors.UsageError: a parameter out of range, a tail that would be head, no head class for a vanilla cloud, or
+            a camera that is needed and unknown.
           errors.WorkError: images of a span are gone, or there are fewer than two identities.
         """
         asked = settings.pick(config.Rebalance, exec_properties)
@@ -65,6 +66,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         windows.check(window.spans)
         fileio.makedirs(census_uri)
         found = self._count(window, census_uri)
+        if asked.strategy == census.CARVE:
+            config.check_cameras(asked.tail_cameras, (one.camera for one in found for _ in range(one.images)))
         plan = census.plan(
             census.totals(found), numbers=window.numbers, cameras=census.by_camera(found), **dataclasses.asdict(asked)
         )
@@ -95,7 +98,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             _ = (
                 counted
                 | "AllSpans" >> beam.Flatten()
-                | "CountFiles" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(min, min, sum))
+                | "CountFiles" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(min, rows.lowest_known, sum))
                 | "OneImage" >> beam.MapTuple(lambda image, found: ((image[0], *found[:2]), (1, found[2])))
                 | "CountImages" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum))
                 | "All" >> beam.combiners.ToList()

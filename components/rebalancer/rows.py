@@ -19,7 +19,6 @@ from longtail.models import files
 # Records a file holds, about.
 SHARD_ROWS = 4096
 
-Image = tuple[bytes, bytes, bytes]  # (identity, path, sha256)
 File = tuple[bytes, bytes, int]  # (path, sha256, camera)
 
 
@@ -30,6 +29,11 @@ def file_of(record: bytes) -> tuple[bytes, File]:
         found[name].bytes_list.value[0] for name in (features.IDENTITY, features.PATH, features.SHA256)
     )
     return identity, (path, sha256, found[features.CAMERA].int64_list.value[0])
+
+
+def lowest_known(cameras: Iterable[int]) -> int:
+    """Returns which camera saw an image whose copies say these: -1 where none is known."""
+    return min((camera for camera in cameras if camera >= 0), default=-1)
 
 
 def counted(record: bytes, span: int, withdrawn: ledger.Withdrawals) -> Iterator[Any]:
@@ -83,7 +87,7 @@ def by_identity(plan: dict[str, Any]) -> dict[bytes, tuple[int, int, int, list[i
     }
 
 
-def choose(group: tuple[bytes, Iterable[File]], plan: dict[str, Any], seed: int) -> Iterator[tuple[Image, int]]:
+def choose(group: tuple[bytes, Iterable[File]], plan: dict[str, Any], seed: int) -> Iterator[tuple[File, int]]:
     """Chooses which images of one identity stay, and how often each is written. The same file twice is one image.
 
     Args:
@@ -92,22 +96,23 @@ def choose(group: tuple[bytes, Iterable[File]], plan: dict[str, Any], seed: int)
       seed: of the hash that ranks the images by their paths.
 
     Yields:
-      The image and its number of copies, 1 or more.
+      A file of the image, by a camera of the plan's where it names them, and its number of copies, 1 or more.
     """
     identity, files = group
     if identity not in plan["classes"]:
         return  # beyond the tail of a carve
     _, images, rows, cameras = plan["classes"][identity]
     ranked = sorted(set(files), key=lambda file: (_hash(seed, b"choice", file[0]), file))
-    first: dict[bytes, bytes] = {}
     seen_by: dict[bytes, int] = {}
+    for _, sha256, camera in ranked:
+        seen_by[sha256] = lowest_known((camera, seen_by.get(sha256, -1)))
+    first: dict[bytes, File] = {}
     for path, sha256, camera in ranked:
-        first.setdefault(sha256, path)
-        seen_by[sha256] = min(camera, seen_by.get(sha256, camera))
-    distinct = [pair for pair in first.items() if cameras is None or seen_by[pair[0]] in cameras]
+        if cameras is None or (camera == seen_by[sha256] and camera in cameras):
+            first.setdefault(sha256, (path, sha256, camera))
     each, more = divmod(rows, images)
-    for index, (sha256, path) in enumerate(distinct[:images]):
-        yield (identity, path, sha256), each + (index < more)
+    for index, file in enumerate(list(first.values())[:images]):
+        yield file, each + (index < more)
 
 
 def place_rows(
@@ -119,17 +124,17 @@ def place_rows(
       The shard and, within it, (hash of path and copy, class id, where the record lies).
     """
     identity, found = group
-    pairs = list(found)
-    places = {(path, sha256): place for (path, sha256, _), place in pairs}
+    places = dict(found)
     taken: set[bytes] = set()
-    for (_, path, sha256), copies in choose((identity, [file for file, _ in pairs]), plan, seed):
+    for file, copies in choose((identity, places), plan, seed):
+        path, sha256, _ = file
         # Two spans may have another image under the same path each.
         name = path if path not in taken else path + b"\0" + sha256
         taken.add(path)
         for copy in range(copies):
             order = _hash(seed, b"place", name, str(copy).encode())
             shard = int.from_bytes(order, "big") * plan["shards"] >> 64
-            yield shard, (order, plan["classes"][identity][0], places[path, sha256])
+            yield shard, (order, plan["classes"][identity][0], places[file])
 
 
 def write_shard(group: tuple[int, Iterable[tuple[bytes, int, Any]]], plan: dict[str, Any], folder: str) -> None:

@@ -87,7 +87,8 @@ class Head(tf.keras.layers.Layer):
     """Base of the heads: weights W [d, C], cosines, the cloud, and the target's entry replaced by `target_logit`.
 
     Called with (features [B, d], labels int [B]); answers float32 logits [B, C], to be put through softmax
-    cross-entropy. At inference (training=False) logits carry neither margin nor cloud.
+    cross-entropy. At inference (training=False) logits carry neither margin nor cloud. A head of your own is traced as
+    it is: no Python branch or loop in it may hang on a tensor (`tf.where` does).
 
     Args:
       classes: C.

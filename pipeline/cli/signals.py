@@ -1,7 +1,7 @@
 """Ends a server, or a run, when a person or a supervisor asks for it."""
 
 import contextlib
-import logging
+import os
 import queue
 import signal
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from typing import Any
 
 from longtail.models import errors
 
-log = logging.getLogger("longtail")
+_LOOK_S = 0.5
 
 
 class Stop:
-    """Whether SIGINT or SIGTERM came, for the thread that they come to.
+    """Whether SIGINT or SIGTERM came, for the main thread, in which handlers run.
 
     A handler runs between two steps of that thread, also while it takes a lock to wait, or writes to the log. A
     `threading.Event` set there waits for ever for the lock that its own thread holds; a `queue.SimpleQueue` has none.
@@ -23,17 +23,23 @@ class Stop:
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def ask(self, number: int) -> None:
-        """Notes that the signal came; all that a handler may do."""
+        """Notes that the signal came, and says so in a line; all that a handler may do."""
         self._numbers.put(number)
+        name = signal.Signals(number).name
+        with contextlib.suppress(OSError):  # nobody reads it
+            os.write(2, f"  {name}: finishing the requests under way; once more ends at once\n".encode())
 
     def is_asked(self) -> bool:
         """Whether one came and was not waited for yet."""
         return not self._numbers.empty()
 
     def wait(self) -> None:
-        """Returns once one came, and says so in a line."""
-        name = signal.Signals(self._numbers.get()).name
-        log.info("%s: finishing the requests under way; once more ends at once", name)
+        """Returns once one came."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                # A signal that came on the last step before this sleeps, or to another thread, does not wake it.
+                self._numbers.get(timeout=_LOOK_S)
+                return
 
 
 @contextlib.contextmanager
@@ -43,8 +49,8 @@ def asked_to_stop() -> Iterator[Stop]:
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask_to_stop(number: int, frame: Any) -> None:
-        stop.ask(number)
         signal.signal(number, before[number])
+        stop.ask(number)
 
     for number in before:
         signal.signal(number, ask_to_stop)

@@ -44,11 +44,12 @@ def check(recipe: recipe_lib.Recipe, source: str, span: int, registry: str) -> N
     items, held_out = divided.listing.items, divided.held_out
     if lacking := splits.lacking(items, held_out, protocol):
         raise errors.UsageError(f"{source}: {lacking}")
-    trained = (item.identity for item in items if splits.output_split(item, held_out) == features.TRAIN_SPLIT)
-    counts = collections.Counter(trained) + _trained_before(registry, span, data.window)
+    trained = [item for item in items if splits.output_split(item, held_out) == features.TRAIN_SPLIT]
+    counts = collections.Counter(item.identity for item in trained) + _trained_before(registry, span, data.window)
     files = {identity: (count, count) for identity, count in counts.items()}
-    config.check_cameras(recipe.rebalance.tail_cameras, (item.camera for item in items))
-    # Which cameras a tail identity has is not needed here, where only the head's images and the tail's being matter.
+    if recipe.rebalance.strategy == census.CARVE:
+        config.check_cameras(recipe.rebalance.tail_cameras, (item.camera for item in trained))
+    # What is checked below are the head's images, and that there is a tail: its cameras are not needed for that.
     plan = census.plan(files, **dataclasses.asdict(dataclasses.replace(recipe.rebalance, tail_cameras=0)))
     census.check_cloud(plan, recipe.leap.variant, recipe.leap.head_threshold)
     _check_gallery(recipe.evaluation.gallery)

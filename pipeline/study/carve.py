@@ -168,7 +168,7 @@ class Images:
         for identity, group in sorted(by_identity.items()):
             files = [(self.paths[row].encode(), self.digests[row].encode(), int(self.cameras[row])) for row in group]
             chosen = rows.choose((identity.encode(), files), {"classes": classes}, seed)
-            for (_, path, _), _ in chosen:
+            for (path, _, _), _ in chosen:
                 taken.append(row_of[identity, path.decode()])
                 labels.append(classes[identity.encode()][0])
         images_of = np.array([one["images"] for one in plan["classes"]], np.int64)

@@ -73,7 +73,7 @@ def check(
     for side in sorted({VALIDATION, TEST} & set(side_of.values())):
         seen = [(item.identity, item.camera) for item in items if side_of[item.identity] == side]
         require_matches(seen, f"--data: {side} side", cross_cameras)
-    config.check_cameras(tail_cameras, (item.camera for item in items))
+    config.check_cameras(tail_cameras, (item.camera for item in items if side_of[item.identity] == TRAINING))
     trained = sum(side == TRAINING for side in side_of.values())
     for setting, (head, _, others) in carves.items():
         if trained < 2 or head > trained or (head == trained and others != 0):

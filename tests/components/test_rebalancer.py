@@ -79,6 +79,7 @@ def _read(artifact):
                 "identity": feature[features.IDENTITY].bytes_list.value[0].decode(),
                 "path": feature[features.PATH].bytes_list.value[0],
                 "class_id": feature[features.CLASS_ID].int64_list.value[0],
+                "camera": feature[features.CAMERA].int64_list.value[0],
                 "features": set(feature),
             }
         )
@@ -157,8 +158,16 @@ def test_a_tail_of_few_cameras_is_of_one_of_its_cameras_each_and_the_head_of_all
     cameras = {one["identity"]: one.get("cameras") for one in found["classes"]}
     assert _column(found, "images") == _column(found, "rows") == _rows(written) == {"a": 3, "b": 12, "c": 2}
     assert cameras["b"] is None and len(cameras["a"]) == len(cameras["c"]) == 1
-    of_c = {int(row["path"][2:5]) % 3 for row in written if row["identity"] == "c"}
-    assert of_c == set(cameras["c"]) and artifact.splits == ["train"]
+    for identity in "ac":
+        assert {row["camera"] for row in written if row["identity"] == identity} == set(cameras[identity])
+    assert artifact.splits == ["train"]
+
+
+def test_cameras_that_are_needed_and_unknown_are_refused_before_anything_is_written(tmp_path):
+    seen = [examples.image(name, n, camera=-1 if n else 0) for name in "ab" for n in range(2)]
+    with pytest.raises(errors.UsageError, match="tail_cameras: 1, but of 2 of 4 images to train on the camera"):
+        _rebalance(tmp_path, examples.ingested(tmp_path / "in", seen), "carve", head=1, tail_images=1, tail_cameras=1)
+    assert not (tmp_path / "examples" / "Split-train").exists()
 
 
 def test_the_seed_chooses_the_images(rebalanced):

@@ -11,6 +11,7 @@ from longtail.components import ledger
 from longtail.components.data import features
 from longtail.components.rebalancer import census
 from longtail.components.rebalancer import executor
+from longtail.models import errors
 from tests.components import examples
 
 PROPERTIES = {
@@ -35,14 +36,14 @@ def spans(tmp_path_factory):
     return [examples.ingested(folder / str(number), train)[0] for number, train in enumerate(rows, 1)]
 
 
-def rebalance(folder, *sources, withdrawals=examples.NOBODY):
+def rebalance(folder, *sources, withdrawals=examples.NOBODY, **sizes):
     """Runs the real executor; returns the census, and the artifact."""
     outputs = {
         "rebalanced_examples": examples.artifact(standard_artifacts.Examples, folder / "rebalanced"),
         "census": examples.artifact(artifacts.ClassCensus, folder / "census"),
     }
     inputs = {"window": examples.window(folder / "window", *sources, withdrawals=withdrawals)}
-    executor.Executor(examples.beam_context(folder)).Do(inputs, outputs, PROPERTIES)
+    executor.Executor(examples.beam_context(folder)).Do(inputs, outputs, {**PROPERTIES, **sizes})
     return census.read_census(outputs["census"][0].uri), outputs["rebalanced_examples"][0]
 
 
@@ -53,6 +54,27 @@ def column(found, key):
 def test_class_ids_of_a_window_that_grows_never_change(tmp_path, spans):
     found = [column(rebalance(tmp_path / str(n), *spans[:n])[0], "class_id") for n in (1, 2, 3)]
     assert found == [{"b": 0, "c": 1}, {"b": 0, "c": 1, "d": 2}, {"b": 0, "c": 1, "d": 2, "a": 3}]
+
+
+def test_a_camera_that_a_later_span_says_is_known_and_of_two_the_lower_one_counts(tmp_path):
+    """The head is "h"; of "t" the first span knows no camera, the second says 1 for half of its images, the third 2."""
+    cameras = ([-1] * 4, [1, 1, -1, -1], [2] * 4)
+    sources = []
+    for number, of in enumerate(cameras, 1):
+        rows = [examples.image("h", n, camera=0) for n in range(5)]
+        rows += [examples.image("t", n, camera=camera) for n, camera in enumerate(of)]
+        sources.append(examples.ingested(tmp_path / str(number), rows)[0])
+    sizes = {"strategy": "carve", "head": 1, "tail_images": 4, "tail_cameras": 1}
+    found, artifact = rebalance(tmp_path, *sources, **sizes)
+    [tail] = (one for one in found["classes"] if one["identity"] == "t")
+    assert (tail["available"], tail["images"]) == (4, 2) and tail["cameras"] in ([1], [2])
+    assert [one["new_images"] for one in found["spans"]] == [9, 0, 0]
+    written = tf.data.TFRecordDataset(tf.io.gfile.glob(f"{artifact.uri}/Split-train/*"), "GZIP").as_numpy_iterator()
+    rows = [tf.train.Example.FromString(record).features.feature for record in written]
+    of_tail = [row for row in rows if row[features.IDENTITY].bytes_list.value[0] == b"t"]
+    assert [row[features.CAMERA].int64_list.value[0] for row in of_tail] == tail["cameras"] * 2
+    with pytest.raises(errors.UsageError, match="of 2 of 9 images to train on the camera is unknown"):
+        rebalance(tmp_path / "less", *sources[:2], **sizes)
 
 
 def test_the_same_file_in_two_spans_is_one_image_and_each_span_says_what_is_new_in_it(tmp_path, spans):

@@ -208,12 +208,29 @@ def comes_at_a_line(number, line):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_heard_at_whichever_line_of_the_wait_it_comes(number, caplog):
-    """At each in turn, those of the standard library among them, where locks are held, and at last where none runs."""
-    caplog.set_level("INFO", logger="longtail")
+def test_a_signal_is_heard_at_whichever_line_of_the_wait_it_comes(number, capfd):
+    """At each in turn, and at last where none runs; a lock that is taken in Python would be held at some of them."""
     waits = next(line + 1 for line in itertools.count() if not comes_at_a_line(number, line))
     assert waits > 1
-    assert caplog.messages == [f"{number.name}: finishing the requests under way; once more ends at once"] * waits
+    said = f"  {number.name}: finishing the requests under way; once more ends at once\n"
+    assert capfd.readouterr().err == said * waits
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_that_wakes_another_thread_is_heard():
+    """As one does not wake this thread that comes on its last step before it sleeps."""
+    with signals.asked_to_stop() as stop:
+        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+        stop.wait()
+
+
+def test_signals_of_both_kinds_are_one_wait(capfd):
+    with signals.asked_to_stop() as stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert stop.is_asked()
+        stop.wait()
+    assert [line.split(":")[0].strip() for line in capfd.readouterr().err.splitlines()] == ["SIGTERM", "SIGINT"]
 
 
 def test_a_study_that_is_stopped_says_what_is_kept(processes, tmp_path):

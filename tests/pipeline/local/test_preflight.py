@@ -47,8 +47,9 @@ def test_a_carve_that_leaves_no_tail_is_refused(tmp_path):
 def test_a_tail_of_one_camera_where_no_camera_is_known_is_refused(tmp_path):
     carve = ("rebalance.strategy=carve", "rebalance.head=1", "rebalance.tail_images=3", "leap.variant=none")
     carve += ("rebalance.tail_cameras=1",)
-    with pytest.raises(errors.UsageError, match="rebalance.tail_cameras: 1, .* set data.camera_pattern, or 0"):
+    with pytest.raises(errors.UsageError, match="rebalance.tail_cameras: 1, but of .* the camera is unknown; say it"):
         preflight.check(recipe(*carve), GLYPHS, 1, str(tmp_path))
+    preflight.check(recipe(*carve, "rebalance.strategy=none"), GLYPHS, 1, str(tmp_path))
     preflight.check(recipe(*carve, r"data.camera_pattern=_c(\d+)\.png$"), f"{GLYPHS},cameras=3", 1, str(tmp_path))
 
 

@@ -93,7 +93,7 @@ def test_a_tail_of_one_camera_needs_data_whose_cameras_are_known():
     side_of = dict.fromkeys("abcdef", sides.TRAINING)
     sides.check(_seen(1), side_of, {}, tail_cameras=1)
     unknown = [dataclasses.replace(item, camera=-1) for item in _seen(1)]
-    with pytest.raises(errors.UsageError, match="rebalance.tail_cameras: 1, but no image's camera is known"):
+    with pytest.raises(errors.UsageError, match="tail_cameras: 1, but of 12 of 12 images to train on the camera"):
         sides.check(unknown, side_of, {}, tail_cameras=1)
 
 
